@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format tensorboard
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorboard,dev]'
+	touch $@
+
+install: $(INSTALLED)  ## make .venv with the tested versions
+
+demo: $(INSTALLED)  ## train and test FixMatch on embedded long-tailed digits (one minute)
+	$(BIN)/tailmatch fit --config configs/demo.yaml --overwrite true
+	$(BIN)/tailmatch test --run_dir runs/demo --ckpt_path best
+	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## put the code into format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: $(INSTALLED)  ## show the logs of all runs
+	$(BIN)/tensorboard --logdir runs

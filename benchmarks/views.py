@@ -1,0 +1,127 @@
+"""Times the strong view on a batch against the same pipeline on single images in Pillow.
+
+    python -m benchmarks.views
+    python -m benchmarks.views --images path/to/folder --size 32 --batch-size 448 --device cuda
+
+Both make flip, shift, two operations of RandAugment and Cutout, from uint8 images to float32 tensors in [0, 1],
+in one process; a repetition is one batch, the two take turns, and the medians count. Without ``--images`` the
+batch is smooth random noise. Pillow works on images already in memory and on one core, as one loader worker would.
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from lightning_modules.views import StrongView
+
+
+def _affine(image: Image.Image, *coefficients: float) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, coefficients)
+
+
+PILLOW_OPERATIONS: list[Callable[[Image.Image], Image.Image]] = [
+    lambda image: image,
+    ImageOps.autocontrast,
+    lambda image: ImageEnhance.Brightness(image).enhance(random.uniform(0.05, 0.95)),
+    lambda image: ImageEnhance.Color(image).enhance(random.uniform(0.05, 0.95)),
+    lambda image: ImageEnhance.Contrast(image).enhance(random.uniform(0.05, 0.95)),
+    ImageOps.equalize,
+    lambda image: ImageOps.posterize(image, random.randint(4, 8)),
+    lambda image: ImageEnhance.Sharpness(image).enhance(random.uniform(0.05, 0.95)),
+    lambda image: ImageOps.solarize(image, random.randint(0, 256)),
+    lambda image: image.rotate(random.uniform(-30, 30)),
+    lambda image: _affine(image, 1, random.uniform(-0.3, 0.3), 0, 0, 1, 0),
+    lambda image: _affine(image, 1, 0, 0, random.uniform(-0.3, 0.3), 1, 0),
+    lambda image: _affine(image, 1, 0, random.uniform(-0.3, 0.3) * image.width, 0, 1, 0),
+    lambda image: _affine(image, 1, 0, 0, 0, 1, random.uniform(-0.3, 0.3) * image.height),
+]
+
+
+def pillow_strong_view(image: Image.Image) -> Tensor:
+    """Makes the strong view of one image: float32 ``[3, H, W]`` in [0, 1]."""
+    width, height = image.size
+    if random.random() < 0.5:
+        image = ImageOps.mirror(image)
+    y, x = height // 8, width // 8
+    padded = np.pad(np.asarray(image), ((y, y), (x, x), (0, 0)), mode="reflect")
+    top, left = random.randint(0, 2 * y), random.randint(0, 2 * x)
+    image = Image.fromarray(padded[top : top + height, left : left + width])
+    for operation in random.choices(PILLOW_OPERATIONS, k=2):
+        image = operation(image)
+    pixels = np.array(image)
+    half = min(height, width) // 4
+    row, column = random.randrange(height), random.randrange(width)
+    pixels[max(0, row - half) : row + half, max(0, column - half) : column + half] = 127
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
+
+
+def load(folder: Path | None, batch_size: int, size: int) -> list[Image.Image]:
+    """Reads the first images of a folder and its subfolders, resized and repeated as needed, or makes noise."""
+    if folder is None:
+        noise = np.random.default_rng(0).integers(0, 256, (batch_size, 5, 5, 3), dtype=np.uint8)
+        return [Image.fromarray(patch).resize((size, size), Image.Resampling.BICUBIC) for patch in noise]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    if not paths:
+        raise ValueError(f"--images must be a folder that holds .jpg or .png files, got {folder}")
+    chosen = [paths[i * len(paths) // batch_size] for i in range(batch_size)]
+    return [Image.open(path).convert("RGB").resize((size, size)) for path in chosen]
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Times one call, until the device has finished."""
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Runs the comparison and prints images per second."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, help="folder of images; default: noise")
+    parser.add_argument("--batch-size", type=int, default=448)
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    options = parser.parse_args()
+
+    torch.set_num_threads(options.threads)
+    pictures = load(options.images, options.batch_size, options.size)
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    batch = pixels.permute(0, 3, 1, 2).contiguous().to(options.device)
+    view = StrongView()
+
+    def batched() -> object:
+        return view(batch)
+
+    def by_image() -> object:
+        return torch.stack([pillow_strong_view(picture) for picture in pictures])
+
+    for function in (batched, by_image):
+        seconds(function, options.device)  # warm up
+    times = [
+        [seconds(function, options.device) for function in (batched, by_image)] for _ in range(options.repeat)
+    ]
+    batch_time, image_time = (statistics.median(column) for column in zip(*times, strict=True))
+    for name, value in (
+        (f"StrongView, {options.device}", batch_time),
+        ("Pillow, image by image", image_time),
+    ):
+        print(f"{name:24s}{1e3 * value:9.1f} ms a batch{options.batch_size / value:12,.0f} images/s")
+    print(f"{'ratio':24s}{image_time / batch_time:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Class-imbalance remedies, reports and checkpoints as callbacks."""

@@ -1,0 +1,121 @@
+"""Figures as arrays, and their way to the logger."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+TICK_LIMIT = 30
+"""Most classes whose names are written along an axis."""
+
+
+def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of a size in inches with axes below each other, outside pyplot's global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.atleast_1d(figure.subplots(rows)))
+
+
+def to_array(figure: Figure) -> NDArray[np.uint8]:
+    """Draw to `uint8 [H, W, 3]`."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
+    """Give a figure to every logger that takes images (TensorBoard, Weights & Biases), on rank zero."""
+    if not trainer.is_global_zero:
+        return
+    image = to_array(figure)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, image, trainer.global_step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(key=tag, images=[image], step=trainer.global_step)
+        else:
+            rank_zero_warn(f"{type(logger).__name__} takes no figures: {tag!r} is not logged there")
+
+
+def class_axis(axis: Axes, class_names: Sequence[str]) -> None:
+    """Label the x axis with class names, or with their number where they are many."""
+    if len(class_names) <= TICK_LIMIT:
+        long = max(map(len, class_names)) > 3
+        axis.set_xticks(
+            range(len(class_names)), class_names, rotation=45 if long else 0, ha="right" if long else "center"
+        )
+    axis.set_xlabel("class")
+    axis.set_xlim(-0.6, len(class_names) - 0.4)
+
+
+def class_counts_figure(table: dict[str, list[int]], class_names: Sequence[str]) -> Figure:
+    """Images per class of each set, on a logarithmic scale."""
+    figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
+    places = np.arange(len(class_names))
+    for (name, counts), marker in zip(table.items(), "osD^v", strict=False):
+        known = np.array(counts, dtype=float)
+        known[known == 0] = np.nan
+        axis.plot(places, known, marker=marker, markersize=4, linewidth=1, label=f"{name} ({sum(counts):,})")
+    axis.set_yscale("log")
+    axis.set_ylabel("images")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend()
+    class_axis(axis, class_names)
+    return figure
+
+
+def recall_figure(recall: Tensor, class_counts: Sequence[int], class_names: Sequence[str]) -> Figure:
+    """Recall of each class, the labeled count above each bar where there is room."""
+    figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
+    values = recall.float().cpu().nan_to_num(0).numpy()
+    axis.bar(np.arange(len(values)), values, color="tab:blue")
+    if len(class_names) <= TICK_LIMIT:
+        for place, (value, count) in enumerate(zip(values, class_counts, strict=True)):
+            axis.text(place, value + 0.01, str(count), ha="center", fontsize=7)
+        axis.set_title("number above a bar: labeled images", fontsize=8)
+    axis.set_ylim(0, 1.08)
+    axis.set_ylabel("recall")
+    axis.grid(axis="y", alpha=0.3)
+    class_axis(axis, class_names)
+    return figure
+
+
+def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
+    """Confusion matrix `[K, K]` with rows scaled to 1: rows are true classes, columns predictions."""
+    counts = confusion.double().cpu()
+    rates = (counts / counts.sum(1, keepdim=True)).nan_to_num(0).numpy()
+    size = max(4.5, min(10, 0.45 * len(class_names) + 1.5))
+    figure, [axis] = new_figure(size + 0.8, size)
+    image = axis.imshow(rates, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, ax=axis, label="share of the true class")
+    if len(class_names) <= 20:
+        for row, column in np.ndindex(*rates.shape):
+            if rates[row, column] >= 0.005:
+                color = "white" if rates[row, column] > 0.5 else "black"
+                text = f"{100 * rates[row, column]:.0f}"
+                axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    class_axis(axis, class_names)
+    if len(class_names) <= TICK_LIMIT:
+        axis.set_yticks(range(len(class_names)), class_names)
+    axis.set_ylabel("true class")
+    axis.set_xlabel("predicted class")
+    return figure
+
+
+def views_figure(rows: dict[str, Tensor]) -> Figure:
+    """Images below each other: name of a view to `[n, 3, H, W]` in [0, 1], the same n images in each row."""
+    figure, axes = new_figure(10, 1.35 * len(rows), rows=len(rows))
+    for axis, (name, images) in zip(axes, rows.items(), strict=True):
+        strip = images.float().cpu().clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)
+        axis.imshow(strip.numpy(), interpolation="nearest")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return figure

@@ -1,0 +1,254 @@
+"""The command line: `tailmatch fit | validate | test`, with YAML files and arguments of every class."""
+
+import difflib
+import importlib
+import inspect
+import logging
+import re
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse._typehints
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
+from callbacks.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of, typed_values
+from datamodules import LabeledUnlabeledDataModule
+from lightning_modules import ImageClassifier
+
+CONFIG_KEY = "config"
+"""Checkpoint key of the run's whole configuration, as YAML."""
+
+OWN_FILES = tuple(
+    str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
+)
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are the message, without the list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and what would be right; exit code 2."""
+        if not self.exit_on_error:  # an inner parser: the outer one will say it
+            super().error(message, ex)
+        sys.stderr.write(f"tailmatch: error: {plain_message(message, self)}\n")
+        sys.exit(2)
+
+
+def plain_message(message: str, parser: LightningArgumentParser) -> str:
+    """A parser's message without the parts about Python types, and with the names that come nearest."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
+    text = "\n".join(lines)
+    wrong = re.search(r"Option '([\w.]+)' is not accepted", text)
+    path = re.search(r"class_path '([\w.]+)'", text)
+    known: list[str] = []
+    if wrong and path:
+        known = argument_names(path[1])
+    else:
+        wrong = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
+        known = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
+    close = difflib.get_close_matches(wrong[1], known, n=3) if wrong else []
+    return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
+
+
+def argument_names(class_path: str) -> list[str]:
+    """Arguments of a class and of its bases."""
+    module, name = class_path.rsplit(".", 1)
+    bases = getattr(importlib.import_module(module), name).__mro__
+    return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
+
+
+def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
+    """Parsers of `fit`, `validate` and `test`."""
+    action = parser._subcommands_action
+    return list(action._name_parser_map.values()) if action else []
+
+
+class RunConfig(SaveConfigCallback):
+    """Saves the configuration of a fit as `config.yaml` and in every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Only a fit writes: a test of the same run leaves its configuration alone."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep it in the checkpoint."""
+        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_none=False)
+
+
+class TailmatchCLI(LightningCLI):
+    """LightningCLI with run folders, checkpoints that carry their configuration, and class-wise defaults."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            ImageClassifier,
+            LabeledUnlabeledDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_class=Parser,
+            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands; `predict` needs a data set without labels, which no data module offers yet."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Run folder, checkpoints, and what the method takes from the data."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of logs, config.yaml, checkpoints/ and test_metrics.json "
+            "(default: a new folder under runs/, or that of the checkpoint given).",
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Start anew in a run_dir that holds a run; the old one is moved aside, not deleted.",
+        )
+        parser.add_class_arguments(Checkpoints, "checkpoint")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it."""
+        typed = list(sys.argv[1:] if args is None else args)
+        resolved = resolve_checkpoint(typed)
+        with tempfile.TemporaryDirectory() as folder:
+            base = Path(folder) / "config.yaml"
+            if resolved is not None and not typed_values(typed, "--config", "-c"):
+                config = torch.load(resolved, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+                if config is not None:
+                    base.write_text(config)
+                    typed[1:1] = ["--config", str(base)]
+            self.config = parser.parse_args(typed)
+        settings = self.config[self.config.subcommand]
+        if resolved is None and self.config.subcommand != "fit":
+            raise ValueError(
+                f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file"
+            )
+        if resolved is not None:
+            settings.ckpt_path = str(resolved)
+            if not typed_values(typed, "--run_dir"):
+                settings.run_dir = str(run_dir_of(resolved))
+        if settings.run_dir is None:
+            names = [settings[part].class_path.rsplit(".", 1)[-1].lower() for part in ("model", "data")]
+            settings.run_dir = str(free_run_dir(Path("runs") / "-".join(names)))
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: `parse_arguments` took the checkpoint's configuration, below what the user typed."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to write over another run."""
+        settings = self.config[self.subcommand]
+        if self.subcommand == "fit" and settings.ckpt_path is None:
+            claim_run_dir(Path(settings.run_dir), settings.overwrite)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that logs and saves in the run folder."""
+        run_dir = Path(self._get(self.config_init, "run_dir"))
+        trainer_config = self._get(self.config_init, "trainer")
+        kwargs.setdefault("default_root_dir", str(run_dir))
+        if trainer_config.logger in (None, True):
+            kwargs.setdefault("logger", TensorBoardLogger(save_dir=run_dir, name="", version=""))
+        plugins = trainer_config.plugins or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        callbacks: list[Any] = [ClassCountsReport(), ViewGrid(), EvaluationFigures()]
+        if trainer_config.logger is False:
+            callbacks = [ClassCountsReport()]
+        if trainer_config.enable_checkpointing is not False:
+            plan = self._get(self.config_init, "checkpoint")
+            callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Say where things are."""
+        self._say(f"run folder: {self._get(self.config, 'run_dir')}")
+
+    def after_test(self) -> None:
+        """Say where things are."""
+        self._say(f"test metrics: {Path(self._get(self.config, 'run_dir')) / 'test_metrics.json'}")
+
+    @rank_zero_only
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def start_anew_on_class_change() -> None:
+    """Let a class named anew start from its own defaults.
+
+    jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
+    the weight decay of the SGD that it replaces, one network the depth of another. Tested in `tests/test_cli.py`.
+    """
+    original: Any = jsonargparse._typehints.discard_init_args_on_class_path_change
+
+    def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
+        original(parser_or_action, prev_val, value)
+        if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:
+            prev_val["init_args"] = type(prev_val["init_args"])()
+
+    jsonargparse._typehints.discard_init_args_on_class_path_change = discard
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """The message of the check of this package that failed, if that is what happened: it says what to do.
+
+    jsonargparse and Lightning may have wrapped the error.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.extract_tb(cause.__traceback__)
+        if frames and frames[-1].filename.startswith(OWN_FILES) and isinstance(cause, ValueError | OSError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def quiet_known_noise() -> None:
+    """Drop messages of Lightning that ask for nothing: advertisements, and warnings of what is meant here."""
+    for message in (
+        ".*overridden `on_after_batch_transfer`.*",
+        ".*does not have many workers.*",
+        ".*dataloader is not resumable.*",  # ours begin at the step of the resume
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a subcommand; an error that the user can mend is one message and exit code 1 (2 while parsing)."""
+    quiet_known_noise()
+    start_anew_on_class_change()
+    try:
+        TailmatchCLI(args)
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
+            raise
+        sys.exit(f"tailmatch: error: {message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The base of all data modules: a labeled and an unlabeled stream, validation and test."""
+
+import hashlib
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from datamodules.batches import (
+    EvaluationBatches,
+    LabeledBatches,
+    Sampling,
+    UnlabeledBatches,
+    global_seed,
+    sampling_weights,
+    training_step_index,
+)
+from datamodules.images import ImageBatch, ImageRows, Sources, whole
+from datamodules.long_tail import ClassCounts, LabeledFraction
+from datamodules.splits import draw_split
+
+Loader = DataLoader[ImageBatch]
+
+
+class LabeledUnlabeledDataModule(LightningDataModule):
+    """Two training streams of `uint8` images, and two evaluation sets, drawn from `load()`.
+
+    A subclass sets `class_names` before calling this `__init__` (so that the number of classes is known at
+    once) and implements `load`; it overrides the class attributes where its images ask for it: `mean` and
+    `std` of the channels in [0, 1], whether a mirrored image is valid, default holdouts.
+
+    A training batch is `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the streams that the method
+    asks for. The unlabeled stream's `index` counts within the unlabeled set, whose images stay with process
+    `index % world_size`.
+
+    Args:
+        class_counts: How many images per class become labeled and unlabeled; None: a tenth of every class
+            labeled, the rest unlabeled.
+        labeled_batch_size: Labeled images per step and process.
+        unlabeled_ratio: mu, unlabeled images per labeled image in a step.
+        steps_per_epoch: Training steps between two validations.
+        eval_batch_size: Images per validation or test step and process.
+        labeled_sampling: `uniform`, `balanced` (OverFixMatch) or `effective_number`.
+        include_labeled_in_unlabeled: Also put the labeled images, without their labels, in front of the
+            unlabeled set, as FixMatch does.
+        val_holdout: Held out of the training pool for validation: images per class (int) or a share of every
+            class (float below 1). 0 uses the data set's own validation split, if it has one. None takes the
+            class attribute `default_val_holdout`, and 0 with `validate_on_test`.
+        test_holdout: The same for test; None takes `default_test_holdout`.
+        validate_on_test: Validate on the test set, as several papers do. The best checkpoint is then chosen
+            on test images: say so where you report it.
+        seed: Seed of the split; None takes the training seed (`seed_everything`). The order of batches always
+            follows the training seed.
+        num_workers: Loader processes. 0 is the fastest for data in memory.
+    """
+
+    class_names: list[str]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    horizontal_flip: bool = True
+    default_val_holdout: int | float = 0
+    default_test_holdout: int | float = 0
+
+    def __init__(
+        self,
+        class_counts: ClassCounts | None = None,
+        labeled_batch_size: int = 64,
+        unlabeled_ratio: int = 7,
+        steps_per_epoch: int = 1024,
+        eval_batch_size: int = 256,
+        labeled_sampling: Sampling = "uniform",
+        include_labeled_in_unlabeled: bool = False,
+        val_holdout: int | float | None = None,
+        test_holdout: int | float | None = None,
+        validate_on_test: bool = False,
+        seed: int | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("labeled_batch_size", labeled_batch_size),
+            ("unlabeled_ratio", unlabeled_ratio),
+            ("steps_per_epoch", steps_per_epoch),
+            ("eval_batch_size", eval_batch_size),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if validate_on_test and val_holdout:
+            raise ValueError(f"validate_on_test is true and val_holdout is {val_holdout}: choose one of the two")
+        self.class_counts_rule = class_counts or LabeledFraction(0.1)
+        self.labeled_batch_size = labeled_batch_size
+        self.unlabeled_ratio = unlabeled_ratio
+        self.steps_per_epoch = steps_per_epoch
+        self.eval_batch_size = eval_batch_size
+        self.labeled_sampling: Sampling = labeled_sampling
+        self.include_labeled_in_unlabeled = include_labeled_in_unlabeled
+        default_val = 0 if validate_on_test else self.default_val_holdout
+        self.val_holdout = default_val if val_holdout is None else val_holdout
+        self.test_holdout = self.default_test_holdout if test_holdout is None else test_holdout
+        self.validate_on_test = validate_on_test
+        self.seed = seed
+        self.num_workers = num_workers
+        self._pool_digest = self._split_digest = ""
+
+    @abstractmethod
+    def load(self) -> Sources:
+        """Read the images. Called once per process, after `prepare_data` ran on one of them."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def setup(self, stage: str) -> None:
+        """Read the images and draw the split, once."""
+        if self._split_digest:
+            return
+        sources = self.load()
+        seed = global_seed() if self.seed is None else self.seed
+        split = draw_split(
+            sources.train.targets,
+            self.class_names,
+            self.class_counts_rule,
+            val_holdout=self.val_holdout,
+            test_holdout=self.test_holdout,
+            seed=seed,
+        )
+        unlabeled = split.unlabeled
+        if self.include_labeled_in_unlabeled:
+            unlabeled = torch.cat([split.labeled, unlabeled])
+        self.labeled = ImageRows(sources.train, split.labeled)
+        self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
+        self.test = ImageRows(sources.train, split.test) if self.test_holdout else _own(sources.test)
+        self.val = ImageRows(sources.train, split.val) if self.val_holdout else _own(sources.val)
+        if self.validate_on_test:
+            self.val = self.test
+        if not len(self.labeled):
+            raise ValueError("no labeled images: class_counts gives 0 for every class")
+        if self.val is None:
+            rank_zero_warn(
+                "no validation images: the data set has no validation split, so give val_holdout, "
+                "or validate_on_test: true"
+            )
+        self._pool_digest = _digest(sources.train.targets)
+        self._split_digest = _digest(split.labeled, unlabeled, split.val, split.test)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Labeled images of each class, after `setup`."""
+        return _count(self.labeled, self.num_classes)
+
+    def class_count_table(self) -> dict[str, list[int]]:
+        """Images per class of each set, after `setup`; the unlabeled row holds those whose class is known."""
+        sets = {
+            "labeled": self.labeled,
+            "unlabeled": self.unlabeled,
+            "validation": self.val,
+            "test": self.test,
+        }
+        return {name: _count(rows, self.num_classes) for name, rows in sets.items() if rows is not None}
+
+    def train_dataloader(self) -> dict[str, Loader]:
+        """The streams that the method trains on."""
+        streams = getattr(getattr(self.trainer, "lightning_module", None), "streams", ("labeled", "unlabeled"))
+        place: dict[str, Any] = {"seed": global_seed(), "step": self._step, **self._place()}
+        loaders = {}
+        if "labeled" in streams:
+            weights = sampling_weights(self.labeled.targets, self.labeled_sampling)
+            batches = LabeledBatches(
+                len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
+            )
+            loaders["labeled"] = self._loader(self.labeled, batches)
+        if "unlabeled" in streams:
+            size = self.labeled_batch_size * self.unlabeled_ratio
+            loaders["unlabeled"] = self._loader(
+                self.unlabeled, UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
+            )
+        return loaders
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The validation set, empty if there is none."""
+        return self._evaluation_loader(self.val) if self.val is not None else []
+
+    def test_dataloader(self) -> Loader:
+        """The test set.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.test is None:
+            raise ValueError("no test images: the data set has no test split, so give test_holdout")
+        return self._evaluation_loader(self.test)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Digests of the training pool and of its split, to tell a resume or a test on other ones."""
+        return {"pool": self._pool_digest, "split": self._split_digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another split of the same images.
+
+        Raises:
+            ValueError: Its labeled, unlabeled or held-out images were others, so training images would be
+                mixed with evaluation images.
+        """
+        same_pool = state_dict["pool"] == self._pool_digest
+        fitting = self.trainer is not None and self.trainer.training
+        if state_dict["split"] != self._split_digest and (same_pool or fitting):
+            raise ValueError(
+                "the checkpoint was trained on another split of the data: use its seed (data seed or "
+                f"seed_everything, here {global_seed() if self.seed is None else self.seed}), class_counts and "
+                "holdouts, or start a new run"
+            )
+
+    def _step(self) -> int:
+        return training_step_index(self.trainer) if self.trainer is not None else 0
+
+    def _place(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _evaluation_loader(self, rows: ImageRows) -> Loader:
+        return self._loader(rows, EvaluationBatches(len(rows), self.eval_batch_size, **self._place()))
+
+    def _loader(self, rows: ImageRows, batches: Sampler[list[int]]) -> Loader:
+        return DataLoader(
+            rows,
+            batch_sampler=batches,
+            collate_fn=_as_fetched,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _as_fetched(batch: Any) -> Any:
+    return batch
+
+
+def _own(images: Any) -> ImageRows | None:
+    return None if images is None else whole(images)
+
+
+def _count(rows: ImageRows, num_classes: int) -> list[int]:
+    targets = rows.targets
+    counts: list[int] = torch.bincount(targets[targets >= 0], minlength=num_classes).tolist()
+    return counts
+
+
+def _digest(*tensors: Tensor) -> str:
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.numpy().tobytes() + b"|")
+    return sha.hexdigest()

@@ -1,0 +1,102 @@
+"""Which images are labeled, unlabeled, validation and test: a function of the seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from datamodules.batches import generator
+from datamodules.long_tail import ClassCounts
+
+SPLIT_STREAM = 0
+"""Stream number of the split's random generator; `datamodules.batches` numbers the others."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the training pool, each `int64 [n]`; `val` and `test` are empty where nothing is held out."""
+
+    labeled: Tensor
+    unlabeled: Tensor
+    val: Tensor
+    test: Tensor
+
+
+def draw_split(
+    targets: Tensor,
+    class_names: Sequence[str],
+    class_counts: ClassCounts,
+    *,
+    val_holdout: int | float,
+    test_holdout: int | float,
+    seed: int,
+) -> Split:
+    """Draw disjoint rows for the four sets, class by class.
+
+    Each class' rows are permuted by the seed; the first go to test, then validation, then labeled, then
+    unlabeled. So the held-out images do not change with the class counts. Rows without a class
+    (target -1) are all unlabeled, after the drawn ones.
+
+    Args:
+        targets: `int64 [N]`, classes of the pool; -1 is unknown.
+        class_names: K names, for messages.
+        class_counts: Says how many labeled and unlabeled images each class gives.
+        val_holdout: Images per class (int) or share of every class (float below 1) held out for validation.
+        test_holdout: The same for test.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: A class has fewer images than are asked of it (names class, wanted, available).
+    """
+    num_classes = len(class_names)
+    _check_targets(targets, class_names)
+    random = generator(seed, SPLIT_STREAM)
+    available, pools = [], []
+    parts: dict[str, list[Tensor]] = {"test": [], "val": []}
+    for k in range(num_classes):
+        rows = (targets == k).nonzero().squeeze(1)
+        rows = rows[torch.randperm(len(rows), generator=random)]
+        test = _held_out("test_holdout", test_holdout, len(rows), class_names[k])
+        val = _held_out("val_holdout", val_holdout, len(rows) - test, class_names[k])
+        parts["test"].append(rows[:test])
+        parts["val"].append(rows[test : test + val])
+        pools.append(rows[test + val :])
+        available.append(len(pools[k]))
+
+    labeled, unlabeled = class_counts.counts(available)
+    parts |= {"labeled": [], "unlabeled": []}
+    for k, rows in enumerate(pools):
+        wanted = labeled[k] + unlabeled[k]
+        if wanted > len(rows):
+            raise ValueError(
+                f"class {class_names[k]!r}: wanted {labeled[k]} labeled + {unlabeled[k]} unlabeled = {wanted} "
+                f"images, available {len(rows)} after holding out val_holdout={val_holdout} and "
+                f"test_holdout={test_holdout}; ask for fewer or hold out fewer"
+            )
+        parts["labeled"].append(rows[: labeled[k]])
+        parts["unlabeled"].append(rows[labeled[k] : wanted])
+    parts["unlabeled"].append((targets < 0).nonzero().squeeze(1))
+    return Split(**{name: torch.cat(rows) for name, rows in parts.items()})
+
+
+def _held_out(name: str, holdout: int | float, available: int, class_name: str) -> int:
+    if holdout < 0 or (isinstance(holdout, float) and holdout >= 1):
+        raise ValueError(f"{name} is {holdout}; give images per class (0, 1, 2, ...) or a share in [0, 1)")
+    count = round(holdout * available) if isinstance(holdout, float) else holdout
+    if count > available:
+        raise ValueError(
+            f"class {class_name!r}: {name} wants {count} images, available {available}; "
+            "a share such as 0.1 fits classes of any size"
+        )
+    return count
+
+
+def _check_targets(targets: Tensor, class_names: Sequence[str]) -> None:
+    bad = ((targets >= len(class_names)) | (targets < -1)).nonzero().squeeze(1)
+    if len(bad):
+        raise ValueError(
+            f"label {int(targets[bad[0]])} of image {int(bad[0])} is outside the range: there are "
+            f"{len(class_names)} classes, so 0 to {len(class_names) - 1}, or -1 for unlabeled "
+            f"({len(bad)} such labels)"
+        )

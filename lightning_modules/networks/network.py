@@ -1,0 +1,145 @@
+"""The base of every network: images in [0, 1] in, features and logits out."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer with dropout on its input, so that head and dropout are one module.
+
+    Args:
+        in_features: size of the input.
+        out_features: size of the output.
+        dropout: probability in [0, 1) that an input element is zeroed in training.
+
+    Raises:
+        ValueError: if `dropout` lies outside [0, 1).
+    """
+
+    def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
+        super().__init__(in_features, out_features)
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+        self.dropout = float(dropout)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map `[B, in_features]` to `[B, out_features]`."""
+        if self.dropout:
+            input = F.dropout(input, self.dropout, self.training)
+        return super().forward(input)
+
+    def extra_repr(self) -> str:
+        """Sizes and dropout, for `print(network)`."""
+        return f"{super().extra_repr()}, dropout={self.dropout}"
+
+
+class Network(nn.Module):
+    """An image classifier that normalizes its own input.
+
+    `logits = head(features(images))` with images `[B, 3, H, W]`, features `[B, feature_dim]` and logits
+    `[B, num_classes]`. Channel mean and std are buffers, so a checkpoint carries its own preprocessing.
+
+    A subclass implements `_features` and calls `_finish()` as the last line of its constructor.
+
+    Args:
+        num_classes: number of logits, at least 2.
+        feature_dim: size of the features.
+        mean: channel means of images in [0, 1]; given together with `std` or not at all.
+        std: channel standard deviations of images in [0, 1], all positive. If mean and std are given they
+            are fixed; else they are 0 and 1 until `adapt_normalization`.
+        dropout: probability of zeroing a feature before the head, in training.
+        channels_last: keep weights and activations in channels-last memory format: the same numbers up to
+            rounding, and faster convolutions.
+
+    Raises:
+        ValueError: if an argument is out of its domain.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dropout: float = 0.0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes!r}")
+        if feature_dim < 1:
+            raise ValueError(f"feature_dim must be at least 1, got {feature_dim!r}")
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean and std must be given together or not at all, got {mean=}, {std=}")
+        self.num_classes = num_classes
+        self.feature_dim = feature_dim
+        self.normalization_is_fixed = mean is not None
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
+        self.register_buffer("std", torch.ones(1, 3, 1, 1))
+        if mean is not None and std is not None:
+            self._set_normalization(mean, std)
+        self.head: nn.Module = DropoutLinear(feature_dim, num_classes, dropout)
+
+    def adapt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take channel mean and std from the data, unless the network came with its own.
+
+        Args:
+            mean: three channel means of images in [0, 1].
+            std: three channel standard deviations of images in [0, 1], all positive.
+
+        Raises:
+            ValueError: if there are not three of each, or a std is not positive.
+        """
+        if not self.normalization_is_fixed:
+            self._set_normalization(mean, std)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Map images in [0, 1] to `(images - mean) / std`, per channel.
+
+        Raises:
+            ValueError: if the images are not floating point of shape `[B, 3, H, W]`.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must have shape [B, 3, H, W], got {list(images.shape)}")
+        if not images.is_floating_point():
+            raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}; divide by 255")
+        return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1]."""
+        return self._features(self.normalize(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B, num_classes]` of images `[B, 3, H, W]` in [0, 1]."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def _features(self, normalized: Tensor) -> Tensor:
+        """Features `[B, feature_dim]` of normalized images; a subclass implements it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _features")
+
+    def _finish(self) -> None:
+        """Put the weights into the memory format; the last line of a subclass's constructor."""
+        self.to(memory_format=self.memory_format)
+
+    def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        for field, values in (("mean", mean), ("std", std)):
+            if len(values) != 3:
+                raise ValueError(f"{field} must have 3 values, one per channel, got {values!r}")
+        if not all(value > 0 for value in std):
+            raise ValueError(f"std must be positive for images in [0, 1], got {std!r}")
+        with torch.no_grad():
+            self.mean.copy_(torch.tensor([float(value) for value in mean]).view(1, 3, 1, 1))
+            self.std.copy_(torch.tensor([float(value) for value in std]).view(1, 3, 1, 1))
+
+
+NetworkFactory: TypeAlias = Callable[[int], Network]
+"""What a method receives: called with the number of classes, it builds the network."""

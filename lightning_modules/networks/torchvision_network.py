@@ -1,0 +1,114 @@
+"""Any classifier of torchvision, by name."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+
+from lightning_modules.networks.network import Network
+from lightning_modules.networks.weights import download_state_dict, load_weights, read_state_dict
+
+_WITH_AUXILIARY_LOGITS = ("googlenet", "inception_v3")
+
+
+class TorchvisionNetwork(Network):
+    """A torchvision classifier whose last linear layer becomes the head.
+
+    The features are the input of that layer. Dropout that torchvision applies just before it (MobileNet,
+    VGG, ...) stays where it is: in training, `features` includes it. Vision transformers are built for
+    their default image size, 224 as a rule, and weights for another size do not fit. GoogLeNet and
+    Inception v3 are built without auxiliary logits.
+
+    Args:
+        num_classes: number of logits.
+        name: a name from `torchvision.models.list_models(module=torchvision.models)`.
+        weights: None for random weights; else the name of published ones ("DEFAULT", "IMAGENET1K_V2") or
+            the path of a local state dict with torchvision's keys. All but the classifier is loaded.
+        mean: see `Network`; if None and `weights` are given, what those weights were trained with (for a
+            local file, what the architecture's default weights were), fixed.
+        std: see `Network`; as for `mean`.
+        channels_last: see `Network`.
+
+    Raises:
+        ValueError: for an unknown name, an architecture that does not end in a linear layer, or weights
+            that are unknown, cannot be fetched or do not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str = "resnet50",
+        weights: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        backbone = _build(name, has_weights=weights is not None)
+        classifier, feature_dim = _remove_classifier(backbone, name)
+        if weights is not None:
+            state, source, published = _find_weights(name, weights)
+            load_weights(backbone, state, source, skip=(f"{classifier}.", "aux1.", "aux2.", "AuxLogits."))
+            if mean is None and std is None:
+                transforms = published.transforms()
+                mean, std = transforms.mean, transforms.std
+        super().__init__(num_classes, feature_dim, mean, std, channels_last=channels_last)
+        self.backbone = backbone
+        self._finish()
+
+    def _features(self, normalized: Tensor) -> Tensor:
+        features: Tensor = self.backbone(normalized)
+        return features
+
+
+def _build(name: str, has_weights: bool) -> nn.Module:
+    """The architecture with random weights."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        close = difflib.get_close_matches(name, names) or names
+        raise ValueError(f"name {name!r} is no classifier of torchvision; did you mean {', '.join(close)}?")
+    kwargs: dict[str, bool] = {}
+    if name in _WITH_AUXILIARY_LOGITS:
+        # The published weights of these two come from another framework and its normalization, to which
+        # transform_input converts from that of ImageNet.
+        kwargs = {"aux_logits": False, "init_weights": not has_weights, "transform_input": has_weights}
+    backbone: nn.Module = torchvision.models.get_model(name, weights=None, **kwargs)
+    return backbone
+
+
+def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
+    """Replace the last linear layer by the identity; returns its name and input size."""
+    key, last = [
+        (key, module) for key, module in backbone.named_modules() if list(module.parameters(recurse=False))
+    ][-1]
+    if not isinstance(last, nn.Linear):
+        raise ValueError(
+            f"name {name!r}: the last layer is {type(last).__name__}, not Linear; choose another architecture"
+        )
+    backbone.set_submodule(key, nn.Identity())
+    return key, last.in_features
+
+
+def _find_weights(name: str, weights: str) -> tuple[Mapping[str, Tensor], str, WeightsEnum]:
+    """The state dict, where it came from, and the published weights whose transforms apply."""
+    published = torchvision.models.get_model_weights(name)
+    if weights in published.__members__:
+        entry: WeightsEnum = published[weights]
+        state, source = download_state_dict(entry.url, check_hash=True), entry.url
+    elif Path(weights).is_file():
+        entry, state, source = published["DEFAULT"], read_state_dict(weights), weights
+    else:
+        raise ValueError(
+            f"weights {weights!r} are neither a file nor known for {name}: {', '.join(published.__members__)}"
+        )
+    if name.startswith("densenet"):
+        state = {_densenet_key(key): value for key, value in state.items()}
+    return state, source, entry
+
+
+def _densenet_key(key: str) -> str:
+    """Join "norm.1" to "norm1": module names lost their dots after the weights were published."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)

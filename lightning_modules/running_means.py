@@ -1,0 +1,39 @@
+"""Training numbers, summed on the device and read once in n steps."""
+
+import torch
+from torch import Tensor
+
+
+class RunningMeans:
+    """Means of named scalars over the steps since they were last taken.
+
+    `add` costs two kernels and no synchronization, where a `self.log` call a number costs more than the rest
+    of a step.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self._names: tuple[str, ...] = ()
+        self._steps = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Add one step's scalars, each `[]`; the names must be the same at every step."""
+        stacked = torch.stack([value.detach().float() for value in values.values()])
+        self._sums = stacked if self._sums is None else self._sums + stacked
+        self._names = tuple(values)
+        self._steps += 1
+
+    def take(self) -> dict[str, Tensor]:
+        """Means since the last call, and begin anew; empty if nothing was added."""
+        if self._sums is None:
+            return {}
+        means = dict(zip(self._names, (self._sums / self._steps).unbind(), strict=True))
+        self._sums, self._steps = None, 0
+        return means
+
+    def not_finite(self) -> list[str]:
+        """Names whose sum is NaN or infinite. Waits for the device."""
+        if self._sums is None:
+            return []
+        bad = (~self._sums.isfinite()).tolist()
+        return [name for name, is_bad in zip(self._names, bad, strict=True) if is_bad]

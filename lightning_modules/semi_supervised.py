@@ -1,0 +1,51 @@
+"""The base of semi-supervised methods: two streams and the pseudo-label stage."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from lightning_modules.classifier import ImageClassifier
+
+
+@runtime_checkable
+class PseudoLabelRefiner(Protocol):
+    """A remedy that changes pseudo-labels: `callbacks` implement it and register with the method."""
+
+    def refine(self, probs: Tensor, index: Tensor) -> Tensor:
+        """Refined rows.
+
+        Args:
+            probs: `[B, K]` predictions (after sharpening), rows sum to 1.
+            index: `int64 [B]` places in the unlabeled set.
+
+        Returns:
+            `[B, K]`, rows sum to 1.
+        """
+
+
+class SemiSupervisedClassifier(ImageClassifier):
+    """A method with pseudo-labels: logits of the weak view -> probs -> sharpen -> refine -> select -> target.
+
+    Args:
+        **kwargs: The arguments of `ImageClassifier`.
+    """
+
+    streams = ("labeled", "unlabeled")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._refiners: list[PseudoLabelRefiner] = []
+
+    def add_refiner(self, refiner: PseudoLabelRefiner) -> None:
+        """Let a callback refine the pseudo-labels from now on. Refiners work in the order of their adding.
+
+        Adding one twice (a second `fit`) has no effect.
+        """
+        if refiner not in self._refiners:
+            self._refiners.append(refiner)
+
+    def refine(self, probs: Tensor, index: Tensor) -> Tensor:
+        """Pass `probs [B, K]` of the unlabeled images `index [B]` through all refiners."""
+        for refiner in self._refiners:
+            probs = refiner.refine(probs, index)
+        return probs

@@ -1,0 +1,37 @@
+"""The strong view: weak view, RandAugment, Cutout."""
+
+from torch import Tensor
+
+from lightning_modules.views.base import View
+from lightning_modules.views.cutout import Cutout
+from lightning_modules.views.randaugment import RandAugment
+from lightning_modules.views.weak import WeakView
+
+
+class StrongView(View):
+    """FixMatch's strong augmentation: flip and shift, then RandAugment, then Cutout.
+
+    arXiv:2001.07685, section 2.3; the weak view comes first in the authors' ``libml/augment.py`` too.
+
+    Args:
+        num_ops: operations of RandAugment on each sample.
+        probability: chance that each of them is applied; the paper's 1, or the authors' code's 0.5.
+        cutout: side of the square over the shorter side of the image; 0 for none.
+        weak: the flip and shift to begin with; a :class:`WeakView` of its own by default.
+    """
+
+    def __init__(
+        self, num_ops: int = 2, probability: float = 1.0, cutout: float = 0.5, weak: WeakView | None = None
+    ) -> None:
+        super().__init__()
+        self.weak = WeakView() if weak is None else weak
+        self.randaugment = RandAugment(num_ops, probability)
+        self.cutout = Cutout(cutout)
+
+    def adapt(self, horizontal_flip: bool) -> None:
+        """Has the weak view flip as the data set says."""
+        self.weak.adapt(horizontal_flip)
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        return self.cutout.augment(self.randaugment.augment(self.weak.augment(images)))

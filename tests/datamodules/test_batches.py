@@ -1,0 +1,94 @@
+"""Batches are pure functions of (seed, step, rank)."""
+
+import pytest
+import torch
+
+from datamodules.batches import (
+    EvaluationBatches,
+    LabeledBatches,
+    UnlabeledBatches,
+    generator,
+    mix_seed,
+    sampling_weights,
+)
+
+
+def labeled(start: int = 0, rank: int = 0, world_size: int = 1, **kwargs: object) -> LabeledBatches:
+    arguments = {"seed": 7, "rank": rank, "world_size": world_size, "step": lambda: start, **kwargs}
+    return LabeledBatches(10, 4, 6, **arguments)  # type: ignore[arg-type]
+
+
+def unlabeled(start: int = 0, rank: int = 0, world_size: int = 1) -> UnlabeledBatches:
+    return UnlabeledBatches(23, 4, 6, seed=7, rank=rank, world_size=world_size, step=lambda: start)
+
+
+@pytest.mark.parametrize("make", [labeled, unlabeled, lambda start: labeled(start, weights=torch.ones(10))])
+def test_a_pass_begun_at_step_t_goes_on_where_another_was(make: object) -> None:
+    whole = list(make(0)) + list(make(6))  # type: ignore[operator]
+    assert list(make(4)) == whole[4:10]  # type: ignore[operator]
+
+
+def test_the_step_is_read_when_the_pass_begins_not_when_the_first_batch_is_taken() -> None:
+    steps = [3]
+    batches = LabeledBatches(10, 4, 6, seed=7, rank=0, world_size=1, step=lambda: steps[0])
+    iterator = iter(batches)
+    steps[0] = 100
+    assert next(iterator) == batches.batch(3).tolist()
+
+
+def test_every_image_comes_once_before_any_comes_again() -> None:
+    drawn = torch.cat([labeled().batch(step) for step in range(5)])
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    assert drawn[:10].tolist() != drawn[10:].tolist()
+
+
+def test_labeled_processes_share_one_permutation() -> None:
+    both = [labeled(rank=rank, world_size=2).batch(step) for step in range(5) for rank in range(2)]
+    assert torch.equal(torch.cat(both), torch.cat([labeled().batch(step) for step in range(10)]))
+
+
+def test_unlabeled_processes_own_fixed_images() -> None:
+    for rank in range(2):
+        drawn = torch.cat([unlabeled(rank=rank, world_size=2).batch(step) for step in range(6)])
+        assert set(drawn.tolist()) == set(range(rank, 23, 2))
+
+
+def test_fewer_unlabeled_images_than_a_batch_is_an_error() -> None:
+    with pytest.raises(ValueError, match="3 unlabeled images for process 1 of 2, fewer than one batch of 4"):
+        UnlabeledBatches(7, 4, 6, seed=0, rank=1, world_size=2, step=lambda: 0)
+
+
+def test_balanced_sampling_makes_classes_equally_likely() -> None:
+    targets = torch.tensor([0] * 90 + [1] * 9 + [2])
+    weights = sampling_weights(targets, "balanced")
+    assert weights is not None
+    drawn = torch.multinomial(weights, 30_000, replacement=True, generator=generator(0))
+    shares = torch.bincount(targets[drawn]) / 30_000
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.015)
+
+
+def test_effective_number_weights_by_hand() -> None:
+    # Cui et al.: (1 - 0.9999) / (1 - 0.9999**n), for n = 1 and 2: 1 and 1 / 1.9999.
+    weights = sampling_weights(torch.tensor([0, 1, 1]), "effective_number")
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([1, 1 / 1.9999, 1 / 1.9999], rel=1e-9)
+    assert sampling_weights(torch.tensor([0, 1]), "uniform") is None
+
+
+@pytest.mark.parametrize(("size", "batch_size", "world_size"), [(10, 4, 1), (11, 4, 2), (5, 1, 2), (7, 100, 3)])
+def test_evaluation_takes_every_image_once_in_equally_many_batches(
+    size: int, batch_size: int, world_size: int
+) -> None:
+    parts = [list(EvaluationBatches(size, batch_size, rank=r, world_size=world_size)) for r in range(world_size)]
+    assert sorted(i for part in parts for batch in part for i in batch) == list(range(size))
+    assert len({len(part) for part in parts}) == 1
+    assert all(batch for part in parts for batch in part)
+
+
+def test_evaluation_needs_an_image_a_process() -> None:
+    with pytest.raises(ValueError, match="1 evaluation images for 2 processes"):
+        EvaluationBatches(1, 4, rank=0, world_size=2)
+
+
+def test_seeds_of_neighbors_differ() -> None:
+    assert len({mix_seed(seed, step, rank) for seed in range(5) for step in range(20) for rank in range(2)}) == 200
