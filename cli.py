@@ -57,7 +57,12 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     else:
         wrong = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
         known = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
-    close = difflib.get_close_matches(wrong[1], known, n=3) if wrong else []
+        known += [name.split(".")[0] for name in known]
+    module = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    if module:
+        wrong, known = re.match(r"(.*)", module[2]), dir(importlib.import_module(module[1]))
+    asked = [wrong[1], wrong[1].split(".")[0]] if wrong else []
+    close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
 
 

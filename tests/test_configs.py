@@ -1,0 +1,107 @@
+"""Every YAML file is instantiated, in a composition that its header names or that it overlays."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from efficientnet_pytorch import EfficientNet
+from torchvision import models
+
+from cli import TailmatchCLI, start_anew_on_class_change
+
+ROOT = Path(__file__).parent.parent / "configs"
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+DATA, METHOD = "data/digits_lt.yaml", "methods/fixmatch.yaml"
+ALONE = {"demo.yaml"}
+
+
+class Built(TailmatchCLI):
+    """Parses and builds everything, and does not run."""
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def build(*args: str) -> Built:
+    start_anew_on_class_change()
+    sys.argv = ["tailmatch"]
+    return Built(["fit", *args])
+
+
+def composition(file: str) -> list[str]:
+    parts = {"data": DATA, "methods": METHOD}
+    folder = file.split("/")[0]
+    base = [] if file in ALONE else [part for name, part in parts.items() if name != folder or file not in part]
+    if folder == "data":
+        base = [METHOD]
+    files = list(dict.fromkeys([*base, file]))
+    return [word for name in files for word in ("--config", str(ROOT / name))]
+
+
+def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
+    """What the address would give, with random numbers in it."""
+    if "efficientnet" in url:
+        return EfficientNet.from_name("efficientnet-b0").state_dict()
+    return models.resnet50().state_dict()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "b").mkdir()
+    extra: list[str] = []
+    if file == "data/image_folder.yaml":
+        extra = [f"--data.root={tmp_path}"]
+    if file.startswith("trainer/") and "fixmatch" not in file:
+        extra = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
+    built = build(*composition(file), *extra)
+    assert built.model.num_classes == built.datamodule.num_classes
+
+
+def test_headers_name_a_command_or_what_is_overlaid() -> None:
+    for file in FILES:
+        head = (ROOT / file).read_text().split("\n")
+        comments = [line for line in head if line.startswith("#")]
+        assert comments, file
+        assert file.split("/")[0] in ("trainer",) or any(
+            "tailmatch fit" in line or "overlay on" in line for line in comments
+        ), file
+
+
+def settings(*args: str) -> Any:
+    return build("--config", str(ROOT / DATA), "--config", str(ROOT / METHOD), *args).model
+
+
+def test_overlays_change_what_they_name() -> None:
+    smoothed = settings("--config", str(ROOT / "methods/smoothed_fixmatch.yaml"))
+    assert smoothed.label_smoothing == 0.1 and smoothed.threshold == 0.95
+    built = build(
+        *composition("methods/fashion_fixmatch.yaml"),
+        "--config",
+        str(ROOT / "methods/over_fixmatch.yaml"),
+    )
+    assert (built.model.threshold, built.model.lambda_u) == (0.85, 3.0)
+    assert (built.datamodule.unlabeled_ratio, built.datamodule.labeled_sampling) == (3, "balanced")
+
+
+def test_a_class_named_anew_starts_from_its_own_defaults() -> None:
+    model = settings("--model.optimizer=torch.optim.AdamW", "--model.lr_scheduler.total_steps=5")
+    adam = model.configure_optimizers()["optimizer"]
+    assert type(adam).__name__ == "AdamW"
+    assert adam.defaults["weight_decay"] == 0.01 and adam.defaults["lr"] == 1e-3  # not FixMatchSGD's
+    assert (
+        settings("--model.network=lightning_modules.networks.CifarResNet").network is not None
+    )  # depth 32, not 28
+
+
+def test_one_argument_of_a_default_class_can_be_changed() -> None:
+    model = settings("--model.optimizer.lr=0.5", "--model.network.depth=10", "--model.lr_scheduler.total_steps=5")
+    sgd = model.configure_optimizers()["optimizer"]
+    assert sgd.defaults["lr"] == 0.5 and sgd.defaults["momentum"] == 0.9 and sgd.defaults["nesterov"]
+    assert sum(p.numel() for p in model.network.parameters()) < 350_000
