@@ -11,7 +11,7 @@ help:  ## show this list
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorboard,wandb,dev]'
 	touch $@
 
 install: $(INSTALLED)  ## make .venv with the tested versions

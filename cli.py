@@ -87,6 +87,12 @@ class RunConfig(SaveConfigCallback):
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write `config.yaml`, on rank zero."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep it in the checkpoint."""
         checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_none=False)
@@ -102,7 +108,7 @@ class TailmatchCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RunConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
             trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
@@ -149,9 +155,7 @@ class TailmatchCLI(LightningCLI):
             self.config = parser.parse_args(typed)
         settings = self.config[self.config.subcommand]
         if resolved is None and self.config.subcommand != "fit":
-            raise ValueError(
-                f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file"
-            )
+            raise ValueError(f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file")
         if resolved is not None:
             settings.ckpt_path = str(resolved)
             if not typed_values(typed, "--run_dir"):

@@ -86,9 +86,7 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
 
 def main() -> None:
     """Runs the comparison and prints images per second."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of images; default: noise")
     parser.add_argument("--batch-size", type=int, default=448)
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
@@ -111,9 +109,7 @@ def main() -> None:
 
     for function in (batched, by_image):
         seconds(function, options.device)  # warm up
-    times = [
-        [seconds(function, options.device) for function in (batched, by_image)] for _ in range(options.repeat)
-    ]
+    times = [[seconds(function, options.device) for function in (batched, by_image)] for _ in range(options.repeat)]
     batch_time, image_time = (statistics.median(column) for column in zip(*times, strict=True))
     for name, value in (
         (f"StrongView, {options.device}", batch_time),

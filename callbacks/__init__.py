@@ -1,1 +1,8 @@
 """Class-imbalance remedies, reports and checkpoints as callbacks."""
+
+from callbacks.darp import DARP
+from callbacks.last_evaluations import LastEvaluations
+from callbacks.prior_estimation import UnlabeledPriorEstimator
+from callbacks.pseudo_label_monitor import PseudoLabelMonitor
+
+__all__ = ["DARP", "LastEvaluations", "PseudoLabelMonitor", "UnlabeledPriorEstimator"]

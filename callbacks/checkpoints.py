@@ -73,9 +73,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     folder, which on another file system is a copy that can be cut off.)
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Save `checkpoint` to a local `path`."""
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -64,6 +64,8 @@ def class_counts_figure(table: dict[str, list[int]], class_names: Sequence[str])
         known[known == 0] = np.nan
         axis.plot(places, known, marker=marker, markersize=4, linewidth=1, label=f"{name} ({sum(counts):,})")
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_minor_formatter("")
     axis.set_ylabel("images")
     axis.grid(axis="y", alpha=0.3)
     axis.legend()

@@ -58,9 +58,7 @@ class ViewGrid(Callback):
     def __init__(self, images: int = 8) -> None:
         self.images = images
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Log before the very first step."""
         if trainer.global_step == 0 and trainer.is_global_zero:
             rows = {

@@ -36,9 +36,7 @@ def resolve_checkpoint(args: list[str]) -> Path | None:
 
 def configured_run_dirs(args: list[str]) -> list[str]:
     """`run_dir` entries of the YAML files on a command line."""
-    entries = [
-        yaml.safe_load(Path(f).read_text()) for f in typed_values(args, "--config", "-c") if Path(f).is_file()
-    ]
+    entries = [yaml.safe_load(Path(f).read_text()) for f in typed_values(args, "--config", "-c") if Path(f).is_file()]
     return [entry["run_dir"] for entry in entries if isinstance(entry, dict) and entry.get("run_dir")]
 
 

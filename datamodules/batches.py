@@ -44,8 +44,8 @@ def generator(*parts: int) -> torch.Generator:
 def training_step_index(trainer: Trainer) -> int:
     """Training batches that were begun before the present one: the step t, also right after a resume.
 
-    Internal API of Lightning (tested in `tests/datamodules/test_batches.py`): the loops are restored before
-    the loaders are built, and the counter goes up only after the batch was moved to the device.
+    Internal API of Lightning (`tests/test_contract.py` would fail on another meaning): the loops are restored
+    before the loaders are built, and the counter goes up only after the batch was moved to the device.
     """
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 

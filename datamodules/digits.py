@@ -13,21 +13,20 @@ from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 class Digits(LabeledUnlabeledDataModule):
     """1,797 grey images of the digits 0 to 9 (about 180 each), shipped with scikit-learn: nothing to download.
 
-    The 8 x 8 images are enlarged bilinearly. There is no published split, so test and validation images are
-    held out of each class.
+    There is no published split, so test and validation images are held out of each class.
 
     Args:
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels; other than 8 resizes bilinearly.
         **kwargs: The arguments of `LabeledUnlabeledDataModule`.
     """
 
-    mean = (0.305, 0.305, 0.305)  # of all pixels at 16 x 16, in [0, 1]
-    std = (0.319, 0.319, 0.319)
+    mean = (0.305, 0.305, 0.305)  # of all pixels, in [0, 1]
+    std = (0.376, 0.376, 0.376)
     horizontal_flip = False
     default_val_holdout = 20
     default_test_holdout = 40
 
-    def __init__(self, image_size: int = 16, **kwargs: Any) -> None:
+    def __init__(self, image_size: int = 8, **kwargs: Any) -> None:
         self.class_names = [str(digit) for digit in range(10)]
         self.image_size = image_size
         super().__init__(**kwargs)

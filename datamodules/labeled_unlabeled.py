@@ -51,6 +51,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             class (float below 1). 0 uses the data set's own validation split, if it has one. None takes the
             class attribute `default_val_holdout`, and 0 with `validate_on_test`.
         test_holdout: The same for test; None takes `default_test_holdout`.
+        labeled_holdout: Labeled images of every class that become the validation set instead, as for the estimate of
+            the unlabeled prior; the unlabeled and test sets are those of a run without it.
         validate_on_test: Validate on the test set, as several papers do. The best checkpoint is then chosen
             on test images: say so where you report it.
         seed: Seed of the split; None takes the training seed (`seed_everything`). The order of batches always
@@ -76,6 +78,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         include_labeled_in_unlabeled: bool = False,
         val_holdout: int | float | None = None,
         test_holdout: int | float | None = None,
+        labeled_holdout: int = 0,
         validate_on_test: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
@@ -89,8 +92,11 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if validate_on_test and val_holdout:
-            raise ValueError(f"validate_on_test is true and val_holdout is {val_holdout}: choose one of the two")
+        if validate_on_test and (val_holdout or labeled_holdout):
+            raise ValueError(
+                f"validate_on_test is true, val_holdout is {val_holdout} and labeled_holdout is {labeled_holdout}: "
+                "choose where validation images come from"
+            )
         self.class_counts_rule = class_counts or LabeledFraction(0.1)
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio
@@ -101,6 +107,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         default_val = 0 if validate_on_test else self.default_val_holdout
         self.val_holdout = default_val if val_holdout is None else val_holdout
         self.test_holdout = self.default_test_holdout if test_holdout is None else test_holdout
+        self.labeled_holdout = labeled_holdout
         self.validate_on_test = validate_on_test
         self.seed = seed
         self.num_workers = num_workers
@@ -128,6 +135,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             val_holdout=self.val_holdout,
             test_holdout=self.test_holdout,
             seed=seed,
+            labeled_holdout=self.labeled_holdout,
         )
         unlabeled = split.unlabeled
         if self.include_labeled_in_unlabeled:
@@ -135,7 +143,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.labeled = ImageRows(sources.train, split.labeled)
         self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
         self.test = ImageRows(sources.train, split.test) if self.test_holdout else _own(sources.test)
-        self.val = ImageRows(sources.train, split.val) if self.val_holdout else _own(sources.val)
+        held_out = split.labeled_holdout if self.labeled_holdout else split.val
+        self.val = ImageRows(sources.train, held_out) if len(held_out) else _own(sources.val)
         if self.validate_on_test:
             self.val = self.test
         if not len(self.labeled):
@@ -146,7 +155,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
                 "or validate_on_test: true"
             )
         self._pool_digest = _digest(sources.train.targets)
-        self._split_digest = _digest(split.labeled, unlabeled, split.val, split.test)
+        self._split_digest = _digest(split.labeled, unlabeled, held_out, split.test)
 
     @property
     def class_counts(self) -> list[int]:
@@ -183,7 +192,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """The validation set, empty if there is none."""
-        return self._evaluation_loader(self.val) if self.val is not None else []
+        return self.evaluation_loader(self.val) if self.val is not None else []
 
     def test_dataloader(self) -> Loader:
         """The test set.
@@ -193,7 +202,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         """
         if self.test is None:
             raise ValueError("no test images: the data set has no test split, so give test_holdout")
-        return self._evaluation_loader(self.test)
+        return self.evaluation_loader(self.test)
 
     def state_dict(self) -> dict[str, Any]:
         """Digests of the training pool and of its split, to tell a resume or a test on other ones."""
@@ -223,7 +232,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def _evaluation_loader(self, rows: ImageRows) -> Loader:
+    def evaluation_loader(self, rows: ImageRows) -> Loader:
+        """Every image once, spread over the processes."""
         return self._loader(rows, EvaluationBatches(len(rows), self.eval_batch_size, **self._place()))
 
     def _loader(self, rows: ImageRows, batches: Sampler[list[int]]) -> Loader:

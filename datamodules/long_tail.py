@@ -140,9 +140,7 @@ class DARPCounts(ClassCounts):
         """See `ClassCounts.counts`."""
         num_classes = len(available)
         labeled = darp_counts(self.labeled_max, self.labeled_gamma, num_classes)
-        unlabeled = darp_counts(
-            self.unlabeled_max, self.unlabeled_gamma, num_classes, reverse=self.unlabeled_reverse
-        )
+        unlabeled = darp_counts(self.unlabeled_max, self.unlabeled_gamma, num_classes, reverse=self.unlabeled_reverse)
         return labeled, unlabeled
 
 

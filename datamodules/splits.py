@@ -15,9 +15,10 @@ SPLIT_STREAM = 0
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the training pool, each `int64 [n]`; `val` and `test` are empty where nothing is held out."""
+    """Rows of the training pool, each `int64 [n]`, disjoint; empty where nothing is held out."""
 
     labeled: Tensor
+    labeled_holdout: Tensor
     unlabeled: Tensor
     val: Tensor
     test: Tensor
@@ -31,6 +32,7 @@ def draw_split(
     val_holdout: int | float,
     test_holdout: int | float,
     seed: int,
+    labeled_holdout: int = 0,
 ) -> Split:
     """Draw disjoint rows for the four sets, class by class.
 
@@ -45,6 +47,7 @@ def draw_split(
         val_holdout: Images per class (int) or share of every class (float below 1) held out for validation.
         test_holdout: The same for test.
         seed: Seed of the draw.
+        labeled_holdout: Labeled images of every class that are held out; the other sets stay as they are.
 
     Raises:
         ValueError: A class has fewer images than are asked of it (names class, wanted, available).
@@ -65,7 +68,7 @@ def draw_split(
         available.append(len(pools[k]))
 
     labeled, unlabeled = class_counts.counts(available)
-    parts |= {"labeled": [], "unlabeled": []}
+    parts |= {"labeled": [], "labeled_holdout": [], "unlabeled": []}
     for k, rows in enumerate(pools):
         wanted = labeled[k] + unlabeled[k]
         if wanted > len(rows):
@@ -74,7 +77,14 @@ def draw_split(
                 f"images, available {len(rows)} after holding out val_holdout={val_holdout} and "
                 f"test_holdout={test_holdout}; ask for fewer or hold out fewer"
             )
-        parts["labeled"].append(rows[: labeled[k]])
+        if labeled_holdout and labeled[k] <= labeled_holdout:
+            raise ValueError(
+                f"class {class_names[k]!r}: labeled_holdout wants {labeled_holdout} of {labeled[k]} labeled images, "
+                "and none would be left to train on; hold out fewer"
+            )
+        kept = labeled[k] - labeled_holdout
+        parts["labeled"].append(rows[:kept])
+        parts["labeled_holdout"].append(rows[kept : labeled[k]])
         parts["unlabeled"].append(rows[labeled[k] : wanted])
     parts["unlabeled"].append((targets < 0).nonzero().squeeze(1))
     return Split(**{name: torch.cat(rows) for name, rows in parts.items()})

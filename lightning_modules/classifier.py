@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
@@ -27,6 +28,12 @@ Batch = dict[str, dict[str, Any]]
 def to_float(images: Tensor) -> Tensor:
     """`uint8 [...]` pixels as float in [0, 1]."""
     return images.float() / 255
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Where a run's files go: the folder of its logs, if they are local files, else `default_root_dir`."""
+    logger = trainer.logger
+    return Path(logger.log_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
 
 
 class ImageClassifier(LightningModule):
@@ -173,6 +180,21 @@ class ImageClassifier(LightningModule):
         self._check_finite()
         checkpoint["class_names"] = self.class_names
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights for other classes.
+
+        Raises:
+            ValueError: The checkpoint's classes are not those of the data, in the same order.
+        """
+        names = checkpoint.get("class_names", self.class_names)
+        if names != self.class_names:
+            here, there = set(self.class_names), set(names)
+            raise ValueError(
+                "the checkpoint was trained on other classes: only there "
+                f"{sorted(there - here)[:10]}, only here {sorted(here - there)[:10]}"
+                + ("" if here != there else "; the same names in another order")
+            )
+
     # Evaluation
 
     def forward(self, images: Tensor) -> Tensor:
@@ -199,9 +221,7 @@ class ImageClassifier(LightningModule):
         """Log `test/...` and write `test_metrics.json` beside the logs."""
         scalars = self._finish_evaluation("test", self.test_metrics)
         self.log_dict(scalars)
-        folder = self.trainer.log_dir
-        if folder is not None:
-            self._write_test_metrics(Path(folder), scalars)
+        self._write_test_metrics(run_folder(self.trainer), scalars)
 
     def _finish_evaluation(self, stage: str, metrics: LongTailMetrics) -> dict[str, Tensor]:
         self.evaluations[stage] = metrics.compute(self.class_counts)

@@ -78,8 +78,9 @@ class FixMatch(SemiSupervisedClassifier):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
             probs = (self.network(unlabeled["weak"]).float() / self.temperature).softmax(dim=1)
-            confidence, pseudo_label = self.refine(probs, unlabeled["index"]).max(dim=1)
-            selected = (confidence >= self.threshold).float()
+            probs = self.refine(probs, unlabeled["index"])
+            confidence, pseudo_label = probs.max(dim=1)
+            selected = self.select(probs).float()
 
         logits = self.network(torch.cat([labeled["weak"], *unlabeled["strong"]])).float()
         labeled_logits, strong_logits = logits.split([len(labeled["weak"]), len(logits) - len(labeled["weak"])])
@@ -95,6 +96,10 @@ class FixMatch(SemiSupervisedClassifier):
             confidence=confidence.mean(),
         )
         return loss
+
+    def select(self, probs: Tensor) -> Tensor:
+        """Those whose maximum reaches the threshold."""
+        return probs.amax(dim=1) >= self.threshold
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Smoothed cross-entropy of each row, `[B]`, from `logits [B, K]` and `target int64 [B]`."""

@@ -117,9 +117,7 @@ class LongTailMetrics(Metric):
         self.top5 += hit.sum()
         self.loss += functional.cross_entropy(logits, target, reduction="sum")
         if self.keeps_confusion:
-            self.confusion += multiclass_confusion_matrix(
-                prediction, target, self.num_classes, validate_args=False
-            )
+            self.confusion += multiclass_confusion_matrix(prediction, target, self.num_classes, validate_args=False)
 
     def compute(self, class_counts: Tensor | Sequence[int] = ()) -> Evaluation:
         """Metrics of all that was counted; groups need the labeled images per class, `[K]`."""

@@ -73,6 +73,26 @@ class CosineDecay(StepSchedule):
         return math.cos(self.cycles * math.pi * progress)
 
 
+class StepDecay(StepSchedule):
+    """Divides the rate by ten at shares of the training.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: See `StepSchedule`.
+        milestones: Shares in (0, 1); bbuing9/DARP `train_base_estim.py` has 0.8 and 0.9.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_steps: int | None = None, milestones: tuple[float, ...] = (0.8, 0.9)
+    ) -> None:
+        self.milestones = list(milestones)
+        super().__init__(optimizer, total_steps)
+
+    def factor(self, progress: float) -> float:
+        """See `StepSchedule.factor`."""
+        return float(0.1 ** sum(progress >= milestone for milestone in self.milestones))
+
+
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: with the optimizer's weight decay, and without any.
 

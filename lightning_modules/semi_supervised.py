@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from lightning_modules.classifier import ImageClassifier
@@ -23,6 +24,13 @@ class PseudoLabelRefiner(Protocol):
         """
 
 
+class PseudoLabelObserver(Protocol):
+    """Something that watches the pseudo-labels, refined or not."""
+
+    def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
+        """One step's pseudo-labels: `raw` and `refined [B, K]` probs, `selected bool [B]`, `index int64 [B]`."""
+
+
 class SemiSupervisedClassifier(ImageClassifier):
     """A method with pseudo-labels: logits of the weak view -> probs -> sharpen -> refine -> select -> target.
 
@@ -35,6 +43,7 @@ class SemiSupervisedClassifier(ImageClassifier):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._refiners: list[PseudoLabelRefiner] = []
+        self._observers: list[PseudoLabelObserver] = []
 
     def add_refiner(self, refiner: PseudoLabelRefiner) -> None:
         """Let a callback refine the pseudo-labels from now on. Refiners work in the order of their adding.
@@ -44,8 +53,20 @@ class SemiSupervisedClassifier(ImageClassifier):
         if refiner not in self._refiners:
             self._refiners.append(refiner)
 
+    def add_observer(self, observer: PseudoLabelObserver) -> None:
+        """Let a callback see the pseudo-labels of every step from now on, once."""
+        if observer not in self._observers:
+            self._observers.append(observer)
+
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Pass `probs [B, K]` of the unlabeled images `index [B]` through all refiners."""
+        refined = probs
         for refiner in self._refiners:
-            probs = refiner.refine(probs, index)
-        return probs
+            refined = refiner.refine(refined, index)
+        for observer in self._observers:
+            observer.observe(probs, refined, self.select(refined), index)
+        return refined
+
+    def select(self, probs: Tensor) -> Tensor:
+        """Which refined pseudo-labels `[B, K]` teach, `bool [B]`; all, unless a method chooses."""
+        return torch.ones(len(probs), dtype=torch.bool, device=probs.device)

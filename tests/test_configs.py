@@ -95,9 +95,7 @@ def test_a_class_named_anew_starts_from_its_own_defaults() -> None:
     adam = model.configure_optimizers()["optimizer"]
     assert type(adam).__name__ == "AdamW"
     assert adam.defaults["weight_decay"] == 0.01 and adam.defaults["lr"] == 1e-3  # not FixMatchSGD's
-    assert (
-        settings("--model.network=lightning_modules.networks.CifarResNet").network is not None
-    )  # depth 32, not 28
+    assert settings("--model.network=lightning_modules.networks.CifarResNet").network is not None  # depth 32, not 28
 
 
 def test_one_argument_of_a_default_class_can_be_changed() -> None:

@@ -11,13 +11,16 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
+from callbacks import DARP, LastEvaluations, PseudoLabelMonitor
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
-from lightning_modules import FixMatch, ImageClassifier, Supervised
+from lightning_modules import FixMatch, ImageClassifier, SemiSupervisedClassifier, Supervised
 from lightning_modules.networks import CifarResNet
 
 METHODS: list[type[ImageClassifier]] = [FixMatch, Supervised]
 STEPS_PER_EPOCH, EPOCHS = 4, 3
+
+SEMI_SUPERVISED = [method for method in METHODS if issubclass(method, SemiSupervisedClassifier)]
 
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 
@@ -115,6 +118,34 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
         assert_same(whole[part], resumed[part], part)
 
 
+@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("steps", [6, 7])
+def test_a_remedy_changes_the_training_and_resumes_exactly(
+    method: type[SemiSupervisedClassifier], steps: int, tmp_path: Path
+) -> None:
+    def remedy() -> list[Callback]:
+        return [DARP(warmup_epochs=1, refine_every=2), PseudoLabelMonitor(), LastEvaluations(2)]
+
+    run(method, tmp_path, at_epoch_ends(tmp_path / "plain"))
+    run(method, tmp_path, *remedy(), at_epoch_ends(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run(method, tmp_path, *remedy(), last(tmp_path / "killed", every_n_train_steps=steps), Kill(steps + 1))
+    checkpoint = tmp_path / "killed" / "last.ckpt"
+    run(method, tmp_path, *remedy(), at_epoch_ends(tmp_path / "resumed"), ckpt=checkpoint)
+
+    saved = {
+        name: torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("plain", "whole", "resumed")
+    }
+    for part in ("state_dict", "trained_weights", "optimizer_states"):
+        assert_same(saved["whole"][part], saved["resumed"][part], part)
+    for callback in ("DARP", "LastEvaluations"):
+        assert_same(saved["whole"]["callbacks"][callback], saved["resumed"]["callbacks"][callback], callback)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(saved["plain"]["state_dict"].values(), saved["whole"]["state_dict"].values(), strict=True)
+    )
+
+
 @methods
 def test_averaged_weights_are_what_is_tested(method: type[ImageClassifier], tmp_path: Path) -> None:
     trainer = run(method, tmp_path, at_epoch_ends(tmp_path))
@@ -146,10 +177,19 @@ def arguments(method: type[ImageClassifier]) -> list[str]:
 @methods
 def test_two_processes_train_and_test_every_image_once(method: type[ImageClassifier], tmp_path: Path) -> None:
     devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    fit = tailmatch("fit", *arguments(method), *devices, f"--run_dir={tmp_path}/run")
+    remedy = []
+    if method in SEMI_SUPERVISED:
+        remedy = ["--config=configs/callbacks/darp.yaml", "--trainer.callbacks.warmup_epochs=1"]
+    fit = tailmatch("fit", *arguments(method), *devices, *remedy, f"--run_dir={tmp_path}/run")
     assert fit.returncode == 0, fit.stderr
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
+    if remedy:
+        state = checkpoint["callbacks"]["DARP"]
+        assert len(state["predictions"]) == len(state["refined"]) > 1000
+        one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
+        more = tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
+        assert more.returncode == 0, more.stderr
 
     results = []
     for count in (["--trainer.devices=1", "--trainer.strategy=auto"], devices):
@@ -158,3 +198,11 @@ def test_two_processes_train_and_test_every_image_once(method: type[ImageClassif
         results.append(json.loads((tmp_path / "run" / "test_metrics.json").read_text()))
     for name, value in results[0]["metrics"].items():
         assert results[1]["metrics"][name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_weights_for_other_classes_are_refused() -> None:
+    model = Supervised(num_classes=3, network=partial(CifarResNet, depth=8))
+    model.class_names = ["ant", "bee", "cow"]
+    model.on_load_checkpoint({"class_names": ["ant", "bee", "cow"]})
+    with pytest.raises(ValueError, match=r"only there \['dog'\], only here \['bee'\]"):
+        model.on_load_checkpoint({"class_names": ["ant", "cow", "dog"]})

@@ -81,9 +81,9 @@ def _build(name: str, has_weights: bool) -> nn.Module:
 
 def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
     """Replace the last linear layer by the identity; returns its name and input size."""
-    key, last = [
-        (key, module) for key, module in backbone.named_modules() if list(module.parameters(recurse=False))
-    ][-1]
+    key, last = [(key, module) for key, module in backbone.named_modules() if list(module.parameters(recurse=False))][
+        -1
+    ]
     if not isinstance(last, nn.Linear):
         raise ValueError(
             f"name {name!r}: the last layer is {type(last).__name__}, not Linear; choose another architecture"

@@ -22,9 +22,7 @@ class _Residual(nn.Module):
     normalization and activation.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, momentum: float, activate_first: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, momentum: float, activate_first: bool) -> None:
         super().__init__()
         self.activate_first = activate_first
         self.pre = _norm_act(in_channels, momentum)

@@ -55,9 +55,7 @@ def equalize(images: Tensor) -> Tensor:
     """Flattens the histogram of each channel. ``ImageOps.equalize(image)``."""
     values = images.flatten(2).to(torch.int64)
     counts = torch.zeros((*values.shape[:2], 256), dtype=torch.int32, device=images.device)
-    counts.scatter_add_(
-        2, values, torch.ones((1, 1, 1), dtype=torch.int32, device=images.device).expand_as(values)
-    )
+    counts.scatter_add_(2, values, torch.ones((1, 1, 1), dtype=torch.int32, device=images.device).expand_as(values))
     up_to = counts.cumsum(2, dtype=torch.int32)
     brightest = counts.gather(2, values.amax(2, keepdim=True))
     step = torch.div(values.shape[2] - brightest, 255, rounding_mode="floor")

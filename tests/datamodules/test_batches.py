@@ -76,9 +76,7 @@ def test_effective_number_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("size", "batch_size", "world_size"), [(10, 4, 1), (11, 4, 2), (5, 1, 2), (7, 100, 3)])
-def test_evaluation_takes_every_image_once_in_equally_many_batches(
-    size: int, batch_size: int, world_size: int
-) -> None:
+def test_evaluation_takes_every_image_once_in_equally_many_batches(size: int, batch_size: int, world_size: int) -> None:
     parts = [list(EvaluationBatches(size, batch_size, rank=r, world_size=world_size)) for r in range(world_size)]
     assert sorted(i for part in parts for batch in part for i in batch) == list(range(size))
     assert len({len(part) for part in parts}) == 1

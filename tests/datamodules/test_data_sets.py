@@ -45,7 +45,7 @@ def test_digits_are_drawn_as_asked() -> None:
     assert table["validation"] == [20] * 10 and table["test"] == [40] * 10
     loaders = data.train_dataloader()
     batch = next(iter(loaders["labeled"]))
-    assert batch["image"].shape == (8, 3, 16, 16) and batch["image"].dtype == torch.uint8
+    assert batch["image"].shape == (8, 3, 8, 8) and batch["image"].dtype == torch.uint8
     assert torch.equal(batch["target"], data.labeled.targets[batch["index"]])
     unlabeled = next(iter(loaders["unlabeled"]))
     assert unlabeled["image"].shape[0] == 56 and "target" not in unlabeled
@@ -159,7 +159,7 @@ def test_cifar10_without_network_says_where_to_put_it(tmp_path: Path, monkeypatc
     [
         ({"labeled_batch_size": 0}, "labeled_batch_size is 0"),
         ({"unlabeled_ratio": 0}, "unlabeled_ratio is 0"),
-        ({"val_holdout": 5, "validate_on_test": True}, "choose one"),
+        ({"val_holdout": 5, "validate_on_test": True}, "choose where validation images come from"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, int], message: str) -> None:

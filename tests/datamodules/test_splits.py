@@ -27,9 +27,7 @@ def test_no_image_is_in_two_sets_and_none_is_lost() -> None:
 
 def test_counts_are_those_asked_for() -> None:
     split = draw()
-    per_class = {
-        name: torch.bincount(TARGETS[rows].clamp(min=-1) + 1, minlength=4) for name, rows in split.items()
-    }
+    per_class = {name: torch.bincount(TARGETS[rows].clamp(min=-1) + 1, minlength=4) for name, rows in split.items()}
     assert per_class["labeled"].tolist() == [0, 10, 5, 2]
     assert per_class["unlabeled"].tolist() == [5, 15, 10, 3]
     assert per_class["val"].tolist() == [0, 3, 3, 3]
@@ -64,3 +62,13 @@ def test_too_many_names_class_wanted_and_available() -> None:
 def test_a_label_outside_the_range_is_named() -> None:
     with pytest.raises(ValueError, match="label 3 of image 1 is outside the range.*0 to 2"):
         draw_split(torch.tensor([0, 3]), NAMES, LabeledFraction(), val_holdout=0, test_holdout=0, seed=0)
+
+
+def test_labeled_images_can_be_held_out_without_changing_other_sets() -> None:
+    whole, part = draw(), draw(labeled_holdout=1)
+    assert torch.bincount(TARGETS[part["labeled_holdout"]]).tolist() == [1, 1, 1]
+    assert sorted(torch.cat([part["labeled"], part["labeled_holdout"]]).tolist()) == sorted(whole["labeled"].tolist())
+    for name in ("unlabeled", "val", "test"):
+        assert torch.equal(part[name], whole[name])
+    with pytest.raises(ValueError, match="class 'cow': labeled_holdout wants 2 of 2 labeled images"):
+        draw(labeled_holdout=2)

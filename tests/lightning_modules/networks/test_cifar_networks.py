@@ -46,7 +46,7 @@ def test_wide_resnet_details() -> None:
 
 @pytest.mark.parametrize("activate", [True, False])
 def test_wide_resnet_shortcut_starts_after_the_first_activation_if_asked(activate: bool) -> None:
-    block = _Residual(4, 4, 1, activate).eval()
+    block = _Residual(4, 4, 1, momentum=0.1, activate_first=activate).eval()
     nn.init.zeros_(block.residual[2].weight)  # nothing but the shortcut is left
     x = -torch.ones(1, 4, 2, 2)
     # Normalized by a running mean of 0 and variance of 1, then LeakyReLU: -1 becomes -0.1.

@@ -53,7 +53,5 @@ def photos(request: pytest.FixtureRequest) -> list[Image.Image]:
 def batch() -> torch.Tensor:
     """Uint8 ``[64, 3, 32, 32]``: crops of two photographs."""
     china, flower = load_sample_images().images
-    crops = [
-        p[y : y + 32, x : x + 32] for p in (china, flower) for y in range(0, 256, 32) for x in (9, 99, 300, 555)
-    ]
+    crops = [p[y : y + 32, x : x + 32] for p in (china, flower) for y in range(0, 256, 32) for x in (9, 99, 300, 555)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

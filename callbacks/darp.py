@@ -1,0 +1,201 @@
+"""DARP: refine pseudo-labels to the class totals of the unlabeled set."""
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.class_prior import unlabeled_totals
+from callbacks.darp_solver import Refinement, refine
+from lightning_modules import SemiSupervisedClassifier
+
+
+class DARP(Callback):
+    """Projects the pseudo-labels of the whole unlabeled set onto those with given class totals.
+
+    Kim et al., NeurIPS 2020, arXiv 2007.08844; authors' code bbuing9/DARP `training_functions.py`. The newest
+    prediction of every unlabeled image is kept, unrefined (uniform before the first). After the warm-up, all are
+    refined together every few steps (`darp_solver.refine`), and in between the refined rows are handed out. It
+    works for every method with a pseudo-label stage, between sharpening and selection.
+
+    On several devices each process keeps the rows of its own unlabeled images (index modulo world size), and the
+    solver exchanges K-vectors only. Predictions, refined rows, counters and the solver's warm start are saved:
+    a checkpoint holds `2 N K` numbers for them, gathered in the order of the images, so that it resumes with
+    another number of processes.
+
+    Args:
+        target: Class totals of the unlabeled set: null in proportion to the labeled counts, a list of K numbers,
+            a `prior.json` of `UnlabeledPriorEstimator`, or `oracle` (the truth, for analysis).
+        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
+        warmup_epochs: Epochs without refinement. 200 of 500 in the paper; the authors' code begins one epoch
+            later (`epoch > warm`).
+        refine_every: Steps between refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
+        tolerance: Largest error of a class total that the solver leaves, as a share of it.
+        max_iterations: Most iterations of the solver; where the target cannot be reached, a warning names the
+            error that is left.
+    """
+
+    def __init__(
+        self,
+        target: str | list[float] | None = None,
+        alpha: float = 2.0,
+        warmup_epochs: int = 200,
+        refine_every: int = 10,
+        tolerance: float = 1e-5,
+        max_iterations: int = 100,
+    ) -> None:
+        for name, value, least in (
+            ("alpha", alpha, 1.0),
+            ("warmup_epochs", warmup_epochs, 0),
+            ("refine_every", refine_every, 1),
+            ("max_iterations", max_iterations, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        self.target = target
+        self.alpha = alpha
+        self.warmup_epochs = warmup_epochs
+        self.refine_every = refine_every
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+        self.totals = torch.empty(0)
+        self.last: Refinement | None = None
+        self._refining = False
+        self._steps = 0
+        self._rank, self._world_size = 0, 1
+        self._predictions, self._refined = torch.empty(0, 0), torch.empty(0, 0)
+        self._warm_start: Tensor | None = None
+
+    # Life of the callback
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Register with the method.
+
+        Raises:
+            ValueError: The method has no pseudo-labels, the warm-up fills the training, or the target is bad.
+        """
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, SemiSupervisedClassifier):
+            raise ValueError(f"DARP refines pseudo-labels, and {type(pl_module).__name__} has none")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        epochs = math.ceil(pl_module.total_steps() * trainer.accumulate_grad_batches / data.steps_per_epoch)
+        if self.warmup_epochs >= epochs:
+            raise ValueError(
+                f"DARP would never run: warmup_epochs is {self.warmup_epochs} and the training has {epochs} epochs"
+            )
+        self.totals = unlabeled_totals(self.target, data)
+        self._rank, self._world_size = trainer.global_rank, trainer.world_size
+        shape = (len(range(self._rank, len(data.unlabeled), self._world_size)), data.num_classes)
+        self._predictions = torch.full(shape, 1 / data.num_classes)
+        self._refined = torch.empty(0, 0)
+        pl_module.add_refiner(self)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Refine after the warm-up; a run that resumes within an epoch does not start that epoch again."""
+        self._refining = trainer.current_epoch >= self.warmup_epochs
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Log the solver's state with the training numbers."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.last is not None and every and trainer.global_step % every == 0:
+            scalars = {"darp/residual": self.last.residual, "darp/iterations": float(self.last.iterations)}
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=trainer.global_step - 1)
+
+    # The refinement
+
+    def refine(self, probs: Tensor, index: Tensor) -> Tensor:
+        """Keep the predictions, and give the refined ones after the warm-up. See `PseudoLabelRefiner`."""
+        rows = index // self._world_size
+        self._predictions = self._predictions.to(probs.device)
+        self._predictions[rows] = probs.detach().float()
+        if not self._refining:
+            return probs
+        if self._steps % self.refine_every == 0:
+            self._refine_all()
+        self._steps += 1
+        return self._refined[rows].to(probs.dtype)
+
+    def _refine_all(self) -> None:
+        device = self._predictions.device
+        self.last = refine(
+            self._predictions,
+            self.totals.to(device),
+            alpha=self.alpha,
+            warm_start=None if self._warm_start is None else self._warm_start.to(device),
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            reduce=sum_over_processes,
+        )
+        self._refined, self._warm_start = self.last.rows, self.last.nu
+        if not self.last.converged:
+            rank_zero_warn(
+                f"DARP's target was not reached: a class total is off by {self.last.residual:.2%} of the "
+                "unlabeled images (logged as darp/residual); predictions that are certain leave nothing to move"
+            )
+
+    # Checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, warm start and all rows in the order of the images."""
+        return {
+            "steps": self._steps,
+            "warm_start": self._warm_start,
+            "predictions": self._gathered(self._predictions),
+            "refined": self._gathered(self._refined),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take this process' rows.
+
+        Raises:
+            ValueError: The state is of another unlabeled set.
+        """
+        self._steps = state_dict["steps"]
+        self._warm_start = state_dict["warm_start"]
+        mine = slice(self._rank, None, self._world_size)
+        predictions = state_dict["predictions"][mine].clone()
+        if len(self._predictions) and predictions.shape != self._predictions.shape:
+            raise ValueError(
+                f"the checkpoint's DARP state is of {tuple(predictions.shape)} predictions, and this run has "
+                f"{tuple(self._predictions.shape)}: resume on the same unlabeled images"
+            )
+        self._predictions = predictions
+        self._refined = state_dict["refined"][mine].clone().to(predictions.device)
+
+    def _gathered(self, rows: Tensor) -> Tensor:
+        if self._world_size == 1 or not dist.is_initialized():
+            return rows
+        return gather_interleaved(rows, int(self.totals.sum().round()))
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Sum of a tensor over the processes, the tensor itself on one."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def gather_interleaved(rows: Tensor, total: int) -> Tensor:
+    """Rows of all processes on each of them: global row i is row `i // W` of process `i % W`.
+
+    Args:
+        rows: `[n, K]` of this process.
+        total: N, rows of all.
+
+    Returns:
+        `[N, K]` on the CPU, or `rows` if they are empty.
+    """
+    if not rows.numel():
+        return rows
+    world_size = dist.get_world_size()
+    largest = -(-total // world_size)
+    padded = torch.nn.functional.pad(rows, (0, 0, 0, largest - len(rows)))
+    parts = [torch.empty_like(padded) for _ in range(world_size)]
+    dist.all_gather(parts, padded)
+    return torch.stack([part.cpu() for part in parts], dim=1).flatten(0, 1)[:total]

@@ -1,0 +1,34 @@
+"""Checkpoints are written whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    def cut_off(checkpoint: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(OSError, match="no space left"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_plan_becomes_callbacks_with_distinct_states(tmp_path: Path) -> None:
+    plan = Checkpoints(monitors=["val/top1", "val/top5"], mode="max", every_n_epochs=50, last_every_n_steps=100)
+    callbacks = checkpoint_callbacks(plan, tmp_path)
+    assert [c.filename for c in callbacks] == ["best", "best-top5", "epoch-{epoch:04d}", "last", "last"]  # type: ignore[attr-defined]
+    assert len({c.state_key for c in callbacks}) == 5
