@@ -91,11 +91,11 @@ class RunConfig(SaveConfigCallback):
         """Write `config.yaml`, on rank zero."""
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(self.config, folder / "config.yaml", skip_unset=False, overwrite=True, multifile=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep it in the checkpoint."""
-        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_none=False)
+        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_unset=False)
 
 
 class TailmatchCLI(LightningCLI):
