@@ -16,7 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 install: $(INSTALLED)  ## make .venv with the tested versions
 
-demo: $(INSTALLED)  ## train and test FixMatch on embedded long-tailed digits (one minute)
+demo: export OMP_NUM_THREADS = 1  # tiny tensors: on few cores, threads would mostly wait for each other
+demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed digits (one minute)
 	$(BIN)/tailmatch fit --config configs/demo.yaml --overwrite true
 	$(BIN)/tailmatch test --run_dir runs/demo --ckpt_path best
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'

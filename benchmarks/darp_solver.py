@@ -138,7 +138,7 @@ def measure(rows: int, classes: int, device: torch.device, repeats: int) -> list
         f"{warm_seconds:.3f} s",
         f"{summary[0]} / {warm_iterations[0]}",
         f"{summary[1]:.0e}" + (f" ({error:.0e})" if reference else ""),
-        f"{extra / (4 * probs.numel()):.2f}",
+        f"{extra / (4 * probs.numel()):.2f}" if device.type == "cuda" or probs.numel() >= 10**7 else "too small",
     ]
 
 
