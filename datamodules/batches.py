@@ -5,8 +5,9 @@ that an uninterrupted run draws.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -93,7 +94,44 @@ class _Permutations:
         return torch.cat(parts)
 
 
-class LabeledBatches(Sampler[list[int]]):
+class TrainingBatches(Sampler[list[int]], ABC):
+    """Endless training batches, served in passes of an epoch.
+
+    Args:
+        batch_size: Images per batch and process.
+        steps_per_epoch: Length of one pass.
+        seed: Training seed.
+        rank: This process.
+        world_size: Number of processes.
+        step: Gives the step at which a pass begins; read once at its start.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        steps_per_epoch: int,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        step: Callable[[], int],
+    ) -> None:
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+        self.seed, self.rank, self.world_size, self.step = seed, rank, world_size, step
+
+    @abstractmethod
+    def batch(self, step: int) -> Tensor:
+        """Positions in the stream's set of this process' batch at a step, `int64 [batch_size]`."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.step()  # now, since workers fetch ahead
+        return (self.batch(step).tolist() for step in range(start, start + self.steps_per_epoch))
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+
+class LabeledBatches(TrainingBatches):
     """Batches of the labeled stream.
 
     Without weights, all processes together walk through one permutation of the labeled images; with weights,
@@ -101,90 +139,56 @@ class LabeledBatches(Sampler[list[int]]):
 
     Args:
         size: Labeled images.
-        batch_size: Images per batch and process.
-        steps_per_epoch: Length of one pass.
-        seed: Training seed.
-        rank: This process.
-        world_size: Number of processes.
-        step: Gives the step at which a pass begins; read once at its start.
+        batch_size: See `TrainingBatches`.
+        steps_per_epoch: See `TrainingBatches`.
         weights: `float64 [size]` of `sampling_weights`, or None.
+        **place: The other arguments of `TrainingBatches`.
     """
 
     def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        *,
-        seed: int,
-        rank: int,
-        world_size: int,
-        step: Callable[[], int],
-        weights: Tensor | None = None,
+        self, size: int, batch_size: int, steps_per_epoch: int, weights: Tensor | None = None, **place: Any
     ) -> None:
-        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self.seed, self.rank, self.world_size, self.step = seed, rank, world_size, step
+        super().__init__(batch_size, steps_per_epoch, **place)
         self.weights = weights
-        self._permutations = _Permutations(size, seed, LABELED_STREAM)
+        self._permutations = _Permutations(size, self.seed, LABELED_STREAM)
 
     def batch(self, step: int) -> Tensor:
-        """Positions in the labeled set of this process' batch at a step, `int64 [batch_size]`."""
+        """See `TrainingBatches.batch`."""
         if self.weights is not None:
             random = generator(self.seed, LABELED_STREAM, step, self.rank)
             return torch.multinomial(self.weights, self.batch_size, replacement=True, generator=random)
         return self._permutations.take((step * self.world_size + self.rank) * self.batch_size, self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return _pass(self.step(), self.steps_per_epoch, self.batch)
 
-    def __len__(self) -> int:
-        return self.steps_per_epoch
-
-
-class UnlabeledBatches(Sampler[list[int]]):
+class UnlabeledBatches(TrainingBatches):
     """Batches of the unlabeled stream: each process walks through its own images, index modulo world size.
 
-    So each process owns fixed rows of whatever is kept per unlabeled image. Arguments as `LabeledBatches`.
+    So each process owns fixed rows of whatever is kept per unlabeled image.
+
+    Args:
+        size: Unlabeled images.
+        batch_size: See `TrainingBatches`.
+        steps_per_epoch: See `TrainingBatches`.
+        **place: The other arguments of `TrainingBatches`.
 
     Raises:
         ValueError: A process owns fewer images than a batch.
     """
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        *,
-        seed: int,
-        rank: int,
-        world_size: int,
-        step: Callable[[], int],
-    ) -> None:
-        owned = len(range(rank, size, world_size))
+    def __init__(self, size: int, batch_size: int, steps_per_epoch: int, **place: Any) -> None:
+        super().__init__(batch_size, steps_per_epoch, **place)
+        owned = len(range(self.rank, size, self.world_size))
         if owned < batch_size:
             raise ValueError(
-                f"{owned} unlabeled images for process {rank} of {world_size}, fewer than one batch of "
+                f"{owned} unlabeled images for process {self.rank} of {self.world_size}, fewer than one batch of "
                 f"{batch_size} (labeled_batch_size x unlabeled_ratio): lower one of these or add images"
             )
-        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self.rank, self.world_size, self.step = rank, world_size, step
-        self._permutations = _Permutations(owned, seed, UNLABELED_STREAM, rank)
+        self._permutations = _Permutations(owned, self.seed, UNLABELED_STREAM, self.rank)
 
     def batch(self, step: int) -> Tensor:
-        """Positions in the unlabeled set of this process' batch at a step, `int64 [batch_size]`."""
+        """See `TrainingBatches.batch`."""
         own = self._permutations.take(step * self.batch_size, self.batch_size)
         return own * self.world_size + self.rank
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return _pass(self.step(), self.steps_per_epoch, self.batch)
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch
-
-
-def _pass(start: int, length: int, batch: Callable[[int], Tensor]) -> Iterator[list[int]]:
-    return (batch(step).tolist() for step in range(start, start + length))
 
 
 class EvaluationBatches(Sampler[list[int]]):

@@ -70,24 +70,30 @@ def draw_split(
     labeled, unlabeled = class_counts.counts(available)
     parts |= {"labeled": [], "labeled_holdout": [], "unlabeled": []}
     for k, rows in enumerate(pools):
-        wanted = labeled[k] + unlabeled[k]
-        if wanted > len(rows):
-            raise ValueError(
-                f"class {class_names[k]!r}: wanted {labeled[k]} labeled + {unlabeled[k]} unlabeled = {wanted} "
-                f"images, available {len(rows)} after holding out val_holdout={val_holdout} and "
-                f"test_holdout={test_holdout}; ask for fewer or hold out fewer"
-            )
-        if labeled_holdout and labeled[k] <= labeled_holdout:
-            raise ValueError(
-                f"class {class_names[k]!r}: labeled_holdout wants {labeled_holdout} of {labeled[k]} labeled images, "
-                "and none would be left to train on; hold out fewer"
-            )
+        shares = (labeled[k], unlabeled[k], labeled_holdout)
+        _check_class(class_names[k], *shares, available=len(rows), held_out=(val_holdout, test_holdout))
         kept = labeled[k] - labeled_holdout
         parts["labeled"].append(rows[:kept])
         parts["labeled_holdout"].append(rows[kept : labeled[k]])
-        parts["unlabeled"].append(rows[labeled[k] : wanted])
+        parts["unlabeled"].append(rows[labeled[k] : labeled[k] + unlabeled[k]])
     parts["unlabeled"].append((targets < 0).nonzero().squeeze(1))
     return Split(**{name: torch.cat(rows) for name, rows in parts.items()})
+
+
+def _check_class(
+    name: str, labeled: int, unlabeled: int, labeled_holdout: int, *, available: int, held_out: tuple[float, float]
+) -> None:
+    if labeled + unlabeled > available:
+        raise ValueError(
+            f"class {name!r}: wanted {labeled} labeled + {unlabeled} unlabeled = {labeled + unlabeled} images, "
+            f"available {available} after holding out val_holdout={held_out[0]} and test_holdout={held_out[1]}; "
+            "ask for fewer or hold out fewer"
+        )
+    if labeled_holdout and labeled <= labeled_holdout:
+        raise ValueError(
+            f"class {name!r}: labeled_holdout wants {labeled_holdout} of {labeled} labeled images, and none would be "
+            "left to train on; hold out fewer"
+        )
 
 
 def _held_out(name: str, holdout: int | float, available: int, class_name: str) -> int:
