@@ -175,8 +175,9 @@ class DARP(Callback):
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
-    """Sum of a tensor over the processes, the tensor itself on one."""
+    """Sum of a tensor over the processes, in a tensor of its own; the tensor itself on one process."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        value = value.clone()
         dist.all_reduce(value)
     return value
 

@@ -27,23 +27,21 @@ per evaluation of the column totals.
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Reduce = Callable[[Tensor], Tensor]
+from callbacks.darp_noise import remove_noise
+from callbacks.darp_rows import FLOOR, Reduce, blocks, checked, entropies, identity, scratch
 
-FLOOR = 1e-6  # added to kept predictions and to both sides of the column scale by the authors' code
-TINY = 1e-37  # a normal float32 next to zero
 LOWEST_EXPONENT = -80.0  # exp(-80) = 2e-35: as good as zero beside 1, and a normal float32
-INFINITY_BITS = 0x7F800000  # float32 infinity: the bits of non-negative floats are ordered like the floats
-
 # Tuned on synthetic predictions (benchmarks/darp_solver.py and the random problems of the tests).
-SAMPLE_ROWS = 4096  # rows whose quantiles bracket the column thresholds
-CURVATURE_CLASSES = 16  # above so many classes, the curvature is taken from one row in K / 16 ...
-CURVATURE_ROWS = 32  # ... but from no fewer than so many rows per class
+CURVATURE_CLASSES = 4  # the curvature is taken from one row in K / 4 ...
+CURVATURE_ROWS = 64  # ... but from no fewer than so many rows per class
+COARSE_STRIDE = 8  # a cold start begins with one row in so many ...
+COARSE_ROWS = 512  # ... where there are so many rows per class
+COARSE_BUDGET = 20  # most evaluations of these rows
 SLACK = 2.0  # how much further from the target a step may lead
 CROWD = 2.0  # how many times more uniform rows than it lacks a column may attract in one step
 ROUNDING = 1e-6  # float32 noise of the sum of |totals - target|, per row
@@ -60,7 +58,7 @@ class Refinement:
             meaning where the target is 0: those columns are empty, at no finite price.
         residual: largest |column total - target| as a share of all rows.
         converged: whether `residual` is at most the tolerance.
-        iterations: evaluations of the column totals.
+        iterations: evaluations of the column totals over all rows.
     """
 
     rows: Tensor
@@ -68,11 +66,6 @@ class Refinement:
     residual: float
     converged: bool
     iterations: int
-
-
-def identity(value: Tensor) -> Tensor:
-    """Sum over ranks where there is one."""
-    return value
 
 
 def refine(
@@ -138,246 +131,6 @@ def project(
     return _project_in_place(probs.clone(), target, warm_start, tolerance, max_iterations, reduce)
 
 
-def remove_noise(probs: Tensor, target: Tensor, alpha: float, *, reduce: Reduce = identity) -> Tensor:
-    """Keep each class's most confident predictions, scaled to the class total.
-
-        kept_k  = the top int(alpha q_k) entries of column k
-        t_ik    = p_ik (q_k + 1e-6) / (sum(kept_k) + 1e-6) + 1e-6 if kept, else 1e-6
-        result  = t_ik / sum_j t_ij
-
-    Of entries tied at the threshold the authors keep those that their sort happens to put first. Here each is
-    kept in the same proportion, such that the kept sum is the authors': the mean of t over the orders of the
-    tied, and the same for any order of the rows and any number of ranks.
-
-    Args:
-        probs: [N, K] float32, non-negative; this rank's rows.
-        target: [K] class totals q, with the number of rows over all ranks as sum.
-        alpha: share of its total that a class keeps, positive.
-        reduce: sum over ranks.
-
-    Returns:
-        [N, K] float32, positive, rows sum to 1.
-
-    Raises:
-        ValueError: shapes, type or totals do not fit.
-    """
-    total, target = _checked(probs, target, reduce)
-    if not alpha > 0:
-        raise ValueError(f"alpha must be positive, not {alpha}")
-    kept = (alpha * target).floor().clamp(max=total)
-    threshold, share, excess = column_thresholds(probs, kept, reduce=reduce)
-    threshold, ties = threshold.float(), bool((share < 1).any())
-
-    sums = torch.zeros_like(target)
-    for span, work in _blocks(probs):
-        sums += torch.ge(probs[span], threshold, out=work).mul_(probs[span]).sum(0)
-    scale = (target + FLOOR) / (reduce(sums) - excess * threshold + FLOOR)
-    scale, cut = scale.float(), ((share - 1) * threshold).float()
-
-    result = torch.empty_like(probs)
-    for span, work in _blocks(probs):
-        out = torch.ge(probs[span], threshold, out=result[span]).mul_(probs[span])
-        if ties:
-            out.addcmul_(torch.eq(probs[span], threshold, out=work), cut)
-        out.mul_(scale).add_(FLOOR)
-        out.div_(out.sum(1, keepdim=True))
-    return result
-
-
-def entropies(probs: Tensor) -> Tensor:
-    """Row entropies, H_i = -sum_k p_ik log p_ik.
-
-    The authors' code has log(p_ik + 1e-6), which makes the entropy of rows with an entry beyond 1 - 1e-6
-    negative. Without it every problem with positive predictions is convex and has exactly one solution.
-
-    An entry above one half counts as one minus the others of its row: rounded to float32 it would leave the
-    entropy of a nearly one-hot row, 1e-5 or so, few digits.
-
-    Args:
-        probs: [N, K] float32, rows sum to 1.
-
-    Returns:
-        [N], in nats.
-    """
-    result = probs.new_empty(len(probs))
-    for span, work in _blocks(probs):
-        minor = torch.le(probs[span], 0.5, out=work).mul_(probs[span])
-        rest = minor.sum(1).clamp_(max=1)
-        entropy = -minor.clamp(min=TINY).log_().mul_(minor).sum(1)
-        result[span] = entropy - (1 - rest) * torch.log1p(-rest.clamp(max=0.9))
-    return result
-
-
-def _checked(probs: Tensor, target: Tensor, reduce: Reduce) -> tuple[float, Tensor]:
-    """Check shapes and totals; return the number of rows over all ranks and the target as float64."""
-    if probs.ndim != 2 or probs.dtype != torch.float32:
-        raise ValueError(f"probs must be a float32 matrix, not {probs.dtype} of shape {tuple(probs.shape)}")
-    if target.shape != probs.shape[1:]:
-        raise ValueError(f"target must have shape ({probs.shape[1]},), not {tuple(target.shape)}")
-    target = target.detach().to(probs.device, torch.float64)
-    total = reduce(target.new_tensor([len(probs)])).item()
-    if not bool((target >= 0).all()):
-        raise ValueError(f"target must have no negative entry, not {target.tolist()}")
-    if total == 0 or abs(target.sum().item() - total) > 1e-3 * total:
-        raise ValueError(f"target must sum to the number of rows, {total:.0f}, not {target.sum().item()}")
-    return total, target * (total / target.sum())
-
-
-def _blocks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield spans of successive rows, each with scratch memory of its shape that all share."""
-    # On a processor 8 MiB stay in the cache, and threads seldom enough wait for each other; kernels want more.
-    elements = 1 << 21 if rows.device.type == "cpu" else 1 << 26
-    height = max(1, min(len(rows), elements // max(1, rows.shape[1])))
-    work = rows.new_empty((height, rows.shape[1]))
-    for start in range(0, len(rows), height):
-        stop = min(start + height, len(rows))
-        yield slice(start, stop), work[: stop - start]
-
-
-# Column thresholds
-
-
-@dataclass(frozen=True)
-class _Bracket:
-    """Bits of the m-th largest entry of each column, from below (inclusive) and above (exclusive), all [K].
-
-    Attributes:
-        low: bits, int64, with at least `wanted` entries at or above.
-        high: bits, int64, with fewer.
-        above_low: number of entries at or above `low`, float64.
-        above_high: number of entries at or above `high`.
-        wanted: m, float64.
-    """
-
-    low: Tensor
-    high: Tensor
-    above_low: Tensor
-    above_high: Tensor
-    wanted: Tensor
-
-    @classmethod
-    def of(cls, wanted: Tensor, total: float) -> "_Bracket":
-        """All non-negative floats, or the ends of them where nothing or everything is wanted."""
-        low = torch.where(wanted > 0, 0, INFINITY_BITS - 1)
-        high = torch.where(wanted < total, INFINITY_BITS, 1)
-        above_low = torch.where(wanted > 0, total, 0.0).double()
-        return cls(low, high, above_low, torch.zeros_like(wanted), wanted)
-
-    @property
-    def open(self) -> Tensor:
-        """Columns whose threshold is not yet known."""
-        return self.high - self.low > 1
-
-    def narrow(self, probes: Tensor, above: Tensor) -> "_Bracket":
-        """Use that `above` [P, K] entries are at or above `probes` [P, K], rising bits from low to high."""
-        bits = torch.cat([self.low[None], probes, self.high[None]])
-        counts = torch.cat([self.above_low[None], above, self.above_high[None]])
-        last = (above >= self.wanted).sum(0, keepdim=True)
-        return _Bracket(
-            torch.where(self.open, bits.gather(0, last)[0], self.low),
-            torch.where(self.open, bits.gather(0, last + 1)[0], self.high),
-            torch.where(self.open, counts.gather(0, last)[0], self.above_low),
-            torch.where(self.open, counts.gather(0, last + 1)[0], self.above_high),
-            self.wanted,
-        )
-
-    def close(self, count: Callable[[Tensor], Tensor]) -> "_Bracket":
-        """Divide the bracket by 16 until it is closed, with `count` of the entries at or above bits [15, K]."""
-        bracket = self
-        parts = torch.arange(1, 16, device=self.low.device)[:, None]
-        for _ in range(math.ceil(int((self.high - self.low).max()).bit_length() / 4)):
-            probes = bracket.low + (bracket.high - bracket.low) * parts // 16
-            bracket = bracket.narrow(probes, count(probes))
-        return bracket
-
-
-def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the value of the m-th largest entry of each column, over all ranks, without a sort.
-
-    Quantiles of a sample of the rows bracket the values, the entries inside the brackets are few and get sorted,
-    and a search over the bits of a float32 finds the exact values by counts alone.
-
-    Args:
-        probs: [N, K] float32, non-negative; this rank's rows.
-        kept: [K] float64, m of each column, whole numbers from 0 to N.
-        reduce: sum over ranks.
-
-    Returns:
-        [K] threshold, float64: m entries are at or above it if none are tied.
-        [K] share in [0, 1], float64: how much of each entry that is tied at the threshold makes m.
-        [K] excess: entries at or above the threshold beyond m, as a number.
-    """
-    total = reduce(kept.new_tensor([len(probs)])).item()
-    bracket = _Bracket.of(kept, total)
-    if total > SAMPLE_ROWS:
-        probes = _sample_quantiles(probs, kept, total, reduce)
-        bracket = bracket.narrow(probes, reduce(_count_at_or_above(probs, probes)))
-        while float(((bracket.above_low - bracket.above_high) * bracket.open).sum()) > total * len(kept) / 8:
-            # Many are inside. Is the threshold tied, or far from the sample's?
-            probes = torch.stack([bracket.low + 1, (bracket.low + bracket.high + 1) // 2])
-            bracket = bracket.narrow(probes, reduce(_count_at_or_above(probs, probes)))
-    bracket = bracket.close(_candidate_counter(probs, bracket, reduce))
-    tied = (bracket.above_low - bracket.above_high).clamp(min=1)
-    share = (kept - bracket.above_high) / tied
-    return _floats(bracket.low).double(), share, bracket.above_low - kept
-
-
-def _floats(bits: Tensor) -> Tensor:
-    """Return the float32 numbers that have these bits."""
-    return bits.to(torch.int32).view(torch.float32)
-
-
-def _sample_quantiles(probs: Tensor, kept: Tensor, total: float, reduce: Reduce) -> Tensor:
-    """Bits [2, K] below and above each column's threshold, by five standard errors of its rank in a sample."""
-    sample = probs[:: max(1, int(total) // SAMPLE_ROWS)].t().contiguous().sort(1).values
-    size = reduce(kept.new_tensor([sample.shape[1]])).item()
-
-    def count(bits: Tensor) -> Tensor:
-        below = torch.searchsorted(sample, _floats(bits).t().contiguous()).t()
-        return reduce((sample.shape[1] - below).double())
-
-    rank = kept * (size / total)
-    margin = 5 * (rank * (1 - rank / size)).clamp(min=0).sqrt() + 2
-    fewer, more = (rank - margin).floor().clamp(min=0), (rank + margin).ceil().clamp(max=size)
-    return torch.stack([_Bracket.of(wanted, size).close(count).low for wanted in (more, fewer)])
-
-
-def _count_at_or_above(probs: Tensor, probes: Tensor) -> Tensor:
-    """Count this rank's entries of each column at or above probes [P, K]; [P, K] float64."""
-    counts = torch.zeros(probes.shape, dtype=torch.float64, device=probs.device)
-    limits = _floats(probes)
-    for span, work in _blocks(probs):
-        for index, limit in enumerate(limits):
-            counts[index] += torch.ge(probs[span], limit, out=work).sum(0)
-    return counts
-
-
-def _candidate_counter(probs: Tensor, bracket: _Bracket, reduce: Reduce) -> Callable[[Tensor], Tensor]:
-    """Sort the entries inside the open brackets; return a counter of entries at or above bits inside them."""
-    low = torch.where(bracket.open, _floats(bracket.low), torch.inf)
-    high = _floats(bracket.high)
-    classes = probs.shape[1]
-    keys = []
-    for span, _ in _blocks(probs):
-        block = probs[span]
-        inside = (block >= low).logical_and_(block < high)
-        where = inside.view(-1).nonzero()[:, 0]
-        bits = block.reshape(-1)[where].view(torch.int32).long()
-        keys.append(((where % classes) << 32) | bits)
-    column = torch.arange(classes, device=probs.device) << 32
-    candidates = torch.cat([*keys, column[:0]]).sort().values
-    ends = torch.searchsorted(candidates, column + (1 << 32))
-
-    def count(bits: Tensor) -> Tensor:
-        local = ends - torch.searchsorted(candidates, column | bits)
-        return bracket.above_high + reduce(local.double())
-
-    return count
-
-
-# Projection
-
-
 @dataclass(frozen=True)
 class _Problem:
     """Rows of one rank, with what does not change while prices are sought.
@@ -432,23 +185,42 @@ def _project_in_place(
     max_iterations: int,
     reduce: Reduce,
 ) -> Refinement:
-    total, target = _checked(rows, target, reduce)
-    nu = torch.zeros_like(target) if warm_start is None else warm_start.to(target)
+    total, target = checked(rows, target, reduce)
+    nats = entropies(rows)
+    problem = _problem(rows, nats, target, total, reduce)
+    if warm_start is not None:
+        nu = warm_start.to(target)
+    elif total >= COARSE_ROWS * len(target):
+        nu = _coarse_prices(problem, total)
+    else:
+        nu = torch.zeros_like(target)
     if nu.shape != target.shape:
         raise ValueError(f"warm_start must have shape {tuple(target.shape)}, not {tuple(nu.shape)}")
-    nats = entropies(rows)
-    diffuse = reduce(nats.sum(dtype=torch.float64)[None]) / _uniform_entropy(target)
-    # The K x K product costs as much as K / 16 of the other operations; a part of the rows will do for it, since
-    # `_direction` scales it to the exact diagonal.
-    part = max(1, min(len(target) // CURVATURE_CLASSES, len(rows) // (CURVATURE_ROWS * len(target))))
-    problem = _Problem(rows, nats, target, len(rows) / total, diffuse, part, reduce)
     state, iterations = _solve(problem, nu, tolerance * target.clamp(min=1), max_iterations)
     exponents = _exponents(state.nu, target)
-    for span, work in _blocks(rows):
+    for span, work in blocks(rows):
         weights = _weights(rows[span], nats[span], exponents, work)
         torch.div(weights, weights.sum(1, keepdim=True), out=rows[span])
     residual = float((state.totals - target).abs().max()) / total
     return Refinement(rows, state.nu, residual, residual <= tolerance, iterations)
+
+
+def _problem(rows: Tensor, nats: Tensor, target: Tensor, total: float, reduce: Reduce) -> _Problem:
+    diffuse = reduce(nats.sum(dtype=torch.float64)[None]) / _uniform_entropy(target)
+    # The K x K product would cost as much as K / 16 other operations. A part of the rows will do for it, since
+    # `_direction` scales it to the exact diagonal.
+    part = max(1, min(len(target) // CURVATURE_CLASSES, len(rows) // (CURVATURE_ROWS * len(target))))
+    return _Problem(rows, nats, target, len(rows) / total, diffuse, part, reduce)
+
+
+def _coarse_prices(problem: _Problem, total: float) -> Tensor:
+    """Prices for one row in `COARSE_STRIDE`, to begin with: within half a standard error of a count."""
+    rows = problem.rows[::COARSE_STRIDE].contiguous()
+    count = problem.reduce(problem.target.new_tensor([len(rows)])).item()
+    target = problem.target * (count / total)
+    coarse = _problem(rows, problem.entropies[::COARSE_STRIDE], target, count, problem.reduce)
+    state, _ = _solve(coarse, torch.zeros_like(target), 0.5 * (1 + target).sqrt(), COARSE_BUDGET)
+    return state.nu
 
 
 def _solve(problem: _Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[_State, int]:
@@ -482,12 +254,15 @@ def _evaluate(problem: _Problem, nu: Tensor, band: Tensor) -> _State:
     exponents = _exponents(nu, target)
     sums, coupling = nu.new_zeros((3, classes)), problem.rows.new_zeros((classes, classes))
     samples: list[Tensor] = []
-    for span, work in _blocks(problem.rows):
+    spare = scratch(problem.rows)
+    for span, work in blocks(problem.rows):
         nats = problem.entropies[span]
         shares = _weights(problem.rows[span], nats, exponents, work)
         shares.div_(shares.sum(1, keepdim=True))
         sums[0] += shares.sum(0)
-        sums[1:] += torch.stack([torch.ones_like(nats), nats]) @ (1 - shares).mul_(shares)
+        movable = torch.sub(1, shares, out=spare[: len(shares)]).mul_(shares)
+        sums[1] += movable.sum(0)
+        sums[2] += nats @ movable
         samples.append(shares[:: problem.part] * nats[:: problem.part, None].sqrt())
         if len(samples) == problem.part or span.stop == len(problem.rows):  # one product for as much as a block
             sample = torch.cat(samples)

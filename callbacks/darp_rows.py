@@ -1,0 +1,71 @@
+"""What both parts of DARP's refinement share: rows in blocks, their entropies, checks."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sum of a float64 tensor over the ranks, bit-identical on each; leaves its argument alone."""
+
+FLOOR = 1e-6  # added to kept predictions and to both sides of the column scale by the authors' code
+TINY = 1e-37  # a normal float32 next to zero
+
+
+def identity(value: Tensor) -> Tensor:
+    """Sum over ranks where there is one."""
+    return value
+
+
+def entropies(probs: Tensor) -> Tensor:
+    """Row entropies, H_i = -sum_k p_ik log p_ik.
+
+    The authors' code has log(p_ik + 1e-6), which makes the entropy of rows with an entry beyond 1 - 1e-6
+    negative. Without it every problem with positive predictions is convex and has exactly one solution.
+
+    An entry above one half counts as one minus the others of its row: rounded to float32 it would leave the
+    entropy of a nearly one-hot row, 1e-5 or so, few digits.
+
+    Args:
+        probs: [N, K] float32, rows sum to 1.
+
+    Returns:
+        [N], in nats.
+    """
+    result, spare = probs.new_empty(len(probs)), scratch(probs)
+    for span, work in blocks(probs):
+        minor = torch.le(probs[span], 0.5, out=work).mul_(probs[span])
+        rest = minor.sum(1).clamp_(max=1)
+        entropy = -torch.clamp(minor, min=TINY, out=spare[: len(minor)]).log_().mul_(minor).sum(1)
+        result[span] = entropy - (1 - rest) * torch.log1p(-rest.clamp(max=0.9))
+    return result
+
+
+def checked(probs: Tensor, target: Tensor, reduce: Reduce) -> tuple[float, Tensor]:
+    """Check shapes and totals; return the number of rows over all ranks and the target as float64."""
+    if probs.ndim != 2 or probs.dtype != torch.float32:
+        raise ValueError(f"probs must be a float32 matrix, not {probs.dtype} of shape {tuple(probs.shape)}")
+    if target.shape != probs.shape[1:]:
+        raise ValueError(f"target must have shape ({probs.shape[1]},), not {tuple(target.shape)}")
+    target = target.detach().to(probs.device, torch.float64)
+    total = reduce(target.new_tensor([len(probs)])).item()
+    if not bool((target >= 0).all()):
+        raise ValueError(f"target must have no negative entry, not {target.tolist()}")
+    if total == 0 or abs(target.sum().item() - total) > 1e-3 * total:
+        raise ValueError(f"target must sum to the number of rows, {total:.0f}, not {target.sum().item()}")
+    return total, target * (total / target.sum())
+
+
+def scratch(rows: Tensor) -> Tensor:
+    """Allocate memory for a block of rows."""
+    # On a processor 8 MiB stay in the cache, and threads seldom enough wait for each other; kernels want more.
+    elements = 1 << 21 if rows.device.type == "cpu" else 1 << 26
+    return rows.new_empty((max(1, min(len(rows), elements // rows.shape[1])), rows.shape[1]))
+
+
+def blocks(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield spans of successive rows, each with scratch memory of its shape that all share."""
+    work = scratch(rows)
+    for start in range(0, len(rows), len(work)):
+        stop = min(start + len(work), len(rows))
+        yield slice(start, stop), work[: stop - start]
