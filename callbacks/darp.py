@@ -18,9 +18,13 @@ class DARP(Callback):
     """Projects the pseudo-labels of the whole unlabeled set onto those with given class totals.
 
     Kim et al., NeurIPS 2020, arXiv 2007.08844; authors' code bbuing9/DARP `training_functions.py`. The newest
-    prediction of every unlabeled image is kept, unrefined (uniform before the first). After the warm-up, all are
-    refined together every few steps (`darp_solver.refine`), and in between the refined rows are handed out. It
-    works for every method with a pseudo-label stage, between sharpening and selection.
+    prediction of every unlabeled image is kept, unrefined. After the warm-up, all are refined together every few
+    steps (`darp_solver.refine`), and in between the refined rows are handed out. It works for every method with a
+    pseudo-label stage, between sharpening and selection.
+
+    Images that were not predicted yet take no part, and the totals are scaled to those that were. (The authors begin
+    with uniform rows, all replaced in their long warm-up; after a short one such rows would absorb the projection and
+    spoil the others.)
 
     On several devices each process keeps the rows of its own unlabeled images (index modulo world size), and the
     solver exchanges K-vectors only. Predictions, refined rows, counters and the solver's warm start are saved:
@@ -91,8 +95,7 @@ class DARP(Callback):
         self.totals = unlabeled_totals(self.target, data)
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
         shape = (len(range(self._rank, len(data.unlabeled), self._world_size)), data.num_classes)
-        self._predictions = torch.full(shape, 1 / data.num_classes)
-        self._refined = torch.empty(0, 0)
+        self._predictions, self._refined = torch.zeros(shape), torch.zeros(shape)
         pl_module.add_refiner(self)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -112,27 +115,36 @@ class DARP(Callback):
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Keep the predictions, and give the refined ones after the warm-up. See `PseudoLabelRefiner`."""
         rows = index // self._world_size
-        self._predictions = self._predictions.to(probs.device)
+        self._predictions, self._refined = self._predictions.to(probs.device), self._refined.to(probs.device)
         self._predictions[rows] = probs.detach().float()
         if not self._refining:
             return probs
         if self._steps % self.refine_every == 0:
             self._refine_all()
         self._steps += 1
-        return self._refined[rows].to(probs.dtype)
+        refined = self._refined[rows].to(probs.dtype)
+        return torch.where(known(refined)[:, None], refined, probs)  # some may be predicted for the first time
 
     def _refine_all(self) -> None:
         device = self._predictions.device
+        predicted = known(self._predictions)
+        counts = sum_over_processes(predicted.sum().double()[None])
+        everything = bool(predicted.all())
         self.last = refine(
-            self._predictions,
-            self.totals.to(device),
+            self._predictions if everything else self._predictions[predicted],
+            self.totals.to(device) * (counts / self.totals.sum()),
             alpha=self.alpha,
             warm_start=None if self._warm_start is None else self._warm_start.to(device),
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
             reduce=sum_over_processes,
         )
-        self._refined, self._warm_start = self.last.rows, self.last.nu
+        self._warm_start = self.last.nu
+        if everything:
+            self._refined = self.last.rows
+        else:
+            self._refined = torch.zeros_like(self._predictions)
+            self._refined[predicted] = self.last.rows
         if not self.last.converged:
             rank_zero_warn(
                 f"DARP's target was not reached: a class total is off by {self.last.residual:.2%} of the "
@@ -166,12 +178,17 @@ class DARP(Callback):
                 f"{tuple(self._predictions.shape)}: resume on the same unlabeled images"
             )
         self._predictions = predictions
-        self._refined = state_dict["refined"][mine].clone().to(predictions.device)
+        self._refined = state_dict["refined"][mine].clone()
 
     def _gathered(self, rows: Tensor) -> Tensor:
         if self._world_size == 1 or not dist.is_initialized():
             return rows
         return gather_interleaved(rows, int(self.totals.sum().round()))
+
+
+def known(rows: Tensor) -> Tensor:
+    """Which rows `[n, K]` were written: `bool [n]`. Before, they are zero."""
+    return rows.sum(dim=1) > 0
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

@@ -88,6 +88,18 @@ def test_the_first_refined_step_refines_the_newest_predictions_of_all_images() -
     assert torch.allclose(darp.refine(new[others], others), again[others], atol=1e-3)
 
 
+def test_images_without_a_prediction_take_no_part_and_get_their_own_at_first() -> None:
+    darp = DARP(target=[1.0] * 10, warmup_epochs=0, refine_every=2)
+    trainer = set_up(darp)
+    begin_epoch(darp, trainer, 0)
+    probs, seen, late = predictions(0), EVERY[:40], EVERY[40:]
+    refined = darp.refine(probs[seen], seen)
+    assert refined.sum(dim=0).tolist() == pytest.approx([4.0] * 10, abs=0.01)
+    assert torch.equal(darp.refine(probs[late], late), probs[late])
+    again = darp.refine(probs, EVERY)
+    assert again.sum(dim=0).tolist() == pytest.approx([6.1] * 10, abs=0.01)
+
+
 def test_class_totals_are_reached_and_known_only_through_the_target() -> None:
     darp = DARP(target="oracle", warmup_epochs=0, refine_every=1)
     trainer = set_up(darp)
