@@ -49,19 +49,19 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
     text = "\n".join(lines)
-    wrong = re.search(r"Option '([\w.]+)' is not accepted", text)
+    option = re.search(r"Option '([\w.]+)' is not accepted", text)
     path = re.search(r"class_path '([\w.]+)'", text)
-    known: list[str] = []
-    if wrong and path:
-        known = argument_names(path[1])
-    else:
-        wrong = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
-        known = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
-        known += [name.split(".")[0] for name in known]
-    module = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
-    if module:
-        wrong, known = re.match(r"(.*)", module[2]), dir(importlib.import_module(module[1]))
-    asked = [wrong[1], wrong[1].split(".")[0]] if wrong else []
+    member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
+    asked, known = [], list[str]()
+    if option and path:
+        asked, known = [option[1]], argument_names(path[1])
+    elif member:
+        asked, known = [member[2]], dir(importlib.import_module(member[1]))
+    elif key:
+        asked = [key[1], key[1].split(".")[0]]
+        names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
+        known = names + [name.split(".")[0] for name in names]
     close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
 
@@ -208,9 +208,11 @@ def start_anew_on_class_change() -> None:
     """Let a class named anew start from its own defaults.
 
     jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
-    the weight decay of the SGD that it replaces, one network the depth of another. Tested in `tests/test_cli.py`.
+    the weight decay of the SGD that it replaces, one network the depth of another. Tested in `tests/test_configs.py`.
     """
     original: Any = jsonargparse._typehints.discard_init_args_on_class_path_change
+    if original.__module__ == __name__:
+        return  # done before
 
     def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
         original(parser_or_action, prev_val, value)
