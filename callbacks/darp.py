@@ -12,6 +12,7 @@ from torch import Tensor
 from callbacks.class_prior import unlabeled_totals
 from callbacks.darp_solver import Refinement, refine
 from lightning_modules import SemiSupervisedClassifier
+from lightning_modules.arguments import check_at_least
 
 
 class DARP(Callback):
@@ -58,8 +59,7 @@ class DARP(Callback):
             ("refine_every", refine_every, 1),
             ("max_iterations", max_iterations, 1),
         ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
+            check_at_least(name, value, least)
         self.target = target
         self.alpha = alpha
         self.warmup_epochs = warmup_epochs

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_modules import ImageClassifier
-from lightning_modules.classifier import run_folder
+from lightning_modules.image_module import run_folder
 
 
 class LastEvaluations(Callback):

@@ -12,7 +12,7 @@ from torch import Tensor
 from callbacks.darp import sum_over_processes
 from datamodules.labeled_unlabeled import Loader
 from lightning_modules import ImageClassifier
-from lightning_modules.classifier import run_folder, to_float
+from lightning_modules.image_module import run_folder, to_float
 
 
 class UnlabeledPriorEstimator(Callback):

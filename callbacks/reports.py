@@ -8,7 +8,8 @@ from rich.table import Table
 from torch import Tensor
 
 from callbacks import figures
-from lightning_modules.classifier import ImageClassifier, to_float
+from lightning_modules.classifier import ImageClassifier
+from lightning_modules.image_module import to_float
 
 TABLE_LIMIT = 24
 """Most classes of which the printed table shows each; of more, it shows the first and last."""

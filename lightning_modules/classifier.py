@@ -1,183 +1,48 @@
-"""The base of all methods: network, optimizer, evaluation."""
+"""The base of all methods that classify: evaluation, and the classes in a checkpoint."""
 
 import json
-from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
-from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
+from lightning_modules.image_module import ImageModule, run_folder, to_float
 from lightning_modules.metrics import Evaluation, LongTailMetrics
-from lightning_modules.networks import NetworkFactory, WideResNet
-from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
-from lightning_modules.running_means import RunningMeans
-from lightning_modules.views import View
-from lightning_modules.weight_averaging import WeightAveraging
-
-Batch = dict[str, dict[str, Any]]
-"""A training batch: `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the method's `streams`, plus views."""
 
 
-def to_float(images: Tensor) -> Tensor:
-    """`uint8 [...]` pixels as float in [0, 1]."""
-    return images.float() / 255
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Where a run's files go: the folder of its logs, if they are local files, else `default_root_dir`."""
-    logger = trainer.logger
-    return Path(logger.log_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)
-
-
-class ImageClassifier(LightningModule):
+class ImageClassifier(ImageModule):
     """A classifier with evaluation; a method adds its views and its training step.
-
-    What it needs to know of the data (class names and counts, channel statistics, whether images may be
-    mirrored) it takes from the data module in `setup`; a checkpoint carries it from then on.
 
     Args:
         num_classes: K; the command line takes it from the data module.
-        network: Makes the network for K classes.
-        optimizer: Makes the optimizer for parameter groups.
-        lr_scheduler: Makes the schedule, stepped after every optimizer step.
-        ema_decay: Decay of the averaged weights that are evaluated; null evaluates the trained weights.
-        decay_norm_and_bias: Apply the optimizer's weight decay to normalization weights and biases too.
+        **kwargs: The other arguments of `ImageModule`.
     """
-
-    streams: tuple[str, ...] = ("labeled",)
-    """The training streams that the method reads; the data module serves no other."""
-
-    progress_bar: tuple[str, ...] = ("loss",)
-    """Training numbers that the progress bar shows."""
 
     class_counts: Tensor
 
-    def __init__(
-        self,
-        num_classes: int,
-        network: NetworkFactory = WideResNet,
-        optimizer: OptimizerCallable = FixMatchSGD,
-        lr_scheduler: LRSchedulerCallable = CosineDecay,
-        ema_decay: float | None = 0.999,
-        decay_norm_and_bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.network = network(num_classes)
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.decay_norm_and_bias = decay_norm_and_bias
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
         self.class_names: list[str] = [str(k) for k in range(num_classes)]
         self.register_buffer("class_counts", torch.zeros(num_classes, dtype=torch.long))
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
-        self._averaging = None if ema_decay is None else WeightAveraging(ema_decay)
-        self._means = RunningMeans()
-
-    # What a method implements
-
-    @abstractmethod
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a step, `[]`; calls `track` with the numbers to log."""
-
-    def make_views(self, batch: Batch) -> Batch:
-        """Add the method's views to a training batch on the device. Random numbers are those of the step."""
-        return batch
-
-    # Set-up
 
     def setup(self, stage: str) -> None:
-        """Take the facts of the data: names and counts of classes, channel statistics, mirroring."""
+        """Take the facts of the data: names and labeled counts of classes too."""
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
-        if data is None:
-            return
-        self.class_names = list(data.class_names)
-        self.class_counts.copy_(torch.tensor(data.class_counts))
-        self.network.adapt_normalization(data.mean, data.std)
-        for module in self.modules():
-            if isinstance(module, View):
-                module.adapt(data.horizontal_flip)
+        if data is not None:
+            self.class_names = list(data.class_names)
+            self.class_counts.copy_(torch.tensor(data.class_counts))
 
-    def configure_callbacks(self) -> Sequence[Callback] | Callback:
-        """The averaged weights are part of the method."""
-        return [self._averaging] if self._averaging else []
-
-    def configure_optimizers(self) -> Any:
-        """Optimizer over two groups, schedule by step."""
-        optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
-            scheduler.total_steps = self.total_steps()
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training, from `max_steps` or `max_epochs`.
-
-        (`trainer.estimated_stepping_batches` builds the loaders too early for an exact resume.)
-
-        Raises:
-            ValueError: The training has no end.
-        """
-        trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        steps = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
-        if steps is None or trainer.max_epochs is None or trainer.max_epochs < 0:
-            raise ValueError(
-                f"the schedule needs a length: trainer.max_steps is {trainer.max_steps} and trainer.max_epochs "
-                f"{trainer.max_epochs}; set one of them, or the schedule's total_steps"
-            )
-        if isinstance(trainer.limit_train_batches, int):
-            steps = min(steps, trainer.limit_train_batches)
-        return trainer.max_epochs * int(-(-steps // trainer.accumulate_grad_batches))
-
-    # Training
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Seed the step's random numbers from (seed, step, rank), then make the views."""
-        if not self.trainer.training:
-            return batch
-        step = training_step_index(self.trainer)
-        torch.manual_seed(mix_seed(global_seed(), VIEW_STREAM, step, self.global_rank))
-        with torch.no_grad():
-            return self.make_views(batch)
-
-    def track(self, **values: Tensor) -> None:
-        """Log the means of these numbers as `train/...`, once in `log_every_n_steps` steps.
-
-        Raises:
-            ValueError: One of them is NaN or infinite.
-        """
-        self._means.add(values)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
-        if not every or (self.trainer.global_step + 1) % every:
-            return
-        self._check_finite()
-        means = self._means.take()
-        means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
-        shown = {f"train/{name}": means.pop(name) for name in self.progress_bar if name in means}
-        self.log_dict(shown, prog_bar=True, sync_dist=True)
-        self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
-
-    def _check_finite(self) -> None:
-        bad = self._means.not_finite()
-        if bad:
-            raise ValueError(
-                f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
-                "learning rate or use a wider precision; checkpoints saved before are untouched"
-            )
+    # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names, and never save weights of a broken step."""
-        self._check_finite()
+        """Keep the class names."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["class_names"] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

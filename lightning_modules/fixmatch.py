@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.classifier import Batch
+from lightning_modules.arguments import check_at_least, check_positive, check_share
+from lightning_modules.image_module import Batch
 from lightning_modules.semi_supervised import SemiSupervisedClassifier
 from lightning_modules.views import StrongView, WeakView
 
@@ -53,10 +54,8 @@ class FixMatch(SemiSupervisedClassifier):
         super().__init__(**kwargs)
         check_share("threshold", threshold)
         check_share("label_smoothing", label_smoothing)
-        if temperature <= 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if strong_views < 1:
-            raise ValueError(f"strong_views is {strong_views}; it must be at least 1")
+        check_positive("temperature", temperature)
+        check_at_least("strong_views", strong_views, 1)
         self.threshold = threshold
         self.lambda_u = lambda_u
         self.temperature = temperature
@@ -74,7 +73,7 @@ class FixMatch(SemiSupervisedClassifier):
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """See `ImageClassifier.training_step`."""
+        """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
             probs = (self.network(unlabeled["weak"]).float() / self.temperature).softmax(dim=1)
@@ -104,9 +103,3 @@ class FixMatch(SemiSupervisedClassifier):
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Smoothed cross-entropy of each row, `[B]`, from `logits [B, K]` and `target int64 [B]`."""
         return functional.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise a ValueError unless `value` is in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; it must be in [0, 1]")

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.classifier import Batch, ImageClassifier
-from lightning_modules.fixmatch import check_share
+from lightning_modules.arguments import check_at_least, check_share
+from lightning_modules.classifier import ImageClassifier
+from lightning_modules.image_module import Batch
 from lightning_modules.views import WeakView
 
 
@@ -27,8 +28,7 @@ class Supervised(ImageClassifier):
     ) -> None:
         super().__init__(**kwargs)
         check_share("label_smoothing", label_smoothing)
-        if mixup < 0:
-            raise ValueError(f"mixup is {mixup}; it must be at least 0")
+        check_at_least("mixup", mixup, 0)
         self.mixup = mixup
         self.label_smoothing = label_smoothing
         self.view = view or WeakView()
@@ -39,7 +39,7 @@ class Supervised(ImageClassifier):
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """See `ImageClassifier.training_step`."""
+        """See `ImageModule.training_step`."""
         images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
         weight, partner = 1.0, torch.arange(len(target), device=target.device)
         if self.mixup:
