@@ -10,9 +10,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import figures
-from callbacks.class_prior import is_known, unlabeled_totals
-from callbacks.darp import DARP, sum_over_processes
+from callbacks.darp import DARP
+from datamodules.class_prior import is_known, unlabeled_totals
 from lightning_modules import SemiSupervisedClassifier
+from lightning_modules.processes import sum_over_processes
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
 """Counts that are kept per class: pseudo-labels by their own class, truth and correct ones by the true class."""

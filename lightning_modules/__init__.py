@@ -2,7 +2,19 @@
 
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.fixmatch import FixMatch
+from lightning_modules.mixmatch import MixMatch
+from lightning_modules.remixmatch import ReMixMatch
 from lightning_modules.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+from lightning_modules.simmixmatch import SimMixMatch
 from lightning_modules.supervised import Supervised
 
-__all__ = ["FixMatch", "ImageClassifier", "PseudoLabelRefiner", "SemiSupervisedClassifier", "Supervised"]
+__all__ = [
+    "FixMatch",
+    "ImageClassifier",
+    "MixMatch",
+    "PseudoLabelRefiner",
+    "ReMixMatch",
+    "SemiSupervisedClassifier",
+    "SimMixMatch",
+    "Supervised",
+]

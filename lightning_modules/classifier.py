@@ -96,8 +96,9 @@ class ImageClassifier(ImageModule):
     @rank_zero_only
     def _write_test_metrics(self, folder: Path, scalars: dict[str, Tensor]) -> None:
         recall = self.evaluations["test"].recall.tolist()
+        checkpoint = self.trainer.ckpt_path
         record = {
-            "checkpoint": self.trainer.ckpt_path,
+            "checkpoint": None if checkpoint is None else str(checkpoint),
             "step": self.trainer.global_step,
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.arguments import check_at_least, check_positive, check_share
+from lightning_modules.arguments import check_at_least, check_share
 from lightning_modules.image_module import Batch
 from lightning_modules.semi_supervised import SemiSupervisedClassifier
 from lightning_modules.views import StrongView, WeakView
@@ -15,7 +15,7 @@ from lightning_modules.views import StrongView, WeakView
 class FixMatch(SemiSupervisedClassifier):
     r"""Confident predictions on a weak view teach strong views of the same image.
 
-    With `q = softmax(logits(weak) / T)` refined, and `p` the prediction on a strong view:
+    With `q = softmax(logits(weak))` sharpened and refined, and `p` the prediction on a strong view:
 
         loss = CE(labeled) + lambda_u * mean(1[max q >= threshold] * CE(argmax q, p))
 
@@ -30,12 +30,12 @@ class FixMatch(SemiSupervisedClassifier):
     Args:
         threshold: tau; pseudo-labels with a refined maximum below it are not used.
         lambda_u: Weight of the unlabeled loss.
-        temperature: T of the pseudo-label's softmax; it matters to the threshold and to refiners only.
         label_smoothing: Smoothing of labeled and pseudo-label targets (Smoothed-FixMatch).
         strong_views: Strong views of each unlabeled image; bbuing9/DARP uses 2.
         weak: Weak view, of labeled and unlabeled images.
         strong: Strong view.
-        **kwargs: The arguments of `ImageClassifier`.
+        **kwargs: The arguments of `SemiSupervisedClassifier`; its temperature matters to the threshold and to
+            refiners only.
     """
 
     progress_bar = ("loss", "selected")
@@ -44,7 +44,6 @@ class FixMatch(SemiSupervisedClassifier):
         self,
         threshold: float = 0.95,
         lambda_u: float = 1.0,
-        temperature: float = 1.0,
         label_smoothing: float = 0.0,
         strong_views: int = 1,
         weak: nn.Module | None = None,
@@ -54,11 +53,9 @@ class FixMatch(SemiSupervisedClassifier):
         super().__init__(**kwargs)
         check_share("threshold", threshold)
         check_share("label_smoothing", label_smoothing)
-        check_positive("temperature", temperature)
         check_at_least("strong_views", strong_views, 1)
         self.threshold = threshold
         self.lambda_u = lambda_u
-        self.temperature = temperature
         self.label_smoothing = label_smoothing
         self.strong_views = strong_views
         self.weak = weak or WeakView()
@@ -76,8 +73,8 @@ class FixMatch(SemiSupervisedClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
-            probs = (self.network(unlabeled["weak"]).float() / self.temperature).softmax(dim=1)
-            probs = self.refine(probs, unlabeled["index"])
+            probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
+            probs = self.pseudo_labels(probs, unlabeled["index"])
             confidence, pseudo_label = probs.max(dim=1)
             selected = self.select(probs).float()
 

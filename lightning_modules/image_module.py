@@ -94,7 +94,7 @@ class ImageModule(LightningModule):
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
 
-    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+    def configure_callbacks(self) -> Sequence[Callback]:
         """The averaged weights are part of the method."""
         return [self._averaging] if self._averaging else []
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 
@@ -29,6 +29,31 @@ class FixMatchSGD(SGD):
         nesterov: bool = True,
     ) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+class MixMatchAdam(AdamW):
+    """Adam with decoupled weight decay and MixMatch's defaults (google-research/mixmatch `mixmatch.py`).
+
+    The authors multiply kernels by `1 - weight_decay * lr` after each step of Adam, as AdamW does before it. A public
+    re-implementation multiplies BatchNorm's running statistics as well; these are no parameters here.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        weight_decay: Decay a step, as a share of the learning rate.
+        betas: Adam's.
+        eps: Adam's.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.002,
+        weight_decay: float = 0.02,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
 
 
 class StepSchedule(LRScheduler):

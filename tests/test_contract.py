@@ -1,4 +1,4 @@
-"""What every method must do: fit, resume exactly, test, run on two processes. A method joins by being listed."""
+"""What every method must do: fit, resume exactly, test. A method joins by being listed in `contract.py`."""
 
 import json
 import subprocess
@@ -9,86 +9,27 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer, seed_everything
 
-from callbacks import DARP, LastEvaluations, PseudoLabelMonitor
-from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from datamodules import Digits, ListedCounts
-from lightning_modules import FixMatch, ImageClassifier, SemiSupervisedClassifier, Supervised
+from lightning_modules import ImageClassifier, Supervised
 from lightning_modules.networks import CifarResNet
-
-METHODS: list[type[ImageClassifier]] = [FixMatch, Supervised]
-STEPS_PER_EPOCH, EPOCHS = 4, 3
-
-SEMI_SUPERVISED = [method for method in METHODS if issubclass(method, SemiSupervisedClassifier)]
+from tests.contract import (
+    EPOCHS,
+    METHODS,
+    NO_REMEDY,
+    STEPS_PER_EPOCH,
+    Kill,
+    Killed,
+    assert_same_training,
+    at_epoch_ends,
+    callbacks_of,
+    differs,
+    last,
+    remedies,
+    run,
+    saved,
+)
 
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(Callback):
-    """Stops the run with an exception after a number of steps, as a kill would."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if trainer.global_step == self.after:
-            raise Killed
-
-
-def run(method: type[ImageClassifier], folder: Path, *callbacks: Callback, ckpt: Path | None = None) -> Trainer:
-    seed_everything(3)
-    data = Digits(
-        image_size=8,
-        class_counts=ListedCounts([4] * 10, [6] * 10),
-        labeled_batch_size=6,
-        unlabeled_ratio=2,
-        steps_per_epoch=STEPS_PER_EPOCH,
-        val_holdout=2,
-        test_holdout=3,
-    )
-    model = method(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=0.5)
-    trainer = Trainer(
-        max_epochs=EPOCHS,
-        accelerator="cpu",
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=3,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, data, ckpt_path=ckpt)
-    return trainer
-
-
-def last(folder: Path, **kwargs: Any) -> LastCheckpoint:
-    return LastCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, **kwargs)
-
-
-def at_epoch_ends(folder: Path) -> LastCheckpoint:
-    return last(folder, every_n_epochs=1, save_on_train_epoch_end=True)
-
-
-def assert_same(a: Any, b: Any, where: str) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        for number, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{number}]")
-    else:
-        assert a == b, where
 
 
 @methods
@@ -106,44 +47,33 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
     run(method, tmp_path, at_epoch_ends(tmp_path / "whole"))
     with pytest.raises(Killed):
         run(method, tmp_path, saving(tmp_path / "killed"), Kill(killed_after))
+    assert 0 < saved(tmp_path / "killed")["global_step"] <= killed_after
     checkpoint = tmp_path / "killed" / "last.ckpt"
-    saved = torch.load(checkpoint, weights_only=True)
-    assert 0 < saved["global_step"] <= killed_after
     trainer = run(method, tmp_path, at_epoch_ends(tmp_path / "resumed"), ckpt=checkpoint)
     assert trainer.global_step == STEPS_PER_EPOCH * EPOCHS
-
-    whole = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)
-    resumed = torch.load(tmp_path / "resumed" / "last.ckpt", weights_only=True)
-    for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names"):
-        assert_same(whole[part], resumed[part], part)
+    assert_same_training(saved(tmp_path / "whole"), saved(tmp_path / "resumed"))
 
 
-@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    ("method", "remedy"),
+    [(method, remedy) for method in METHODS for remedy in remedies(method) if remedy != NO_REMEDY],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 @pytest.mark.parametrize("steps", [6, 7])
 def test_a_remedy_changes_the_training_and_resumes_exactly(
-    method: type[SemiSupervisedClassifier], steps: int, tmp_path: Path
+    method: type[ImageClassifier], remedy: str, steps: int, tmp_path: Path
 ) -> None:
-    def remedy() -> list[Callback]:
-        return [DARP(warmup_epochs=1, refine_every=2), PseudoLabelMonitor(), LastEvaluations(2)]
-
     run(method, tmp_path, at_epoch_ends(tmp_path / "plain"))
-    run(method, tmp_path, *remedy(), at_epoch_ends(tmp_path / "whole"))
+    run(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "whole"))
+    saving = last(tmp_path / "killed", every_n_train_steps=steps)
     with pytest.raises(Killed):
-        run(method, tmp_path, *remedy(), last(tmp_path / "killed", every_n_train_steps=steps), Kill(steps + 1))
+        run(method, tmp_path, *callbacks_of(remedy), saving, Kill(steps + 1))
     checkpoint = tmp_path / "killed" / "last.ckpt"
-    run(method, tmp_path, *remedy(), at_epoch_ends(tmp_path / "resumed"), ckpt=checkpoint)
+    run(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "resumed"), ckpt=checkpoint)
 
-    saved = {
-        name: torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("plain", "whole", "resumed")
-    }
-    for part in ("state_dict", "trained_weights", "optimizer_states"):
-        assert_same(saved["whole"][part], saved["resumed"][part], part)
-    for callback in ("DARP", "LastEvaluations"):
-        assert_same(saved["whole"]["callbacks"][callback], saved["resumed"]["callbacks"][callback], callback)
-    assert any(
-        not torch.equal(a, b)
-        for a, b in zip(saved["plain"]["state_dict"].values(), saved["whole"]["state_dict"].values(), strict=True)
-    )
+    whole = saved(tmp_path / "whole")
+    assert_same_training(whole, saved(tmp_path / "resumed"), remedy)
+    assert differs(saved(tmp_path / "plain")["state_dict"], whole["state_dict"])
 
 
 @methods
@@ -166,30 +96,23 @@ SMALL = [
     "--data=datamodules.Digits", "--data.image_size=8", "--data.labeled_batch_size=6", "--data.unlabeled_ratio=2",
     "--data.steps_per_epoch=3", "--data.eval_batch_size=7", "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
+    "--model=lightning_modules.FixMatch", "--model.network=lightning_modules.networks.CifarResNet",
+    "--model.network.depth=8",
 ]  # fmt: skip
 
 
-def arguments(method: type[ImageClassifier]) -> list[str]:
-    network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
-    return [*SMALL, f"--model=lightning_modules.{method.__name__}", *network]
-
-
-@methods
-def test_two_processes_train_and_test_every_image_once(method: type[ImageClassifier], tmp_path: Path) -> None:
+def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
     devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    remedy = []
-    if method in SEMI_SUPERVISED:
-        remedy = ["--config=configs/callbacks/darp.yaml", "--trainer.callbacks.warmup_epochs=1"]
-    fit = tailmatch("fit", *arguments(method), *devices, *remedy, f"--run_dir={tmp_path}/run")
+    remedy = ["--config=configs/callbacks/darp.yaml", "--trainer.callbacks.warmup_epochs=1"]
+    fit = tailmatch("fit", *SMALL, *devices, *remedy, f"--run_dir={tmp_path}/run")
     assert fit.returncode == 0, fit.stderr
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
-    if remedy:
-        state = checkpoint["callbacks"]["DARP"]
-        assert len(state["predictions"]) == len(state["refined"]) > 1000
-        one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
-        more = tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
-        assert more.returncode == 0, more.stderr
+    state = checkpoint["callbacks"]["DARP"]
+    assert len(state["predictions"]) == len(state["refined"]) > 1000
+    one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
+    more = tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
+    assert more.returncode == 0, more.stderr
 
     results = []
     for count in (["--trainer.devices=1", "--trainer.strategy=auto"], devices):

@@ -13,10 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing
 
 from callbacks import DARP
-from callbacks.class_prior import unlabeled_totals
 from callbacks.darp import gather_interleaved
 from callbacks.darp_solver import refine
 from datamodules import Digits, ListedCounts
+from datamodules.class_prior import unlabeled_totals
 from lightning_modules import FixMatch, Supervised
 from lightning_modules.networks import CifarResNet
 

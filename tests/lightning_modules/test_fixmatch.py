@@ -4,27 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules import FixMatch, PseudoLabelRefiner
-from lightning_modules.networks import Network
-
-
-class PixelNetwork(Network):
-    """Logits are the first three pixels of the red channel, and a parameter to train."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, feature_dim=num_classes, channels_last=False)
-        self.scale = nn.Parameter(torch.ones(()))
-        self.head = nn.Identity()
-
-    def _features(self, normalized: Tensor) -> Tensor:
-        return normalized[:, 0, 0, :] * self.scale
-
-
-def image(*logits: float) -> Tensor:
-    return torch.tensor(logits, dtype=torch.float32).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+from tests.lightning_modules.pixel_network import PixelNetwork, image
 
 
 def step(refiner: PseudoLabelRefiner | None = None, **kwargs: float) -> tuple[Tensor, dict[str, Tensor]]:

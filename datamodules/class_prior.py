@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules import LabeledUnlabeledDataModule
+from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 
 ORACLE = "oracle"
 

@@ -1,0 +1,143 @@
+"""What MixMatch and its descendants share: mixup over labeled and unlabeled images, interleaved passes, ramp-up."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_modules.arguments import check_at_least, check_positive
+from lightning_modules.networks.batch_norm import running_statistics_kept
+from lightning_modules.optimization import MixMatchAdam, StepSchedule
+from lightning_modules.semi_supervised import SemiSupervisedClassifier
+from lightning_modules.views.base import to_device
+
+
+class MixingClassifier(SemiSupervisedClassifier):
+    """A method that mixes labeled images with views of unlabeled ones and their pseudo-labels.
+
+    Batch normalization: mixed images pass through the network in chunks as large as the labeled batch, interleaved
+    so that each has its part of labeled images, and each chunk is normalized by its own statistics. Running
+    statistics see the first of these chunks only, as in google-research/mixmatch `mixmatch.py` (google-research/
+    remixmatch takes the last: the chunks are alike); bbuing9/DARP updates them in every pass.
+
+    Args:
+        mix_alpha: alpha of mixup's Beta(alpha, alpha), above 0.
+        mix_per_image: Draw mixup's weight for each image (the authors), or one for the batch (bbuing9/DARP).
+        rampup_steps: Steps over which the unlabeled weight rises linearly from 0; null is the whole training, as in
+            bbuing9/DARP. google-research/mixmatch: 1024 * 1024 images in batches of 64.
+        interleaved: Pass the mixed images in interleaved chunks; false passes them all at once, which is faster and
+            normalizes all by the same statistics.
+        statistics_of_every_pass: Update the running statistics in every pass, also those that guess labels.
+        temperature: See `SemiSupervisedClassifier`.
+        optimizer: See `ImageModule`.
+        lr_scheduler: See `ImageModule`; the authors' rate is constant.
+        **kwargs: The other arguments of `SemiSupervisedClassifier`.
+    """
+
+    def __init__(
+        self,
+        mix_alpha: float = 0.75,
+        mix_per_image: bool = True,
+        rampup_steps: int | None = 16_384,
+        interleaved: bool = True,
+        statistics_of_every_pass: bool = False,
+        temperature: float = 0.5,
+        optimizer: OptimizerCallable = MixMatchAdam,
+        lr_scheduler: LRSchedulerCallable = StepSchedule,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(temperature=temperature, optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
+        check_positive("mix_alpha", mix_alpha)
+        if rampup_steps is not None:
+            check_at_least("rampup_steps", rampup_steps, 0)
+        self.mix_alpha = mix_alpha
+        self.mix_per_image = mix_per_image
+        self.rampup_steps = rampup_steps
+        self.interleaved = interleaved
+        self.statistics_of_every_pass = statistics_of_every_pass
+
+    def ramp(self) -> float:
+        """Share of the unlabeled weight at the present step, in [0, 1]."""
+        length = self.total_steps() if self.rampup_steps is None else self.rampup_steps
+        return min(1.0, self.trainer.global_step / length) if length else 1.0
+
+    def side_pass(self) -> AbstractContextManager[None]:
+        """Context of passes beside the mixed one: they leave running statistics alone, unless every pass counts."""
+        return nullcontext() if self.statistics_of_every_pass else running_statistics_kept(self.network)
+
+    def mixed_logits(
+        self, labeled: Tensor, labels: Tensor, views: list[Tensor], pseudo_labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mix all images with each other, and predict.
+
+        Args:
+            labeled: `[B, 3, H, W]`, one view of the labeled images.
+            labels: `int64 [B]`.
+            views: V views `[U, 3, H, W]` of the unlabeled images, U a multiple of B.
+            pseudo_labels: `[U, K]` probs.
+
+        Returns:
+            `[B, K]` logits and probs (the mixed targets) of mixtures with more of a labeled image, then `[V U, K]`
+            of those with more of an unlabeled one.
+        """
+        images = torch.cat([labeled, *views])
+        one_hot = functional.one_hot(labels, self.num_classes).to(pseudo_labels.dtype)
+        target = torch.cat([one_hot, pseudo_labels.repeat(len(views), 1)])
+        weight, partner = mixup_partners(len(images), self.mix_alpha, self.mix_per_image)
+        weight, partner = to_device(weight, images.device), to_device(partner, images.device)
+        logits = self._chunked_logits(mixup(images, weight, partner), len(labeled))
+        target = mixup(target, weight, partner)
+        return logits[: len(labeled)], target[: len(labeled)], logits[len(labeled) :], target[len(labeled) :]
+
+    def _chunked_logits(self, images: Tensor, size: int) -> Tensor:
+        if not self.interleaved:
+            logits: Tensor = self.network(images).float()
+            return logits
+        order = to_device(interleaved_order(len(images) // size, size), images.device)
+        first, *others = torch.split(images[order], size)
+        chunks = [self.network(first)]
+        with self.side_pass():
+            chunks += [self.network(chunk) for chunk in others]
+        return torch.cat(chunks).float()[order]
+
+
+def mixup_partners(size: int, alpha: float, per_image: bool = False) -> tuple[Tensor, Tensor]:
+    """Draw mixup (Zhang et al. 2018, arXiv 1710.09412) on the host.
+
+    Args:
+        size: Images.
+        alpha: Of Beta(alpha, alpha), from which a weight l is drawn.
+        per_image: A weight for each image, or one for all.
+
+    Returns:
+        `[size]` weight of the own image, max(l, 1 - l) as in MixMatch (equation 9), and `int64 [size]` partners, a
+        permutation.
+    """
+    concentration = torch.tensor(alpha)
+    weight = torch.distributions.Beta(concentration, concentration).sample((size if per_image else 1,))
+    return torch.maximum(weight, 1 - weight).expand(size), torch.randperm(size)
+
+
+def mixup(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
+    """`weight_i v_i + (1 - weight_i) v_partner(i)` of `[N, ...]` values: `[N]` weights, `int64 [N]` partners."""
+    return torch.lerp(values[partner], values, weight.view(-1, *[1] * (values.ndim - 1)))
+
+
+def interleaved_order(chunks: int, size: int) -> Tensor:
+    """Order that exchanges a part of the first chunk with a part of each other one: `int64 [chunks * size]`.
+
+    Rows are in `chunks` blocks of `size`. The first block is cut into as many parts as there are chunks, as equal as
+    can be with the larger ones last, and its part c changes places with the part at the same place of chunk c. It is
+    its own inverse. (`interleave` of google-research/mixmatch `libml/layers.py`.)
+    """
+    position = torch.arange(size)
+    smaller = chunks - size % chunks  # parts of size // chunks rows; the others have one more
+    rest = position - smaller * (size // chunks)
+    part = torch.where(rest < 0, position // max(1, size // chunks), smaller + rest // (size // chunks + 1))
+    order = torch.arange(chunks * size).view(chunks, size)
+    order[0] = part * size + position
+    order[part, position] = torch.where(part > 0, position, order[0])
+    return order.flatten()

@@ -1,0 +1,148 @@
+"""What the contract tests share: the methods, a small run of one, and how two states are compared."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer, seed_everything
+
+from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelMonitor
+from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from datamodules import Digits, ListedCounts
+from lightning_modules import (
+    FixMatch,
+    ImageClassifier,
+    MixMatch,
+    ReMixMatch,
+    SemiSupervisedClassifier,
+    SimMixMatch,
+    Supervised,
+)
+from lightning_modules.networks import CifarResNet
+
+METHODS: list[type[ImageClassifier]] = [FixMatch, MixMatch, ReMixMatch, SimMixMatch, Supervised]
+
+ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
+    FixMatch: {"threshold": 0.2},
+    ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
+}
+"""Arguments of a method that make a small run of it."""
+
+STEPS_PER_EPOCH, EPOCHS = 4, 3
+KILLED_AFTER, SAVED_AFTER = 7, 6
+"""Steps of a run that is killed: in the middle of the second epoch, after a checkpoint in it."""
+
+NO_REMEDY = "no remedy"
+
+
+def remedies(method: type[ImageClassifier]) -> list[str]:
+    """Names of the remedies that fit a method."""
+    return [NO_REMEDY, "DARP", "DistributionAlignment"] if issubclass(method, SemiSupervisedClassifier) else [NO_REMEDY]
+
+
+def callbacks_of(remedy: str) -> list[Callback]:
+    """New callbacks of a remedy."""
+    if remedy == NO_REMEDY:
+        return []
+    chosen = (
+        DARP(warmup_epochs=1, refine_every=2)
+        if remedy == "DARP"
+        else DistributionAlignment(list(range(1, 11)), batches=5)
+    )
+    return [chosen, PseudoLabelMonitor(), LastEvaluations(2)]
+
+
+class Killed(Exception):
+    """What `Kill` raises."""
+
+
+class Kill(Callback):
+    """Stops the run with an exception after a number of steps, as a kill would."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == self.after:
+            raise Killed
+
+
+def run(
+    method: type[ImageClassifier], folder: Path, *callbacks: Callback, ckpt: Path | None = None, **trainer: Any
+) -> Trainer:
+    """Train a method for a few steps on digits."""
+    seed_everything(3, verbose=False)
+    data = Digits(
+        image_size=8,
+        class_counts=ListedCounts([4] * 10, [6] * 10),
+        labeled_batch_size=6,
+        unlabeled_ratio=2,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        val_holdout=2,
+        test_holdout=3,
+    )
+    model = method(
+        num_classes=10, network=partial(CifarResNet, depth=8), **{"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
+    )
+    made = Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=3,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **trainer,
+    )
+    made.fit(model, data, ckpt_path=ckpt)
+    return made
+
+
+def last(folder: Path, **kwargs: Any) -> LastCheckpoint:
+    """Saves `folder/last.ckpt`."""
+    return LastCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, **kwargs)
+
+
+def at_epoch_ends(folder: Path) -> LastCheckpoint:
+    """Saves `folder/last.ckpt` after every epoch."""
+    return last(folder, every_n_epochs=1, save_on_train_epoch_end=True)
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """The checkpoint in a folder."""
+    state: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
+    return state
+
+
+def assert_same_training(whole: dict[str, Any], resumed: dict[str, Any], remedy: str = NO_REMEDY) -> None:
+    """Two checkpoints hold the same bits."""
+    for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names"):
+        if part in whole or part in resumed:
+            assert_same(whole[part], resumed[part], part)
+    for callback in () if remedy == NO_REMEDY else (remedy, "LastEvaluations"):
+        assert_same(whole["callbacks"][callback], resumed["callbacks"][callback], callback)
+
+
+def assert_same(a: Any, b: Any, where: str) -> None:
+    """Two nests of tensors and plain values are the same."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{number}]")
+    else:
+        assert a == b, where
+
+
+def differs(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether any tensor of two state dicts differs."""
+    return any(not torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))

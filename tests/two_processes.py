@@ -1,0 +1,78 @@
+"""One of two processes that run every method with every remedy: `python -m tests.two_processes FOLDER`.
+
+Both are started once for all cases, since most of the time of a small run in processes of its own is their start.
+`LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT` say who they are.
+"""
+
+import json
+import os
+import sys
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
+
+from lightning_modules import ImageClassifier, SimMixMatch
+from tests.contract import KILLED_AFTER, METHODS, SAVED_AFTER, Kill, Killed, at_epoch_ends, callbacks_of, last, remedies
+from tests.contract import run as run_method
+
+
+def case_folder(root: Path, method: type[ImageClassifier], remedy: str) -> Path:
+    """Where a case leaves its checkpoints and `result.json`."""
+    return root / f"{method.__name__}-{remedy.replace(' ', '-')}"
+
+
+def run_case(method: type[ImageClassifier], remedy: str, folder: Path) -> dict[str, float]:
+    """A whole run, a killed and resumed one; test metrics of the whole one."""
+
+    def run(name: str, *more: object, ckpt: Path | None = None) -> Trainer:
+        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+        return run_method(method, folder / name, *callbacks_of(remedy), *more, ckpt=ckpt, devices=2, strategy=strategy)  # type: ignore[arg-type]
+
+    trainer = run("whole", at_epoch_ends(folder / "whole"))
+    if isinstance(trainer.lightning_module, SimMixMatch):
+        save_contrast(trainer.lightning_module, folder)
+    [metrics] = trainer.test(trainer.lightning_module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    try:
+        run("killed", last(folder / "killed", every_n_train_steps=SAVED_AFTER), Kill(KILLED_AFTER))
+    except Killed:
+        run("resumed", at_epoch_ends(folder / "resumed"), ckpt=folder / "killed" / "last.ckpt")
+    return dict(metrics)
+
+
+def embeddings() -> Tensor:
+    """`[processes, views, images, D]` to contrast."""
+    return torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+
+
+def save_contrast(method: SimMixMatch, folder: Path) -> None:
+    """Leave this process' gradient of the contrastive loss over all processes."""
+    own = embeddings()[method.global_rank].requires_grad_()
+    method.contrast(own).backward()  # type: ignore[no-untyped-call]
+    torch.save(own.grad, folder / f"contrast-{method.global_rank}.pt")
+
+
+def main() -> None:
+    """Run all cases; write what happened to each."""
+    root = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    for method in METHODS:
+        for remedy in remedies(method):
+            folder = case_folder(root, method, remedy)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                result: dict[str, object] = {"metrics": run_case(method, remedy, folder)}
+            except Exception:
+                result = {"error": traceback.format_exc()}
+            if os.environ["LOCAL_RANK"] == "0" or "error" in result:
+                (folder / "result.json").write_text(json.dumps(result))
+            if "error" in result:
+                sys.exit(1)  # the other process would wait for this one
+
+
+if __name__ == "__main__":
+    main()
