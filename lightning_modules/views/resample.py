@@ -73,4 +73,4 @@ def _sum_up(images: Tensor, taps: Taps) -> Tensor:
     first = torch.arange(batch, dtype=torch.int32, device=images.device)[:, None, None] * length
     position, weight = (taps.position + first).flatten(0, 1), taps.weight.flatten(0, 1)
     sums = functional.embedding_bag(position, table, mode="sum", per_sample_weights=weight)
-    return sums.add_(0.5).clamp_(max=255).to(torch.uint8).view(batch, -1, channels, side)
+    return sums.add_(0.5).clamp_(max=255).to(torch.uint8).view(batch, taps.position.shape[1], channels, side)
