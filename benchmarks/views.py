@@ -1,11 +1,14 @@
-"""Times the strong view on a batch against the same pipeline on single images in Pillow.
+"""Times a view of a batch against the same pipeline on single images.
 
     python -m benchmarks.views
     python -m benchmarks.views --images path/to/folder --size 32 --batch-size 448 --device cuda
+    python -m benchmarks.views --view simclr --size 224 --batch-size 64
 
-Both make flip, shift, two operations of RandAugment and Cutout, from uint8 images to float32 tensors in [0, 1],
-in one process; a repetition is one batch, the two take turns, and the medians count. Without ``--images`` the
-batch is smooth random noise. Pillow works on images already in memory and on one core, as one loader worker would.
+The strong view is flip, shift, two operations of RandAugment and Cutout, against Pillow; the SimCLR view is crop,
+flip, color jitter, gray and blur, against torchvision on Pillow images or on uint8 tensors. All go from uint8
+images to float32 tensors in [0, 1], in one process; a repetition is one batch, they take turns, and the medians
+count. Without ``--images`` the batch is smooth random noise. Single images are in memory already and are worked on
+by one core, as one loader worker would.
 """
 
 import argparse
@@ -19,8 +22,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+from torchvision.transforms import v2
 
-from lightning_modules.views import StrongView
+from lightning_modules.views import SimCLRView, StrongView, View
 
 
 def _affine(image: Image.Image, *coefficients: float) -> Image.Image:
@@ -63,6 +67,21 @@ def pillow_strong_view(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
 
 
+def torchvision_simclr_view(size: int) -> v2.Transform:
+    """SimCLR's view of one image, a Pillow image or a uint8 tensor: float32 ``[3, H, W]`` in [0, 1]."""
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomApply([v2.GaussianBlur(2 * max(1, size // 20) + 1, (0.1, 2.0))], p=0.5),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+
+
 def load(folder: Path | None, batch_size: int, size: int) -> list[Image.Image]:
     """Reads the first images of a folder and its subfolders, resized and repeated as needed, or makes noise."""
     if folder is None:
@@ -87,6 +106,7 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
 def main() -> None:
     """Runs the comparison and prints images per second."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--view", choices=("strong", "simclr"), default="strong")
     parser.add_argument("--images", type=Path, help="folder of images; default: noise")
     parser.add_argument("--batch-size", type=int, default=448)
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
@@ -99,24 +119,29 @@ def main() -> None:
     pictures = load(options.images, options.batch_size, options.size)
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     batch = pixels.permute(0, 3, 1, 2).contiguous().to(options.device)
-    view = StrongView()
+    by_image: dict[str, Callable[[], object]]
+    if options.view == "strong":
+        view: View = StrongView()
+        by_image = {"Pillow": lambda: torch.stack([pillow_strong_view(picture) for picture in pictures])}
+    else:
+        view, single, tensors = SimCLRView(), torchvision_simclr_view(options.size), list(batch.cpu())
+        by_image = {
+            "torchvision on Pillow": lambda: torch.stack([single(picture) for picture in pictures]),
+            "torchvision on tensors": lambda: torch.stack([single(tensor) for tensor in tensors]),
+        }
+    report(view, batch, by_image, options.repeat)
 
-    def batched() -> object:
-        return view(batch)
 
-    def by_image() -> object:
-        return torch.stack([pillow_strong_view(picture) for picture in pictures])
-
-    for function in (batched, by_image):
-        seconds(function, options.device)  # warm up
-    times = [[seconds(function, options.device) for function in (batched, by_image)] for _ in range(options.repeat)]
-    batch_time, image_time = (statistics.median(column) for column in zip(*times, strict=True))
-    for name, value in (
-        (f"StrongView, {options.device}", batch_time),
-        ("Pillow, image by image", image_time),
-    ):
-        print(f"{name:24s}{1e3 * value:9.1f} ms a batch{options.batch_size / value:12,.0f} images/s")
-    print(f"{'ratio':24s}{image_time / batch_time:9.1f}")
+def report(view: View, batch: Tensor, by_image: dict[str, Callable[[], object]], repeat: int) -> None:
+    """Times the view and what makes the same image by image, and prints images per second."""
+    functions = {f"{type(view).__name__}, {batch.device}": lambda: view(batch), **by_image}
+    for function in functions.values():
+        seconds(function, batch.device)  # warm up
+    times = [[seconds(function, batch.device) for function in functions.values()] for _ in range(repeat)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    for name, median in zip(functions, medians, strict=True):
+        speed = f"{1e3 * median:9.1f} ms a batch{len(batch) / median:12,.0f} images/s"
+        print(f"{name:24s}{speed}{median / medians[0]:9.1f} times the view's time")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@ import pytest
 import torch
 from jsonargparse import auto_cli
 
-from lightning_modules.views import Cutout, RandAugment, StrongView, View, WeakView
+from lightning_modules.views import Cutout, RandAugment, RandomResizedCrop, SimCLRView, StrongView, View, WeakView
 
-VIEWS = [WeakView, RandAugment, Cutout, StrongView]
+VIEWS = [WeakView, RandAugment, Cutout, StrongView, RandomResizedCrop, SimCLRView]
 
 
 @pytest.mark.parametrize("view", VIEWS)
