@@ -2,7 +2,8 @@
 
 from callbacks.darp import DARP
 from callbacks.last_evaluations import LastEvaluations
+from callbacks.logit_adjustment import LogitAdjustment
 from callbacks.prior_estimation import UnlabeledPriorEstimator
 from callbacks.pseudo_label_monitor import PseudoLabelMonitor
 
-__all__ = ["DARP", "LastEvaluations", "PseudoLabelMonitor", "UnlabeledPriorEstimator"]
+__all__ = ["DARP", "LastEvaluations", "LogitAdjustment", "PseudoLabelMonitor", "UnlabeledPriorEstimator"]
