@@ -29,6 +29,8 @@ class LogitAdjustment(Callback):
 
     def __init__(self, tau: float = 1.0, prior: Sequence[float] | None = None) -> None:
         check_at_least("tau", tau, 0)
+        if prior is not None and not all(share > 0 for share in prior):
+            raise ValueError(f"prior is {list(prior)}; its entries must be above 0")
         self.tau = tau
         self.prior = None if prior is None else list(prior)
         self._hook: RemovableHandle | None = None
@@ -37,7 +39,7 @@ class LogitAdjustment(Callback):
         """`tau * log prior`, `[K]`.
 
         Raises:
-            ValueError: The prior has another number of classes, or is not positive for one of them.
+            ValueError: The prior has another number of classes, or there is no labeled image of one.
         """
         counts = pl_module.class_counts if self.prior is None else pl_module.class_counts.new_tensor(self.prior).float()
         if len(counts) != pl_module.num_classes:
