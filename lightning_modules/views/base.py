@@ -1,7 +1,11 @@
 """What every view shares: uint8 images in, float images in [0, 1] out, parameters drawn on the host."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+PART = 2**21  # values that a CPU works on at once; more cost it more in page faults than in arithmetic
 
 
 class View(nn.Module):
@@ -13,7 +17,10 @@ class View(nn.Module):
     """
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape; the input stays."""
+        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images; the input stays.
+
+        The shape stays too, unless the view has a size of its own.
+        """
         raise NotImplementedError
 
     def adapt(self, horizontal_flip: bool) -> None:
@@ -30,7 +37,7 @@ class View(nn.Module):
             images: uint8 ``[B, 3, H, W]``.
 
         Returns:
-            float32 ``[B, 3, H, W]`` in [0, 1].
+            float32 ``[B, 3, H, W]`` in [0, 1], or of the height and width that the view makes.
 
         Raises:
             ValueError: if the images have another type or shape.
@@ -46,3 +53,34 @@ def to_device(parameters: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda":
         parameters = parameters.pin_memory()
     return parameters.to(device, non_blocking=True)
+
+
+def apply_where(chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Tensor:
+    """Applies a function to some of the images, of which the others stay as they are.
+
+    Args:
+        chosen: bool ``[B]``, on the host.
+        function: gets the chosen images, uint8 ``[n, C, H, W]``, and their positions, int64 ``[n]``, on the host;
+            gives images of the same shape. It isn't called for none.
+        images: uint8 ``[B, C, H, W]``.
+    """
+    position = chosen.nonzero().flatten()
+    if len(position) == 0:
+        return images
+    there = to_device(position, images.device)
+    return images.index_copy(0, there, function(images.index_select(0, there), position))
+
+
+def in_parts(function: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
+    """Applies a function that makes float copies, on a CPU to a few samples at a time, which is faster there.
+
+    Args:
+        function: of the images and the parameters of some samples; gives their new images.
+        images: uint8 ``[B, C, H, W]``.
+        parameters: ``[B, ...]``, anywhere.
+    """
+    if images.device.type != "cpu":
+        return function(images, *parameters)
+    samples = max(1, PART // max(1, images[:1].numel()))
+    parts = zip(*(torch.split(tensor, samples) for tensor in (images, *parameters)), strict=True)
+    return torch.cat([function(*part) for part in parts])

@@ -55,13 +55,13 @@ def flip_and_shift(images: Tensor, flip: Tensor, down: Tensor, right: Tensor) ->
         right: int64 ``[B]``, pixels to move right, less than the width either way.
     """
     height, width = images.shape[2:]
-    row = _reflect(torch.arange(height, device=images.device) - down[:, None], height)
-    column = _reflect(torch.arange(width, device=images.device) - right[:, None], width)
+    row = reflect(torch.arange(height, device=images.device) - down[:, None], height)
+    column = reflect(torch.arange(width, device=images.device) - right[:, None], width)
     column = torch.where(flip[:, None] == 1, width - 1 - column, column)
     index = (row * width)[:, :, None] + column[:, None, :]
     return take_pixels(images, index.flatten(1)[:, None])
 
 
-def _reflect(position: Tensor, length: int) -> Tensor:
+def reflect(position: Tensor, length: int) -> Tensor:
     """Mirrors positions outside 0..length - 1 at the first and the last one, without repeating them."""
     return length - 1 - (length - 1 - position.abs()).abs()

@@ -1,0 +1,135 @@
+"""Color jitter and random gray, each sample with its own parameters."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lightning_modules.arguments import check_at_least, check_share
+from lightning_modules.views import ops
+from lightning_modules.views.base import View, apply_where, in_parts, to_device
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+"""Changes uint8 images ``[B, 3, H, W]`` by parameters ``[B]`` on the same device."""
+
+
+class ColorJitter(View):
+    """Changes brightness, contrast, saturation and hue of some of the images.
+
+    SimCLR (arXiv:2002.05709, appendix A; ``data_util.py``, ``color_jitter``) and torchvision's ``ColorJitter``:
+    factors are uniform in [max(0, 1 - x), 1 + x], the hue moves by uniform [-x, x] of a turn, and each image goes
+    through the operations in a random order of its own: an order for the whole batch would be faster by a sort,
+    and would make the views of a batch more alike than the paper's. Brightness is a factor, as in SimCLR's
+    ``simclrv2``; contrast is about the mean gray, as in torchvision, where TensorFlow takes each channel's mean.
+
+    Args:
+        brightness: x for :func:`ops.brightness <lightning_modules.views.ops.brightness>`; 0 leaves it out.
+        contrast: x for :func:`ops.contrast <lightning_modules.views.ops.contrast>`; 0 leaves it out.
+        saturation: x for :func:`ops.color <lightning_modules.views.ops.color>`; 0 leaves it out.
+        hue: x for :func:`shift_hue`, at most 0.5; 0 leaves it out.
+        probability: with which an image is changed at all; SimCLR and MoCo v2 have 0.8.
+    """
+
+    def __init__(
+        self, brightness: float, contrast: float, saturation: float, hue: float, probability: float = 0.8
+    ) -> None:
+        super().__init__()
+        factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        for name, value in factors.items():
+            check_at_least(name, value, 0)
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f"hue is {hue}; it must be in [0, 0.5]")
+        check_share("probability", probability)
+        self.probability = probability
+        functions: list[Operation] = [ops.brightness, ops.contrast, ops.color]
+        ranges = [(function, max(0.0, 1 - x), 1 + x) for function, x in zip(functions, factors.values(), strict=True)]
+        ranges.append((shift_hue, -hue, hue))
+        self.ranges = [entry for entry in ranges if entry[1] < entry[2]]
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        chosen, order, parameter = self.draw(len(images))
+        jitter = partial(apply_in_order, [operation for operation, _, _ in self.ranges])
+        return apply_where(
+            chosen, lambda some, position: in_parts(jitter, some, order[position], parameter[position]), images
+        )
+
+    def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws on the host what happens to each sample, among the N operations that are not left out.
+
+        Returns:
+            whether to change it, bool ``[B]``; the order of the operations, int64 ``[B, N]``; and the parameter
+            of each operation, float32 ``[B, N]``, in the order of ``ranges``.
+        """
+        chosen = torch.rand(batch_size, device="cpu") < self.probability
+        order = torch.rand((batch_size, len(self.ranges)), device="cpu").argsort(1)
+        low, high = torch.tensor([entry[1:] for entry in self.ranges], device="cpu").view(-1, 2).unbind(1)
+        return chosen, order, low + (high - low) * torch.rand((batch_size, len(low)), device="cpu")
+
+
+class RandomGray(View):
+    """Makes some of the images gray, ``image.convert("L")`` of Pillow in all three channels.
+
+    Args:
+        probability: with which an image is made gray; SimCLR and MoCo v2 have 0.2.
+    """
+
+    def __init__(self, probability: float = 0.2) -> None:
+        super().__init__()
+        check_share("probability", probability)
+        self.probability = probability
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        chosen = torch.rand(len(images), device="cpu") < self.probability
+        return apply_where(chosen, lambda some, _: ops.luma(some).to(torch.uint8).expand_as(some), images)
+
+
+def apply_in_order(operations: list[Operation], images: Tensor, order: Tensor, parameter: Tensor) -> Tensor:
+    """Applies all operations to each sample, in an order of its own.
+
+    In each round samples are put in the order of their operations, so that each operation works on one slice, of
+    a size the host knows.
+
+    Args:
+        operations: N of them.
+        images: uint8 ``[B, 3, H, W]``.
+        order: permutations of 0..N - 1, int64 ``[B, N]``, on the host.
+        parameter: of each operation, ``[B, N]``, on the host.
+    """
+    for choice in order.unbind(1):
+        place = choice.argsort(stable=True)
+        sizes = torch.bincount(choice, minlength=len(operations)).tolist()
+        there, back = to_device(torch.stack([place, place.argsort()]), images.device).unbind()
+        drawn = to_device(parameter[place, choice[place]], images.device)
+        groups = zip(
+            operations, torch.split(images.index_select(0, there), sizes), torch.split(drawn, sizes), strict=True
+        )
+        images = torch.cat([operation(*group) for operation, *group in groups]).index_select(0, back)
+    return images
+
+
+def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turns the hue, keeping the largest and the smallest channel of each pixel (value and saturation in HSV).
+
+    ``torchvision.transforms.v2.functional.adjust_hue(image, shift)`` on a uint8 tensor, to one gray level. Pillow
+    keeps the hue in 8 bits; even a shift of 0 changes its colors.
+
+    Args:
+        images: uint8 ``[B, 3, H, W]``.
+        shift: float ``[B]`` in turns.
+    """
+    values = images.to(torch.float32)
+    low, high = values.aminmax(dim=1, keepdim=True)
+    spread = high - low
+    red, green, blue = torch.split(values, 1, 1)
+    distance = torch.where(
+        high == red, green - blue, torch.where(high == green, blue - red + 2 * spread, red - green + 4 * spread)
+    )
+    hue = distance.div_(spread.clamp(min=1)).add_(6 * shift[:, None, None, None])  # in sixths of a turn from red
+    away = hue - torch.arange(0, 6, 2, device=images.device).view(3, 1, 1)  # red, green and blue lie at 0, 2 and 4
+    away.sub_(away.div(6).round_().mul_(6)).abs_()  # from 0 to 3 on the circle
+    # A channel is at its largest within a sixth of a turn from its own color, at its smallest beyond two.
+    result = (2 - away).clamp_(0, 1).mul_(spread).add_(low)
+    return result.mul_(255.999 / 255).to(torch.uint8)  # torchvision's rounding, `to_dtype` from [0, 1] to uint8

@@ -1,0 +1,58 @@
+"""SimCLR's view: random resized crop, color jitter, gray, blur."""
+
+from torch import Tensor
+
+from lightning_modules.arguments import check_share
+from lightning_modules.views.base import View
+from lightning_modules.views.blur import GaussianBlur
+from lightning_modules.views.color import ColorJitter, RandomGray
+from lightning_modules.views.crop import RandomResizedCrop
+
+MOST_JITTER = 2.5  # the hue then moves by up to half a turn
+
+
+class SimCLRView(View):
+    """SimCLR's augmentation: random resized crop and flip, color jitter, gray, Gaussian blur.
+
+    arXiv:2002.05709, appendix A; google-research/simclr, ``data_util.py``. Defaults are those for ImageNet; for
+    CIFAR the paper has ``jitter=0.5, blur=0`` (appendix B.9). ``scale=(0.2, 1), jitter=0.5`` is MoCo v2
+    (arXiv:2003.04297; facebookresearch/moco, ``main_moco.py``), ``jitter=0, gray=0, blur=0`` a weak view, which
+    :class:`RandomResizedCrop` gives too.
+
+    Args:
+        size: side of the views in pixels; ``None`` keeps the height and width of the images.
+        scale: least and largest area of a crop over that of the image.
+        jitter: strength s: 0.8 s for brightness, contrast and saturation and 0.2 s for hue, in 80 % of the images.
+        gray: probability that an image is made gray.
+        blur: probability that an image is blurred.
+        flip: whether to flip; ``None`` does as the data set says through :meth:`adapt`, and flips till then.
+    """
+
+    def __init__(
+        self,
+        size: int | None = None,
+        scale: tuple[float, float] = (0.08, 1.0),
+        jitter: float = 1.0,
+        gray: float = 0.2,
+        blur: float = 0.5,
+        flip: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= jitter <= MOST_JITTER:
+            raise ValueError(f"jitter is {jitter}; it must be in [0, {MOST_JITTER}]")
+        check_share("gray", gray)
+        check_share("blur", blur)
+        self.crop = RandomResizedCrop(size, scale, flip=flip)
+        self.jitter = ColorJitter(0.8 * jitter, 0.8 * jitter, 0.8 * jitter, 0.2 * jitter)
+        self.gray = RandomGray(gray)
+        self.blur = GaussianBlur(blur)
+
+    def adapt(self, horizontal_flip: bool) -> None:
+        """Has the crop flip as the data set says."""
+        self.crop.adapt(horizontal_flip)
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images ``[B, 3, size, size]``."""
+        for view in (self.crop, self.jitter, self.gray, self.blur):
+            images = view.augment(images)
+        return images
