@@ -2,7 +2,17 @@
 
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.fixmatch import FixMatch
+from lightning_modules.moco import MoCoPretraining
+from lightning_modules.rotation import RotationPretraining
 from lightning_modules.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
 from lightning_modules.supervised import Supervised
 
-__all__ = ["FixMatch", "ImageClassifier", "PseudoLabelRefiner", "SemiSupervisedClassifier", "Supervised"]
+__all__ = [
+    "FixMatch",
+    "ImageClassifier",
+    "MoCoPretraining",
+    "PseudoLabelRefiner",
+    "RotationPretraining",
+    "SemiSupervisedClassifier",
+    "Supervised",
+]

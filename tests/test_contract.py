@@ -14,10 +14,20 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from callbacks import DARP, LastEvaluations, PseudoLabelMonitor
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
-from lightning_modules import FixMatch, ImageClassifier, SemiSupervisedClassifier, Supervised
+from lightning_modules import (
+    FixMatch,
+    ImageClassifier,
+    MoCoPretraining,
+    RotationPretraining,
+    SemiSupervisedClassifier,
+    Supervised,
+)
 from lightning_modules.networks import CifarResNet
 
-METHODS: list[type[ImageClassifier]] = [FixMatch, Supervised]
+METHODS: list[type[ImageClassifier]] = [FixMatch, Supervised, RotationPretraining, MoCoPretraining]
+SMALL_ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
+    MoCoPretraining: {"queue_size": 20, "norm_splits": 2}  # the ring is passed in mid-batch
+}
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 
 SEMI_SUPERVISED = [method for method in METHODS if issubclass(method, SemiSupervisedClassifier)]
@@ -51,7 +61,8 @@ def run(method: type[ImageClassifier], folder: Path, *callbacks: Callback, ckpt:
         val_holdout=2,
         test_holdout=3,
     )
-    model = method(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=0.5)
+    small = SMALL_ARGUMENTS.get(method, {})
+    model = method(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=0.5, **small)
     trainer = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
@@ -171,7 +182,8 @@ SMALL = [
 
 def arguments(method: type[ImageClassifier]) -> list[str]:
     network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
-    return [*SMALL, f"--model=lightning_modules.{method.__name__}", *network]
+    small = [f"--model.{name}={value}" for name, value in SMALL_ARGUMENTS.get(method, {}).items()]
+    return [*SMALL, f"--model=lightning_modules.{method.__name__}", *network, *small]
 
 
 @methods
