@@ -90,10 +90,7 @@ class ImageModule(LightningModule):
     # Set-up
 
     def setup(self, stage: str) -> None:
-        """Begin with the pretrained weights; take the facts of the data: channel statistics, mirroring."""
-        if stage == "fit" and self.pretrained is not None and self.trainer.ckpt_path is None:
-            self.print(load_pretrained(self.network, self.pretrained))
-            self.pretrained = None  # a second fit goes on with what the first one made of them
+        """Take the facts of the data: channel statistics, mirroring."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
@@ -102,9 +99,15 @@ class ImageModule(LightningModule):
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
 
+    def begin_fit(self) -> None:
+        """Take the pretrained weights, at the start of a fit that is not resumed; a checkpoint has its own."""
+        if self.pretrained is not None:
+            self.print(load_pretrained(self.network, self.pretrained))
+            self.pretrained = None  # a second fit goes on with what the first one made of them
+
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
-        """The averaged weights are part of the method."""
-        return [self._averaging] if self._averaging else []
+        """The averaged weights are part of the method, and begin from those of `begin_fit`."""
+        return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
 
     def configure_optimizers(self) -> Any:
         """Optimizer over two groups, schedule by step."""
@@ -174,3 +177,15 @@ class ImageModule(LightningModule):
                 f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
                 "learning rate or use a wider precision; checkpoints saved before are untouched"
             )
+
+
+class _BeginFit(Callback):
+    """Calls `begin_fit`.
+
+    `setup` does not know yet whether the fit is resumed, and a module's own `on_fit_start` comes after that of the
+    averaged weights.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is None and isinstance(pl_module, ImageModule):
+            pl_module.begin_fit()

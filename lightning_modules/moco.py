@@ -79,11 +79,10 @@ class MoCoPretraining(Pretraining):
         self.register_buffer("queue", functional.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
-    def setup(self, stage: str) -> None:
+    def begin_fit(self) -> None:
         """Begin with equal networks."""
-        super().setup(stage)
-        if stage == "fit" and self.trainer.ckpt_path is None:
-            self.key_network.load_state_dict(self.network.state_dict())
+        super().begin_fit()
+        self.key_network.load_state_dict(self.network.state_dict())
 
     def make_views(self, batch: Batch) -> Batch:
         """Two views of the pool, and the order of all processes' images for the key network."""

@@ -122,7 +122,8 @@ class WarmupStepDecay(StepSchedule):
     def factor(self, progress: float) -> float:
         """See `StepSchedule.factor`."""
         if progress < self.warmup:
-            return math.floor(1 + self.STAIRS * progress / self.warmup) / self.STAIRS
+            stair = math.floor(self.STAIRS * progress / self.warmup + 1e-9)  # an edge may be a rounding error below
+            return (1 + stair) / self.STAIRS
         return float(0.01 ** sum(progress >= milestone for milestone in self.milestones))
 
 
