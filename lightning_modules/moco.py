@@ -80,7 +80,13 @@ class MoCoPretraining(Pretraining):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def begin_fit(self) -> None:
-        """Begin with equal networks."""
+        """Begin with equal networks.
+
+        Raises:
+            ValueError: BatchNorm is synchronized, so that queries and keys are normalized by the same images again.
+        """
+        if any(isinstance(module, nn.SyncBatchNorm) for module in self.modules()):
+            raise ValueError("trainer.sync_batchnorm is true; MoCo needs each process' own statistics: set it to false")
         super().begin_fit()
         self.key_network.load_state_dict(self.network.state_dict())
 
