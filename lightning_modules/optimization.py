@@ -151,6 +151,17 @@ class StepDecay(StepSchedule):
         return self.factors[passed - 1] if passed else 1.0
 
 
+class CosineAnnealing(StepSchedule):
+    """Half a cosine from the full rate to zero: `(1 + cos(pi progress)) / 2`.
+
+    Loshchilov and Hutter 2017 (arXiv 1608.03983); facebookresearch/moco `main_moco.py` (`--cos`), once an epoch there.
+    """
+
+    def factor(self, progress: float) -> float:
+        """See `StepSchedule.factor`."""
+        return (1 + math.cos(math.pi * progress)) / 2
+
+
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: with the optimizer's weight decay, and without any.
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepDecay, parameter_groups
+from lightning_modules.optimization import (
+    CosineAnnealing,
+    CosineDecay,
+    FixMatchSGD,
+    StepDecay,
+    StepSchedule,
+    parameter_groups,
+)
 
 
 def test_cosine_is_the_papers_at_start_middle_and_end() -> None:
@@ -22,6 +29,12 @@ def test_cosine_is_the_papers_at_start_middle_and_end() -> None:
     assert rates[4] == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
     assert rates[8] == pytest.approx(0.03 * 0.19509032201612825)  # cos(7 pi / 16)
     assert rates[9] == rates[8]
+
+
+def test_cosine_annealing_goes_from_the_full_rate_to_zero() -> None:
+    schedule = CosineAnnealing(FixMatchSGD([nn.Parameter(torch.zeros(1))]), total_steps=12)
+    factors = [schedule.factor(step / 12) for step in (0, 4, 6, 8, 12)]
+    assert factors == pytest.approx([1, 0.75, 0.5, 0.25, 0])
 
 
 def factors(steps: int, **kwargs: Any) -> list[float]:
@@ -72,8 +85,8 @@ def test_step_decay_checks_its_arguments(arguments: dict[str, Any], message: str
         factors(10, **arguments)
 
 
-@pytest.mark.parametrize("schedule", [CosineDecay, StepDecay])
-def test_schedule_state_is_plain(schedule: type[CosineDecay | StepDecay]) -> None:
+@pytest.mark.parametrize("schedule", [CosineDecay, StepDecay, CosineAnnealing])
+def test_schedule_state_is_plain(schedule: type[StepSchedule]) -> None:
     state = schedule(FixMatchSGD([nn.Parameter(torch.zeros(1))]), 8).state_dict()
     for value in state.values():
         assert value is None or isinstance(value, bool | int | float | list), state
