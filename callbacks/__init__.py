@@ -4,5 +4,6 @@ from callbacks.darp import DARP
 from callbacks.last_evaluations import LastEvaluations
 from callbacks.prior_estimation import UnlabeledPriorEstimator
 from callbacks.pseudo_label_monitor import PseudoLabelMonitor
+from callbacks.pseudo_labels import PseudoLabelWriter
 
-__all__ = ["DARP", "LastEvaluations", "PseudoLabelMonitor", "UnlabeledPriorEstimator"]
+__all__ = ["DARP", "LastEvaluations", "PseudoLabelMonitor", "PseudoLabelWriter", "UnlabeledPriorEstimator"]
