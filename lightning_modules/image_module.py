@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,10 @@ class ImageModule(LightningModule):
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """The averaged weights are part of the method."""
         return [self._averaging] if self._averaging else []
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """The weights that are evaluated (averaged ones if the method averages), for the time of a `with` in a fit."""
+        return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
         """Optimizer over two groups, schedule by step."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
-from callbacks import DARP, LastEvaluations, PseudoLabelMonitor
+from callbacks import DARP, LastEvaluations, PseudoLabelGenerator, PseudoLabelMonitor
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
-from lightning_modules import FixMatch, ImageClassifier, SemiSupervisedClassifier, Supervised
+from lightning_modules import FixMatch, ImageClassifier, SelfTraining, SemiSupervisedClassifier, Supervised
 from lightning_modules.networks import CifarResNet
 
-METHODS: list[type[ImageClassifier]] = [FixMatch, Supervised]
+METHODS: list[type[ImageClassifier]] = [FixMatch, SelfTraining, Supervised]
+COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
+    SelfTraining: partial(PseudoLabelGenerator, every_n_epochs=1)
+}
+"""Callbacks without which a method does not train."""
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 
 SEMI_SUPERVISED = [method for method in METHODS if issubclass(method, SemiSupervisedClassifier)]
@@ -52,11 +57,12 @@ def run(method: type[ImageClassifier], folder: Path, *callbacks: Callback, ckpt:
         test_holdout=3,
     )
     model = method(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=0.5)
+    companions = [COMPANIONS[method]()] if method in COMPANIONS else []
     trainer = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
         default_root_dir=folder,
-        callbacks=list(callbacks),
+        callbacks=[*companions, *callbacks],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         use_distributed_sampler=False,
@@ -171,7 +177,10 @@ SMALL = [
 
 def arguments(method: type[ImageClassifier]) -> list[str]:
     network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
-    return [*SMALL, f"--model=lightning_modules.{method.__name__}", *network]
+    companions = []
+    if method in COMPANIONS:
+        companions = ["--trainer.callbacks+=callbacks.PseudoLabelGenerator", "--trainer.callbacks.every_n_epochs=1"]
+    return [*SMALL, f"--model=lightning_modules.{method.__name__}", *network, *companions]
 
 
 @methods
