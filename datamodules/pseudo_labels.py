@@ -159,7 +159,12 @@ def _some(keys: list[Any]) -> str:
     return ", ".join(str(key) for key in keys[:NAMED_KEYS]) + more
 
 
-# Keys
+# Columns
+
+
+def in_memory(array: Array) -> Column:
+    """An array that is not too large."""
+    return Column(array.dtype, array.shape, lambda: iter([array]))
 
 
 def key_column(unlabeled: ImageRows, size: int) -> Column:
@@ -220,7 +225,7 @@ def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
         "format": FORMAT,
     }
     with zipfile.ZipFile(path, "w") as archive:
-        for name, column in (columns | {name: _in_memory(np.asarray(fact)) for name, fact in facts.items()}).items():
+        for name, column in (columns | {name: in_memory(np.asarray(fact)) for name, fact in facts.items()}).items():
             member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
             if column.dtype.kind == "U":  # mostly zeros: four bytes a letter, all as long as the longest
                 member.compress_type = zipfile.ZIP_DEFLATED
@@ -251,10 +256,6 @@ def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> No
                 for chunk, type_ in zip(chunks, types.values(), strict=True)
             ]
             writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
-
-
-def _in_memory(array: Array) -> Column:
-    return Column(array.dtype, array.shape, lambda: iter([array]))
 
 
 def _pyarrow() -> tuple[Any, Any]:
