@@ -104,7 +104,7 @@ class PseudoLabelFile:
         if self.origin.fingerprint != images.fingerprint():
             raise ValueError(
                 f"it was made for another data set, of {self.origin.pool} images; this one has {len(images.pixels)}"
-                + ("" if self.origin.pool != len(images.pixels) else ", other ones")
+                + ("" if self.origin.pool != len(images.pixels) else ", other ones or of another size")
                 + ": predict the pseudo-labels of these images"
             )
         places = self._places(unlabeled)
@@ -293,6 +293,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no archive of arrays (datamodules.legacy_pseudo_labels converts pickles)")
     with np.load(path, allow_pickle=False) as members:
         arrays = {name: members[name] for name in ("key", "label", "confidence")}
         arrays["probs"] = members["probs"] if "probs" in members else None
