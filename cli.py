@@ -187,6 +187,7 @@ class TailmatchCLI(LightningCLI):
         if trainer_config.logger is False:
             callbacks = [ClassCountsReport()]
         configured = trainer_config.callbacks or []
+        configured = configured if isinstance(configured, list) else [configured]
         if self.subcommand == "predict" and not any(isinstance(c, PseudoLabelWriter) for c in configured):
             callbacks.append(PseudoLabelWriter())
         if trainer_config.enable_checkpointing is not False:
