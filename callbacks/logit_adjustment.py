@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -29,6 +30,8 @@ class LogitAdjustment(Callback):
 
     def __init__(self, tau: float = 1.0, prior: Sequence[float] | None = None) -> None:
         check_at_least("tau", tau, 0)
+        if prior is not None and not all(share > 0 for share in prior):
+            raise ValueError(f"prior is {list(prior)}; its entries must be above 0")
         self.tau = tau
         self.prior = None if prior is None else list(prior)
         self._hook: RemovableHandle | None = None
@@ -37,9 +40,11 @@ class LogitAdjustment(Callback):
         """`tau * log prior`, `[K]`.
 
         Raises:
-            ValueError: The prior has another number of classes, or is not positive for one of them.
+            ValueError: The prior has another number of classes, or there is no labeled image of one.
         """
-        counts = pl_module.class_counts if self.prior is None else pl_module.class_counts.new_tensor(self.prior).float()
+        counts = pl_module.class_counts
+        if self.prior is not None:
+            counts = torch.tensor(self.prior, dtype=torch.float64, device=counts.device)
         if len(counts) != pl_module.num_classes:
             raise ValueError(
                 f"prior has {len(counts)} entries; it needs one for each of {pl_module.num_classes} classes"

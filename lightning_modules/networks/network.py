@@ -40,7 +40,8 @@ class NormalizedLinear(nn.Module):
     """A linear layer on the cosine of its input and each row of its weight: `scale * cos(x, w_k)`, without bias.
 
     Cao et al. 2019 (arXiv 1906.07413); kaidic/LDAM-DRW `models/resnet_cifar.py` (`NormedLinear`), which leaves the
-    scale to the loss. Rows of the weight are drawn from uniform(-1, 1) and scaled to length 1.
+    scale to the loss. Rows of the weight are drawn from uniform(-1, 1) and scaled to length 1. Cosines are computed in
+    float32 also under autocast: in bfloat16, logits near 30 lie 1/8 apart.
 
     Args:
         in_features: size of the input.
@@ -65,7 +66,8 @@ class NormalizedLinear(nn.Module):
         """Map `[B, in_features]` to `[B, out_features]`, in [-scale, scale]."""
         if self.dropout:
             input = F.dropout(input, self.dropout, self.training)
-        return self.scale * F.linear(F.normalize(input), F.normalize(self.weight))
+        with torch.autocast(input.device.type, enabled=False):
+            return self.scale * F.linear(F.normalize(input.float()), F.normalize(self.weight.float()))
 
     def extra_repr(self) -> str:
         """Sizes, scale and dropout, for `print(network)`."""

@@ -57,6 +57,7 @@ def test_tau_and_a_given_prior() -> None:
     assert LogitAdjustment(tau=2.0).shift(model).tolist() == pytest.approx([2 * math.log(0.9), 2 * math.log(0.1)])
     assert LogitAdjustment(tau=0.0).shift(model).tolist() == [0, 0]
     assert LogitAdjustment(prior=[1, 3]).shift(model).tolist() == pytest.approx([math.log(0.25), math.log(0.75)])
+    assert LogitAdjustment(prior=[0.2, 0.8]).shift(model).tolist() == pytest.approx([math.log(0.2), math.log(0.8)])
 
 
 def test_an_interrupted_evaluation_leaves_the_method_as_it_was() -> None:
@@ -71,6 +72,8 @@ def test_what_cannot_be_adjusted_is_refused() -> None:
         LogitAdjustment().on_fit_start(TRAINER, method(9, 0))
     with pytest.raises(ValueError, match="prior has 3 entries; it needs one for each of 2 classes"):
         LogitAdjustment(prior=[1, 2, 3]).on_fit_start(TRAINER, method(9, 1))
+    with pytest.raises(ValueError, match=r"prior is \[1, 0\]; its entries must be above 0"):
+        LogitAdjustment(prior=[1, 0])
     with pytest.raises(ValueError, match="tau is -1"):
         LogitAdjustment(tau=-1)
     with pytest.raises(ValueError, match="needs an image classifier, not LightningModule"):

@@ -70,6 +70,13 @@ def test_a_normalized_head_depends_on_directions_alone() -> None:
     torch.testing.assert_close(head(5 * features), before)
 
 
+def test_a_normalized_head_is_exact_under_autocast() -> None:
+    head, features = NormalizedLinear(4, 3, scale=30.0), torch.randn(5, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(features)
+    assert torch.equal(logits, head(features.float()))
+
+
 def test_dropout_of_a_normalized_head_is_that_of_training() -> None:
     head = NormalizedLinear(64, 3, scale=7.0, dropout=0.5)
     features = torch.ones(2, 64)
