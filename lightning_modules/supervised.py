@@ -49,10 +49,15 @@ class Supervised(ImageClassifier):
         super().setup(stage)
         if stage != "fit":
             return
-        self.loss.adapt(self.class_counts, self.network.head)
         if self.class_weights is not None:
             self.class_weights.check(self)
-            self.label_weights = self.class_weights.weights(self.class_counts)
+        self.adapt_loss(self.class_counts)
+
+    def adapt_loss(self, class_counts: Tensor) -> None:
+        """Give counts `int64 [K]` of the training images to the loss and to the class weights."""
+        self.loss.adapt(class_counts, self.network.head)
+        if self.class_weights is not None:
+            self.label_weights = self.class_weights.weights(class_counts)
 
     def make_views(self, batch: Batch) -> Batch:
         """One view of the labeled stream."""
@@ -61,16 +66,28 @@ class Supervised(ImageClassifier):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""
-        images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
-        active = self.class_weights is not None and self.class_weights.active(self)
-        class_weights = self.label_weights if active else None
-        if self.mixup:
-            weight, partner = mixup_partners(len(target), self.mixup)  # one weight for all
-            share, partner = float(weight[0]), to_device(partner, target.device)
-            logits = self.network(torch.lerp(images[partner], images, share)).float()
-            own = self.loss.mean(logits, target, class_weights)
-            loss = share * own + (1 - share) * self.loss.mean(logits, target[partner], class_weights)
-        else:
-            loss = self.loss.mean(self.network(images).float(), target, class_weights)
+        loss = self.mean_loss(batch["labeled"]["weak"], batch["labeled"]["target"])
         self.track(loss=loss)
         return loss
+
+    def mean_loss(self, images: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of images or of their mixtures, `[]`.
+
+        Args:
+            images: `[B, 3, H, W]` in [0, 1].
+            target: `int64 [B]`, or what the loss takes besides.
+            weights: `[B]` of the images' own targets; None weighs all equally, beside class weights.
+        """
+        if not self.mixup:
+            return self.criterion(self.network(images).float(), target, weights)
+        weight, partner = mixup_partners(len(target), self.mixup)  # one weight for all
+        share, partner = float(weight[0]), to_device(partner, target.device)
+        logits = self.network(torch.lerp(images[partner], images, share)).float()
+        own = self.criterion(logits, target, weights)
+        other = self.criterion(logits, target[partner], None if weights is None else weights[partner])
+        return share * own + (1 - share) * other
+
+    def criterion(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss, `[]`, of `logits [B, K]`, with the class weights where they hold; see `mean_loss`."""
+        active = self.class_weights is not None and self.class_weights.active(self)
+        return self.loss.mean(logits, target, self.label_weights if active else None, weights)

@@ -1,5 +1,6 @@
 """What the contract tests share: the methods, a small run of one, and how two states are compared."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
-from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelMonitor
+from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelGenerator, PseudoLabelMonitor
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
 from lightning_modules import (
@@ -17,6 +18,7 @@ from lightning_modules import (
     MoCoPretraining,
     ReMixMatch,
     RotationPretraining,
+    SelfTraining,
     SemiSupervisedClassifier,
     SimMixMatch,
     Supervised,
@@ -29,6 +31,7 @@ METHODS: list[type[ImageClassifier]] = [
     MoCoPretraining,
     ReMixMatch,
     RotationPretraining,
+    SelfTraining,
     SimMixMatch,
     Supervised,
 ]
@@ -39,6 +42,11 @@ ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
 }
 """Arguments of a method that make a small run of it."""
+
+COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
+    SelfTraining: partial(PseudoLabelGenerator, every_n_epochs=1)
+}
+"""Callbacks without which a method does not train."""
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 KILLED_AFTER, SAVED_AFTER = 7, 6
@@ -100,7 +108,7 @@ def run(
         max_epochs=EPOCHS,
         accelerator="cpu",
         default_root_dir=folder,
-        callbacks=list(callbacks),
+        callbacks=[*([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         use_distributed_sampler=False,

@@ -90,9 +90,11 @@ class Recorded(CrossEntropy):
         super().__init__()
         self.weighted: list[bool] = []
 
-    def mean(self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    def mean(
+        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         self.weighted.append(class_weights is not None)
-        return super().mean(logits, target, class_weights)
+        return super().mean(logits, target, class_weights, weights)
 
 
 class Rising(ClassWeights):

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.command_line import tailmatch
+
 SMALL = [
     "--data=datamodules.Digits", "--data.image_size=16", "--data.labeled_batch_size=16", "--data.steps_per_epoch=10",
     "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
@@ -18,14 +17,6 @@ def method(name: str) -> list[str]:
     """A method with a small network."""
     network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
     return [*SMALL, f"--model=lightning_modules.{name}", *network]
-
-
-def tailmatch(*args: str) -> str:
-    """What the command printed."""
-    command = [sys.executable, "cli.py", *args]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_rotation_then_supervised_then_test(tmp_path: Path) -> None:
