@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_modules.arguments import check_at_least
+
 
 class FixMatchSGD(SGD):
     """SGD with FixMatch's defaults (arXiv 2001.07685, table 4).
@@ -99,23 +101,54 @@ class CosineDecay(StepSchedule):
 
 
 class StepDecay(StepSchedule):
-    """Divides the rate by ten at shares of the training.
+    """Lowers the rate at shares of the training, after a warm-up in equal stairs if there is one.
+
+    YyzHarry/imbalanced-semi-self `utils.py` (arXiv 2006.07529), and LDAM-DRW before it, has 200 epochs: rates of 1/5
+    to 5/5 in the first five, x 0.01 from epoch 160 on and x 0.0001 from epoch 180 on. At any length that is
+    `milestones=(0.8, 0.9), factors=(0.01, 0.0001), warmup=0.025`.
 
     Args:
         optimizer: The optimizer.
         total_steps: See `StepSchedule`.
-        milestones: Shares in (0, 1); bbuing9/DARP `train_base_estim.py` has 0.8 and 0.9.
+        milestones: Rising shares in (0, 1); bbuing9/DARP `train_base_estim.py` has 0.8 and 0.9.
+        factors: Rate from each milestone on, relative to the base rate; None divides by ten at each.
+        warmup: Share of the training in [0, 1) in which the rate rises; 0 for none.
+        warmup_stairs: Number n of stairs of the warm-up: the first is 1/n of the base rate, the last all of it.
+            The authors' five epochs are five stairs; a large number makes a line by step.
+
+    Raises:
+        ValueError: An argument is out of its domain, or the warm-up reaches beyond the first milestone.
     """
 
     def __init__(
-        self, optimizer: Optimizer, total_steps: int | None = None, milestones: tuple[float, ...] = (0.8, 0.9)
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None = None,
+        milestones: tuple[float, ...] = (0.8, 0.9),
+        factors: tuple[float, ...] | None = None,
+        warmup: float = 0.0,
+        warmup_stairs: int = 5,
     ) -> None:
+        if list(milestones) != sorted(set(milestones)) or not all(0 < share < 1 for share in milestones):
+            raise ValueError(f"milestones are {list(milestones)}; they must be rising shares in (0, 1)")
+        if factors is not None and len(factors) != len(milestones):
+            raise ValueError(f"factors are {list(factors)}; there must be one for each milestone of {list(milestones)}")
+        if not 0 <= warmup <= min(milestones, default=1.0):
+            raise ValueError(f"warmup is {warmup}; it must be at least 0 and end before the first milestone")
+        check_at_least("warmup_stairs", warmup_stairs, 1)
         self.milestones = list(milestones)
+        self.factors = [0.1 ** (k + 1) for k in range(len(milestones))] if factors is None else list(factors)
+        self.warmup = warmup
+        self.warmup_stairs = warmup_stairs
         super().__init__(optimizer, total_steps)
 
     def factor(self, progress: float) -> float:
         """See `StepSchedule.factor`."""
-        return float(0.1 ** sum(progress >= milestone for milestone in self.milestones))
+        if progress < self.warmup:
+            climbed = int(progress / self.warmup * self.warmup_stairs + 1e-9)  # a step on an edge is past it
+            return (climbed + 1) / self.warmup_stairs
+        passed = sum(progress >= milestone for milestone in self.milestones)
+        return self.factors[passed - 1] if passed else 1.0
 
 
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:

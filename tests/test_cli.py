@@ -58,6 +58,16 @@ def test_best_checkpoint_is_tested_without_naming_the_config_again(run_dir: Path
     assert (run_dir / "config.yaml").read_text() == before
 
 
+def test_a_callback_can_be_added_to_the_test_of_a_run_without_it(run_dir: Path, tmp_path: Path) -> None:
+    test = ["test", f"--ckpt_path={run_dir}/checkpoints/last.ckpt"]
+    losses = []
+    for name, extra in (("plain", []), ("adjusted", ["--trainer.callbacks+=callbacks.LogitAdjustment"])):
+        result = tailmatch(*test, f"--run_dir={tmp_path}/{name}", *extra)
+        assert result.returncode == 0, result.stderr
+        losses.append(json.loads((tmp_path / name / "test_metrics.json").read_text())["metrics"]["loss"])
+    assert losses[0] != losses[1]
+
+
 def test_a_checkpoint_elsewhere_brings_its_config_and_what_is_typed_wins(run_dir: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.ckpt"
     moved.write_bytes((run_dir / "checkpoints" / "last.ckpt").read_bytes())

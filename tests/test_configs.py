@@ -13,7 +13,7 @@ from cli import TailmatchCLI, start_anew_on_class_change
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
-DATA, METHOD = "data/digits_lt.yaml", "methods/fixmatch.yaml"
+DATA, METHOD, SUPERVISED = "data/digits_lt.yaml", "methods/fixmatch.yaml", "methods/supervised.yaml"
 ALONE = {"demo.yaml"}
 
 
@@ -39,6 +39,8 @@ def composition(file: str) -> list[str]:
     base = [] if file in ALONE else [part for name, part in parts.items() if name != folder or file not in part]
     if folder == "data":
         base = [METHOD]
+    if folder == "losses":
+        base = [DATA, SUPERVISED]
     files = list(dict.fromkeys([*base, file]))
     return [word for name in files for word in ("--config", str(ROOT / name))]
 

@@ -1,5 +1,32 @@
-"""Losses as pure functions of tensors and small modules."""
+"""Classification losses for long tails and noisy labels, class weights, and the contrastive loss."""
 
+from lightning_modules.losses.base import ClassificationLoss
+from lightning_modules.losses.class_weights import (
+    ClassWeights,
+    DeferredReweighting,
+    EffectiveNumberWeights,
+    InverseWeights,
+)
+from lightning_modules.losses.cross_entropy import CrossEntropy
+from lightning_modules.losses.focal import Focal
+from lightning_modules.losses.generalized_cross_entropy import GeneralizedCrossEntropy
+from lightning_modules.losses.ldam import LDAM
+from lightning_modules.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
 from lightning_modules.losses.nt_xent import nt_xent
+from lightning_modules.losses.symmetric_cross_entropy import SymmetricCrossEntropy
 
-__all__ = ["nt_xent"]
+__all__ = [
+    "LDAM",
+    "BalancedSoftmax",
+    "ClassWeights",
+    "ClassificationLoss",
+    "CrossEntropy",
+    "DeferredReweighting",
+    "EffectiveNumberWeights",
+    "Focal",
+    "GeneralizedCrossEntropy",
+    "InverseWeights",
+    "LogitAdjusted",
+    "SymmetricCrossEntropy",
+    "nt_xent",
+]

@@ -42,6 +42,7 @@ class CifarResNet(Network):
         mean: see `Network`.
         std: see `Network`.
         channels_last: see `Network`.
+        cosine_scale: see `Network`.
 
     Raises:
         ValueError: if `depth` is not 6n + 2 with n >= 1.
@@ -54,10 +55,11 @@ class CifarResNet(Network):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,
+        cosine_scale: float | None = None,
     ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth of a CifarResNet must be 6n + 2 and at least 8, got {depth!r}")
-        super().__init__(num_classes, 64, mean, std, channels_last=channels_last)
+        super().__init__(num_classes, 64, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         channels = 16
         for out_channels in (16, 32, 64):

@@ -39,6 +39,7 @@ class EfficientNet(Network):
         mean: see `Network`; if None and `pretrained` is not False, that of ImageNet, fixed.
         std: see `Network`; if None and `pretrained` is not False, that of ImageNet, fixed.
         channels_last: see `Network`.
+        cosine_scale: see `Network`.
 
     Raises:
         ValueError: for an unknown name, or weights that cannot be fetched or do not fit.
@@ -54,6 +55,7 @@ class EfficientNet(Network):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,
+        cosine_scale: float | None = None,
     ) -> None:
         if name not in _NAMES:
             raise ValueError(f"name of an EfficientNet must be one of {', '.join(_NAMES)}, got {name!r}")
@@ -71,7 +73,7 @@ class EfficientNet(Network):
         if dropout is None:
             dropout = float(efficientnet_pytorch.utils.efficientnet_params(_PREFIX + name)[3])
         feature_dim = backbone._conv_head.out_channels
-        super().__init__(num_classes, feature_dim, mean, std, dropout, channels_last)
+        super().__init__(num_classes, feature_dim, mean, std, dropout, channels_last, cosine_scale)
         self.backbone = backbone
         self._finish()
 

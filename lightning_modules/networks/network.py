@@ -22,8 +22,7 @@ class DropoutLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
         super().__init__(in_features, out_features)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+        _check_dropout(dropout)
         self.dropout = float(dropout)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -35,6 +34,50 @@ class DropoutLinear(nn.Linear):
     def extra_repr(self) -> str:
         """Sizes and dropout, for `print(network)`."""
         return f"{super().extra_repr()}, dropout={self.dropout}"
+
+
+class NormalizedLinear(nn.Module):
+    """A linear layer on the cosine of its input and each row of its weight: `scale * cos(x, w_k)`, without bias.
+
+    Cao et al. 2019 (arXiv 1906.07413); kaidic/LDAM-DRW `models/resnet_cifar.py` (`NormedLinear`), which leaves the
+    scale to the loss. Rows of the weight are drawn from uniform(-1, 1) and scaled to length 1. Cosines are computed in
+    float32 also under autocast: in bfloat16, logits near 30 lie 1/8 apart.
+
+    Args:
+        in_features: size of the input.
+        out_features: size of the output.
+        scale: largest output, above 0.
+        dropout: probability in [0, 1) that an input element is zeroed in training.
+
+    Raises:
+        ValueError: if `scale` or `dropout` is out of its domain.
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"cosine_scale must be above 0, or null for a linear head; got {scale!r}")
+        _check_dropout(dropout)
+        self.scale = float(scale)
+        self.dropout = float(dropout)
+        self.weight = nn.Parameter(F.normalize(torch.empty(out_features, in_features).uniform_(-1, 1)))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map `[B, in_features]` to `[B, out_features]`, in [-scale, scale]."""
+        if self.dropout:
+            input = F.dropout(input, self.dropout, self.training)
+        with torch.autocast(input.device.type, enabled=False):
+            return self.scale * F.linear(F.normalize(input.float()), F.normalize(self.weight.float()))
+
+    def extra_repr(self) -> str:
+        """Sizes, scale and dropout, for `print(network)`."""
+        out_features, in_features = self.weight.shape
+        return f"{in_features=}, {out_features=}, scale={self.scale}, dropout={self.dropout}"
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
 
 
 class Network(nn.Module):
@@ -54,6 +97,8 @@ class Network(nn.Module):
         dropout: probability of zeroing a feature before the head, in training.
         channels_last: keep weights and activations in channels-last memory format: the same numbers up to
             rounding, and faster convolutions.
+        cosine_scale: None for a linear head with bias; s for a `NormalizedLinear`, whose logits are s times the
+            cosine of features and class weights. `losses.LDAM` needs one, the authors' with 30.
 
     Raises:
         ValueError: if an argument is out of its domain.
@@ -70,6 +115,7 @@ class Network(nn.Module):
         std: Sequence[float] | None = None,
         dropout: float = 0.0,
         channels_last: bool = True,
+        cosine_scale: float | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -86,7 +132,11 @@ class Network(nn.Module):
         self.register_buffer("std", torch.ones(1, 3, 1, 1))
         if mean is not None and std is not None:
             self._set_normalization(mean, std)
-        self.head: nn.Module = DropoutLinear(feature_dim, num_classes, dropout)
+        self.head: nn.Module
+        if cosine_scale is None:
+            self.head = DropoutLinear(feature_dim, num_classes, dropout)
+        else:
+            self.head = NormalizedLinear(feature_dim, num_classes, cosine_scale, dropout)
 
     def adapt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take channel mean and std from the data, unless the network came with its own.

@@ -32,6 +32,7 @@ class TorchvisionNetwork(Network):
             local file, what the architecture's default weights were), fixed.
         std: see `Network`; as for `mean`.
         channels_last: see `Network`.
+        cosine_scale: see `Network`.
 
     Raises:
         ValueError: for an unknown name, an architecture that does not end in a linear layer, or weights
@@ -46,6 +47,7 @@ class TorchvisionNetwork(Network):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,
+        cosine_scale: float | None = None,
     ) -> None:
         backbone = _build(name, has_weights=weights is not None)
         classifier, feature_dim = _remove_classifier(backbone, name)
@@ -55,7 +57,7 @@ class TorchvisionNetwork(Network):
             if mean is None and std is None:
                 transforms = published.transforms()
                 mean, std = transforms.mean, transforms.std
-        super().__init__(num_classes, feature_dim, mean, std, channels_last=channels_last)
+        super().__init__(num_classes, feature_dim, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         self.backbone = backbone
         self._finish()
 

@@ -67,6 +67,7 @@ class WideResNet(Network):
         mean: see `Network`.
         std: see `Network`.
         channels_last: see `Network`.
+        cosine_scale: see `Network`.
 
     Raises:
         ValueError: if `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
@@ -82,12 +83,13 @@ class WideResNet(Network):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,
+        cosine_scale: float | None = None,
     ) -> None:
         if depth < 10 or depth % 6 != 4:
             raise ValueError(f"depth of a WideResNet must be 6n + 4 and at least 10, got {depth!r}")
         if widen < 1:
             raise ValueError(f"widen must be at least 1, got {widen!r}")
-        super().__init__(num_classes, 64 * widen, mean, std, dropout, channels_last)
+        super().__init__(num_classes, 64 * widen, mean, std, dropout, channels_last, cosine_scale)
         channels = 16
         layers: list[nn.Module] = [_conv3x3(3, channels)]
         for stage, out_channels in enumerate((16 * widen, 32 * widen, 64 * widen)):

@@ -16,7 +16,7 @@ from lightning_modules.networks import (
     TorchvisionNetwork,
     WideResNet,
 )
-from lightning_modules.networks.network import DropoutLinear
+from lightning_modules.networks.network import DropoutLinear, NormalizedLinear
 
 SMALL: dict[str, tuple[Callable[..., Network], dict[str, Any], int, int]] = {
     "wide_resnet": (WideResNet, {"depth": 10, "widen": 1}, 16, 64),
@@ -47,6 +47,51 @@ class Pool(Network):
 
     def _features(self, normalized: Tensor) -> Tensor:
         return normalized.mean(dim=(2, 3))
+
+
+@every_network
+def test_a_cosine_scale_makes_logits_of_scaled_cosines(which: str) -> None:
+    network = build(which, cosine_scale=30.0).eval()
+    with torch.no_grad():
+        features, logits = network.features(images(which)), network(images(which))
+    assert isinstance(network.head, NormalizedLinear)
+    torch.testing.assert_close(network.head.weight.norm(dim=1), torch.ones(5))
+    cosine = features @ network.head.weight.T / features.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(logits, 30 * cosine, rtol=1e-4, atol=1e-4)
+
+
+def test_a_normalized_head_depends_on_directions_alone() -> None:
+    head = NormalizedLinear(4, 3, scale=7.0)
+    features = torch.randn(5, 4)
+    before = head(features)
+    assert before.abs().max() <= 7.0
+    with torch.no_grad():
+        head.weight.mul_(torch.tensor([[0.1], [2.0], [30.0]]))
+    torch.testing.assert_close(head(5 * features), before)
+
+
+def test_a_normalized_head_is_exact_under_autocast() -> None:
+    head, features = NormalizedLinear(4, 3, scale=30.0), torch.randn(5, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(features)
+    assert torch.equal(logits, head(features.float()))
+
+
+def test_dropout_of_a_normalized_head_is_that_of_training() -> None:
+    head = NormalizedLinear(64, 3, scale=7.0, dropout=0.5)
+    features = torch.ones(2, 64)
+    torch.manual_seed(0)
+    dropped = nn.functional.dropout(features, 0.5)
+    torch.manual_seed(0)
+    trained = head(features)
+    torch.testing.assert_close(trained, head.eval()(dropped))
+    assert not torch.equal(trained, head(features))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_cosine_scale_is_checked(scale: float) -> None:
+    with pytest.raises(ValueError, match="cosine_scale must be above 0"):
+        Pool(cosine_scale=scale)
 
 
 @every_network

@@ -1,0 +1,29 @@
+"""Generalized cross-entropy (Zhang and Sabuncu 2018, arXiv 1805.07836)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_modules.losses.base import ClassificationLoss
+
+
+class GeneralizedCrossEntropy(ClassificationLoss):
+    """`(1 - p_y^q) / q`, for noisy labels: between cross-entropy (q towards 0) and mean absolute error (q = 1).
+
+    Equation 6 of the paper. Its truncated form, which drops samples with `p_y <= 0.5` after 40 epochs, is not
+    included.
+
+    Args:
+        q: In (0, 1]; 0.7 in all the paper's experiments.
+    """
+
+    def __init__(self, q: float = 0.7) -> None:
+        super().__init__()
+        if not 0 < q <= 1:
+            raise ValueError(f"q is {q}; it must be above 0 and at most 1 (towards 0 it is CrossEntropy)")
+        self.q = q
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """See `ClassificationLoss.forward`."""
+        cross_entropy = functional.cross_entropy(logits, target, reduction="none")
+        return -torch.expm1(-self.q * cross_entropy) / self.q

@@ -1,0 +1,60 @@
+"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314) and balanced softmax (Ren et al. 2020, arXiv 2007.10740)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_modules.arguments import check_at_least
+from lightning_modules.losses.base import ClassificationLoss
+
+
+def log_prior(class_counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
+    """`tau * log(n_k / sum n)`, `float32 [K]`, of `class_counts [K]`; minus infinity where there is no image.
+
+    (google-research/google-research `logit_adjustment/utils.py` adds 1e-12 to the prior instead.)
+
+    Raises:
+        ValueError: A count is negative or not finite, or all are zero.
+    """
+    counts = torch.as_tensor(class_counts).double()
+    if not counts.isfinite().all() or (counts < 0).any() or counts.sum() <= 0:
+        raise ValueError(f"class counts are {counts.tolist()}; they must be at least 0 and their sum above 0")
+    return torch.xlogy(tau, counts / counts.sum()).float()
+
+
+class LogitAdjusted(ClassificationLoss):
+    """`CE(logits + tau log prior)`, the prior from the labeled counts (Menon et al., equation 10).
+
+    The network learns what is left when the prior is taken out: its logits are those of a balanced test set. A class
+    without labeled images drops out of the softmax, which is the limit.
+
+    Not together with `callbacks.LogitAdjustment`, which takes the prior out of the logits of other losses.
+
+    Args:
+        tau: At least 0; 1 as in the paper; 0 is cross-entropy.
+    """
+
+    shift: Tensor
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__()
+        check_at_least("tau", tau, 0)
+        self.tau = tau
+        self.register_buffer("shift", torch.empty(0), persistent=False)
+
+    def adapt(self, class_counts: Tensor, head: nn.Module) -> None:
+        """Take the prior; see `ClassificationLoss.adapt`."""
+        self.shift = log_prior(class_counts, self.tau)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """See `ClassificationLoss.forward`."""
+        return functional.cross_entropy(logits + self.shift, target, reduction="none")
+
+
+class BalancedSoftmax(LogitAdjusted):
+    """`-log(n_y e^l_y / sum_k n_k e^l_k)` (Ren et al., equation 4): logit adjustment with tau 1, by its other name."""
+
+    def __init__(self) -> None:
+        super().__init__(tau=1.0)
