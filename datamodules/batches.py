@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 LABELED_STREAM, UNLABELED_STREAM, VIEW_STREAM = 1, 2, 3
+POOL_STREAM, SHUFFLE_STREAM = 4, 5
 """Stream numbers keep the random numbers of different uses apart; 0 is the split's."""
 
 Sampling = Literal["uniform", "balanced", "effective_number"]
@@ -175,20 +176,30 @@ class UnlabeledBatches(TrainingBatches):
         ValueError: A process owns fewer images than a batch.
     """
 
+    stream = UNLABELED_STREAM
+    images, batch_size_rule = "unlabeled images", "labeled_batch_size x unlabeled_ratio"
+
     def __init__(self, size: int, batch_size: int, steps_per_epoch: int, **place: Any) -> None:
         super().__init__(batch_size, steps_per_epoch, **place)
         owned = len(range(self.rank, size, self.world_size))
         if owned < batch_size:
             raise ValueError(
-                f"{owned} unlabeled images for process {self.rank} of {self.world_size}, fewer than one batch of "
-                f"{batch_size} (labeled_batch_size x unlabeled_ratio): lower one of these or add images"
+                f"{owned} {self.images} for process {self.rank} of {self.world_size}, fewer than one batch of "
+                f"{batch_size} ({self.batch_size_rule}): lower it or add images"
             )
-        self._permutations = _Permutations(owned, self.seed, UNLABELED_STREAM, self.rank)
+        self._permutations = _Permutations(owned, self.seed, self.stream, self.rank)
 
     def batch(self, step: int) -> Tensor:
         """See `TrainingBatches.batch`."""
         own = self._permutations.take(step * self.batch_size, self.batch_size)
         return own * self.world_size + self.rank
+
+
+class PoolBatches(UnlabeledBatches):
+    """Batches of the pool of labeled and unlabeled images, in an order of their own."""
+
+    stream = POOL_STREAM
+    images, batch_size_rule = "labeled and unlabeled images", "labeled_batch_size"
 
 
 class EvaluationBatches(Sampler[list[int]]):

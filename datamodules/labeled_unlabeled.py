@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules.batches import (
     EvaluationBatches,
     LabeledBatches,
+    PoolBatches,
     Sampling,
     UnlabeledBatches,
     global_seed,
@@ -35,7 +36,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     A training batch is `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the streams that the method
     asks for. The unlabeled stream's `index` counts within the unlabeled set, whose images stay with process
-    `index % world_size`.
+    `index % world_size`. A third stream, `pool`, has the labeled and the unlabeled images, each once and all
+    without labels, `labeled_batch_size` a step; its processes share the images in the same way.
 
     Args:
         class_counts: How many images per class become labeled and unlabeled; None: a tenth of every class
@@ -142,6 +144,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             unlabeled = torch.cat([split.labeled, unlabeled])
         self.labeled = ImageRows(sources.train, split.labeled)
         self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
+        self.pool = ImageRows(sources.train, torch.cat([split.labeled, split.unlabeled]), labeled=False)
         self.test = ImageRows(sources.train, split.test) if self.test_holdout else _own(sources.test)
         held_out = split.labeled_holdout if self.labeled_holdout else split.val
         self.val = ImageRows(sources.train, held_out) if len(held_out) else _own(sources.val)
@@ -188,6 +191,9 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             loaders["unlabeled"] = self._loader(
                 self.unlabeled, UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
             )
+        if "pool" in streams:
+            pool = PoolBatches(len(self.pool), self.labeled_batch_size, self.steps_per_epoch, **place)
+            loaders["pool"] = self._loader(self.pool, pool)
         return loaders
 
     def val_dataloader(self) -> Loader | list[Loader]:

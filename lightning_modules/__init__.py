@@ -3,7 +3,9 @@
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.fixmatch import FixMatch
 from lightning_modules.mixmatch import MixMatch
+from lightning_modules.moco import MoCoPretraining
 from lightning_modules.remixmatch import ReMixMatch
+from lightning_modules.rotation import RotationPretraining
 from lightning_modules.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
 from lightning_modules.simmixmatch import SimMixMatch
 from lightning_modules.supervised import Supervised
@@ -12,8 +14,10 @@ __all__ = [
     "FixMatch",
     "ImageClassifier",
     "MixMatch",
+    "MoCoPretraining",
     "PseudoLabelRefiner",
     "ReMixMatch",
+    "RotationPretraining",
     "SemiSupervisedClassifier",
     "SimMixMatch",
     "Supervised",

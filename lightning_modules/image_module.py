@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
-from lightning_modules.networks import NetworkFactory, WideResNet
+from lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
 from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
 from lightning_modules.running_means import RunningMeans
 from lightning_modules.views import View
@@ -46,6 +46,9 @@ class ImageModule(LightningModule):
         lr_scheduler: Makes the schedule, stepped after every optimizer step.
         ema_decay: Decay of the averaged weights that are evaluated; null evaluates the trained weights.
         decay_norm_and_bias: Apply the optimizer's weight decay to normalization weights and biases too.
+        pretrained: File of weights that a new fit begins with, all but the head (see `load_pretrained`): a
+            checkpoint of this package, a torchvision state dict, or one with names under `module.` or
+            `encoder_q.`. A resumed or tested run has its own weights and does not read the file.
     """
 
     streams: tuple[str, ...] = ("labeled",)
@@ -62,6 +65,7 @@ class ImageModule(LightningModule):
         lr_scheduler: LRSchedulerCallable = CosineDecay,
         ema_decay: float | None = 0.999,
         decay_norm_and_bias: bool = False,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -69,6 +73,7 @@ class ImageModule(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.decay_norm_and_bias = decay_norm_and_bias
+        self.pretrained = pretrained
         self._averaging = None if ema_decay is None else WeightAveraging(ema_decay)
         self._means = RunningMeans()
 
@@ -94,9 +99,15 @@ class ImageModule(LightningModule):
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
 
+    def begin_fit(self) -> None:
+        """Take the pretrained weights, at the start of a fit that is not resumed; a checkpoint has its own."""
+        if self.pretrained is not None:
+            self.print(load_pretrained(self.network, self.pretrained))
+            self.pretrained = None  # a second fit goes on with what the first one made of them
+
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The averaged weights are part of the method."""
-        return [self._averaging] if self._averaging else []
+        """The averaged weights are part of the method, and begin from those of `begin_fit`."""
+        return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
 
     def configure_optimizers(self) -> Any:
         """Optimizer over two groups, schedule by step."""
@@ -166,3 +177,15 @@ class ImageModule(LightningModule):
                 f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
                 "learning rate or use a wider precision; checkpoints saved before are untouched"
             )
+
+
+class _BeginFit(Callback):
+    """Calls `begin_fit`.
+
+    `setup` does not know yet whether the fit is resumed, and a module's own `on_fit_start` comes after that of the
+    averaged weights.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is None and isinstance(pl_module, ImageModule):
+            pl_module.begin_fit()

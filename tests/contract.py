@@ -14,17 +14,28 @@ from lightning_modules import (
     FixMatch,
     ImageClassifier,
     MixMatch,
+    MoCoPretraining,
     ReMixMatch,
+    RotationPretraining,
     SemiSupervisedClassifier,
     SimMixMatch,
     Supervised,
 )
 from lightning_modules.networks import CifarResNet
 
-METHODS: list[type[ImageClassifier]] = [FixMatch, MixMatch, ReMixMatch, SimMixMatch, Supervised]
+METHODS: list[type[ImageClassifier]] = [
+    FixMatch,
+    MixMatch,
+    ReMixMatch,
+    SimMixMatch,
+    Supervised,
+    RotationPretraining,
+    MoCoPretraining,
+]
 
 ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     FixMatch: {"threshold": 0.2},
+    MoCoPretraining: {"queue_size": 20, "norm_splits": 2},  # the ring is passed in mid-batch
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
 }
 """Arguments of a method that make a small run of it."""

@@ -41,6 +41,8 @@ def composition(file: str) -> list[str]:
         base = [METHOD]
     if folder == "losses":
         base = [DATA, SUPERVISED]
+    if folder == "pretraining":
+        base = [DATA]
     files = list(dict.fromkeys([*base, file]))
     return [word for name in files for word in ("--config", str(ROOT / name))]
 
@@ -90,6 +92,19 @@ def test_overlays_change_what_they_name() -> None:
     )
     assert (built.model.threshold, built.model.lambda_u) == (0.85, 3.0)
     assert (built.datamodule.unlabeled_ratio, built.datamodule.labeled_sampling) == (3, "balanced")
+
+
+def test_pretraining_files_are_the_authors_settings() -> None:
+    small = build(*composition("pretraining/moco_small.yaml")).model
+    assert (small.queue.shape, small.momentum, small.temperature) == ((4096, 128), 0.99, 0.1)
+    assert small.view.blur.probability == 0 and small.view.crop.scale == (0.08, 1.0)
+    imagenet = build(*composition("pretraining/moco_imagenet.yaml")).model
+    assert (imagenet.queue.shape, imagenet.momentum, imagenet.temperature) == ((65536, 128), 0.999, 0.2)
+    assert imagenet.view.crop.size == 224 and imagenet.view.crop.scale == (0.2, 1.0)
+    rotation = build(*composition("pretraining/rotation.yaml"), "--model.lr_scheduler.total_steps=200").model
+    assert rotation._averaging is None and not rotation.all_rotations
+    [group] = rotation.configure_optimizers()["optimizer"].param_groups
+    assert group["lr"] == pytest.approx(0.1 / 5) and group["weight_decay"] == 2e-4
 
 
 def test_a_class_named_anew_starts_from_its_own_defaults() -> None:

@@ -3,7 +3,16 @@
 from lightning_modules.networks.cifar_resnet import CifarResNet
 from lightning_modules.networks.efficientnet import EfficientNet
 from lightning_modules.networks.network import Network, NetworkFactory
+from lightning_modules.networks.pretrained import load_pretrained
 from lightning_modules.networks.torchvision_network import TorchvisionNetwork
 from lightning_modules.networks.wide_resnet import WideResNet
 
-__all__ = ["CifarResNet", "EfficientNet", "Network", "NetworkFactory", "TorchvisionNetwork", "WideResNet"]
+__all__ = [
+    "CifarResNet",
+    "EfficientNet",
+    "Network",
+    "NetworkFactory",
+    "TorchvisionNetwork",
+    "WideResNet",
+    "load_pretrained",
+]

@@ -1,5 +1,6 @@
 """ResNet for 32 x 32 images, with shortcuts that have no parameters."""
 
+import re
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -61,9 +62,10 @@ class CifarResNet(Network):
             raise ValueError(f"depth of a CifarResNet must be 6n + 2 and at least 8, got {depth!r}")
         super().__init__(num_classes, 64, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        self.blocks = (depth - 2) // 6
         channels = 16
         for out_channels in (16, 32, 64):
-            for _ in range((depth - 2) // 6):
+            for _ in range(self.blocks):
                 layers.append(_BasicBlock(channels, out_channels, stride=out_channels // channels))
                 channels = out_channels
         self.backbone = nn.Sequential(*layers)
@@ -71,6 +73,14 @@ class CifarResNet(Network):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight)
         self._finish()
+
+    def own_key(self, key: str) -> str:
+        """See `Network.own_key`; the names are those of imbalanced-semi-self: `conv1`, `bn1`, `layer1.0.conv1`."""
+        name = key.removeprefix("backbone.")
+        block = re.fullmatch(r"layer([123])\.(\d+)\.(.+)", name)
+        if block:
+            name = f"{3 + (int(block[1]) - 1) * self.blocks + int(block[2])}.{block[3]}"
+        return super().own_key(re.sub(r"^conv1\.", "0.", re.sub(r"^bn1\.", "1.", name)))
 
     def _features(self, normalized: Tensor) -> Tensor:
         feature_map: Tensor = self.backbone(normalized)

@@ -172,6 +172,10 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(images))
         return logits
 
+    def own_key(self, key: str) -> str:
+        """This network's name for the backbone tensor that public checkpoints of the architecture call `key`."""
+        return f"backbone.{key.removeprefix('backbone.')}"
+
     def _features(self, normalized: Tensor) -> Tensor:
         """Features `[B, feature_dim]` of normalized images; a subclass implements it."""
         raise NotImplementedError(f"{type(self).__name__} must implement _features")

@@ -61,6 +61,10 @@ class TorchvisionNetwork(Network):
         self.backbone = backbone
         self._finish()
 
+    def own_key(self, key: str) -> str:
+        """See `Network.own_key`."""
+        return super().own_key(_densenet_key(key))
+
     def _features(self, normalized: Tensor) -> Tensor:
         features: Tensor = self.backbone(normalized)
         return features

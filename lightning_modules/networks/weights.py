@@ -4,6 +4,7 @@ No code from a file is ever executed: everything is read with `weights_only=True
 """
 
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Channel standard deviations of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
 
+COUNTER = "num_batches_tracked"
+"""BatchNorm's counter: of no use without `momentum=None`, and weights saved before PyTorch 0.4.1 lack it."""
+
 
 def read_state_dict(path: str) -> Mapping[str, Tensor]:
-    """Read a file that holds one dict from parameter names to tensors.
+    """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
 
     Raises:
         ValueError: if there is no such file, or it holds something else.
@@ -27,10 +31,11 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise ValueError(f"weights file {path!r} does not exist")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"weights file {path!r} cannot be read as a state dict: {error}") from error
-    return _checked(state, path)
+        raise ValueError(f"weights file {path!r} cannot be read as a state dict: {_reason(error)}") from error
+    nested = content.get("state_dict") if isinstance(content, Mapping) else None
+    return _checked(nested if isinstance(nested, Mapping) else content, path)
 
 
 def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
@@ -56,7 +61,9 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
     return _checked(state, url)
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, skip: tuple[str, ...]) -> None:
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, skip: tuple[str, ...] = (), keep: tuple[str, ...] = ()
+) -> None:
     """Load a state dict into a module in place.
 
     Args:
@@ -64,6 +71,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, sk
         state: the state dict.
         source: the file or address it came from, for the error message.
         skip: key prefixes in the state dict to leave out, such as the classifier's.
+        keep: key prefixes in the module that may be missing and then stay as they are.
 
     Raises:
         ValueError: if keys or shapes do not match; nothing is loaded then.
@@ -72,8 +80,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, sk
     own = module.state_dict()
     # Versions of the modules' layouts (MNASNet insists on its own); an ordinary dict has none.
     kept._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
-    # Weights saved before PyTorch 0.4.1 lack this counter; it is of no use without momentum=None.
-    missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
+    missing = [key for key in own if key not in kept and not key.startswith(keep) and not key.endswith(COUNTER)]
     unexpected = [key for key in kept if key not in own]
     reshaped = [
         f"{key} {list(kept[key].shape)} instead of {list(own[key].shape)}"
@@ -88,6 +95,18 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, sk
     if problems:
         raise ValueError(f"weights {source!r} do not fit the network; keys {'; '.join(problems)}")
     module.load_state_dict(kept, strict=False)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file was refused; of a file with more than tensors, what it holds and how to get at the tensors."""
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if foreign is None:
+        return str(error)
+    return (
+        f"it holds {foreign[1]}, and only tensors and plain values are read, so that no code in a file is ever "
+        "executed. If you trust the file, convert it once in Python: "
+        "torch.save(torch.load(old, weights_only=False)['state_dict'], new)"
+    )
 
 
 def _checked(state: object, source: str) -> Mapping[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from datamodules.batches import (
     EvaluationBatches,
     LabeledBatches,
+    PoolBatches,
     UnlabeledBatches,
     generator,
     mix_seed,
@@ -56,6 +57,17 @@ def test_unlabeled_processes_own_fixed_images() -> None:
 def test_fewer_unlabeled_images_than_a_batch_is_an_error() -> None:
     with pytest.raises(ValueError, match="3 unlabeled images for process 1 of 2, fewer than one batch of 4"):
         UnlabeledBatches(7, 4, 6, seed=0, rank=1, world_size=2, step=lambda: 0)
+
+
+def test_pool_processes_own_fixed_images_in_an_order_of_their_own() -> None:
+    place = {"seed": 7, "rank": 1, "world_size": 2, "step": lambda: 0}
+    pool = PoolBatches(24, 4, 6, **place)  # type: ignore[arg-type]
+    drawn = torch.cat([pool.batch(step) for step in range(3)]).tolist()
+    assert sorted(drawn) == list(range(1, 24, 2))
+    other = UnlabeledBatches(24, 4, 6, **place)  # type: ignore[arg-type]
+    assert drawn != torch.cat([other.batch(step) for step in range(3)]).tolist()
+    with pytest.raises(ValueError, match=r"3 labeled and unlabeled images .* batch of 4 \(labeled_batch_size\)"):
+        PoolBatches(7, 4, 6, **place)  # type: ignore[arg-type]
 
 
 def test_balanced_sampling_makes_classes_equally_likely() -> None:

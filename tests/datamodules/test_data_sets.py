@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +51,28 @@ def test_digits_are_drawn_as_asked() -> None:
     unlabeled = next(iter(loaders["unlabeled"]))
     assert unlabeled["image"].shape[0] == 56 and "target" not in unlabeled
     assert torch.equal(unlabeled["image"], data.unlabeled.images.pixels[data.unlabeled.rows[unlabeled["index"]]])
+
+
+@pytest.mark.parametrize("include_labeled", [False, True])
+def test_the_pool_has_every_training_image_once_and_no_label(include_labeled: bool) -> None:
+    data = Digits(
+        class_counts=ListedCounts([5] * 10, [6] * 10),
+        include_labeled_in_unlabeled=include_labeled,
+        labeled_batch_size=22,
+        steps_per_epoch=5,
+    )
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=SimpleNamespace(streams=("pool",)), global_rank=0, world_size=1,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=0)))),
+    )  # fmt: skip
+    data.setup("fit")
+    loaders = data.train_dataloader()
+    assert list(loaders) == ["pool"]
+    batches = list(loaders["pool"])
+    assert all(batch.keys() == {"image", "index"} for batch in batches)
+    rows = data.pool.rows[torch.cat([batch["index"] for batch in batches])]
+    unlabeled = data.unlabeled.rows[50:] if include_labeled else data.unlabeled.rows
+    assert sorted(rows.tolist()) == sorted(torch.cat([data.labeled.rows, unlabeled]).tolist())
 
 
 def test_labeled_images_may_join_the_unlabeled_in_front() -> None:

@@ -1,128 +1,163 @@
-"""EfficientNet and TorchvisionNetwork: sizes, and weights from files and from the network."""
+"""Beginning with the weights of another training: what is recognized, what is said, what is refused."""
 
+import argparse
 import os
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
-import efficientnet_pytorch
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
-from lightning_modules.networks import EfficientNet, Network, TorchvisionNetwork
-from lightning_modules.networks.torchvision_network import _densenet_key
-
-IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
-IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
-
-
-def count(network: Network) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from lightning_modules import Supervised
+from lightning_modules.networks import CifarResNet, TorchvisionNetwork, load_pretrained
+from lightning_modules.networks.network import Network
 
 
-def images(size: int = 64) -> Tensor:
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+class PublicResNet(nn.Module):
+    """ResNet-14 with the module names of imbalanced-semi-self, two blocks a stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        for stage, (before, after) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+            blocks = [self.block(before, after, 1 if stage == 1 else 2), self.block(after, after, 1)]
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(64, 4)
+
+    @staticmethod
+    def block(before: int, after: int, stride: int) -> nn.Module:
+        block = nn.Module()
+        block.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        block.bn1 = nn.BatchNorm2d(after)
+        block.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        block.bn2 = nn.BatchNorm2d(after)
+        return block
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        for stage in (self.layer1, self.layer2, self.layer3):
+            for block in stage:
+                residual = block.bn2(block.conv2(functional.relu(block.bn1(block.conv1(x)))))
+                if residual.shape != x.shape:
+                    quarter = residual.shape[1] // 4
+                    x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+                x = functional.relu(residual + x)
+        return x.mean(dim=(2, 3))
 
 
-@pytest.fixture
-def original() -> nn.Module:
-    torch.manual_seed(3)
-    return efficientnet_pytorch.EfficientNet.from_name("efficientnet-b0", image_size=64).eval()
+def randomize(module: nn.Module) -> nn.Module:
+    """Give every tensor of a module numbers of its own, statistics too."""
+    random = torch.Generator().manual_seed(5)
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(0.2 * torch.rand(tensor.shape, generator=random) + 0.05)
+    return module
 
 
-@pytest.fixture
-def resnet18() -> nn.Module:
-    torch.manual_seed(3)
-    return torchvision.models.resnet18().eval()
+@pytest.fixture(scope="module")
+def public() -> nn.Module:
+    return randomize(PublicResNet()).eval()
 
 
-def offline(url: str, **kwargs: Any) -> None:
-    raise URLError("no network")
+def saved(path: Path, content: object) -> str:
+    torch.save(content, path)
+    return str(path)
 
 
-def test_parameter_counts() -> None:
-    assert count(EfficientNet(1000)) == 5_288_548  # 5.3 M, arXiv 1905.11946 table 2
-    assert count(TorchvisionNetwork(1000, "resnet18")) == 11_689_512
-    with torch.device("meta"):
-        assert count(TorchvisionNetwork(1000)) == 25_557_032  # resnet50
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state.items()}
 
 
-def test_efficientnet_from_a_file_equals_the_original(original: nn.Module, tmp_path: Path) -> None:
-    path = tmp_path / "b0.pth"
-    torch.save(original.state_dict(), path)
-    network = EfficientNet(10, pretrained=str(path)).eval()
-    torch.testing.assert_close(network.mean.flatten(), IMAGENET_MEAN)
-    torch.testing.assert_close(network.std.flatten(), IMAGENET_STD)
-    network.adapt_normalization([0.5] * 3, [0.5] * 3)
-    torch.testing.assert_close(network.mean.flatten(), IMAGENET_MEAN)
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder_q."])
+def test_public_cifar_resnets_load_whole(prefix: str, public: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "ckpt.pth.tar", {"epoch": 3, "state_dict": prefixed(prefix, public.state_dict())})
+    network = CifarResNet(10, depth=14, mean=[0.4] * 3, std=[0.3] * 3).eval()
+    message = load_pretrained(network, path)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = original.extract_features(network.normalize(images())).mean(dim=(2, 3))
-        torch.testing.assert_close(network.features(images()), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(network.features(images), public((images - 0.4) / 0.3))
+    # 13 convolutions, 13 norms of 5 tensors; of the network also head (2), mean, std.
+    assert f"{path}: 78 of 82 tensors loaded" in message
+    assert "head.weight, head.bias (the head starts anew)" in message
+    assert "mean, std (channel statistics of the data)" in message
+    assert f"unused in the file: {prefix}fc.bias, {prefix}fc.weight" in message
 
 
-def test_efficientnet_takes_any_size_and_rate() -> None:
-    network = EfficientNet(3, name="b2", drop_connect=0.5)
-    assert network.head.dropout == 0.3  # the original's table
-    assert network(images(33)).shape == (2, 3)
-    assert EfficientNet(3, dropout=0.0).head.dropout == 0.0
+def test_of_a_moco_checkpoint_the_query_network_is_taken(tmp_path: Path) -> None:
+    query, key = (torchvision.models.resnet18(num_classes=8) for _ in range(2))
+    randomize(query)
+    state = prefixed("module.encoder_k.", key.state_dict()) | prefixed("module.encoder_q.", query.state_dict())
+    state["module.queue"] = torch.zeros(8, 16)
+    network = TorchvisionNetwork(5, "resnet18")
+    message = load_pretrained(network, saved(tmp_path / "moco.pth.tar", {"state_dict": state, "arch": "resnet18"}))
+    assert torch.equal(network.backbone.layer3[1].conv2.weight, query.layer3[1].conv2.weight)
+    assert torch.equal(network.backbone.bn1.running_var, query.bn1.running_var)
+    assert "120 of 124 tensors loaded from 'module.encoder_q.'" in message
+    assert "module.encoder_k.bn1.bias" in message and "and 122 more" in message  # 122 of the key's, fc, queue
 
 
-def test_torchvision_from_a_file_equals_the_original(resnet18: nn.Module, tmp_path: Path) -> None:
-    path = tmp_path / "resnet18.pth"
-    torch.save(resnet18.state_dict(), path)
-    network = TorchvisionNetwork(10, "resnet18", weights=str(path)).eval()
-    torch.testing.assert_close(network.mean.flatten(), IMAGENET_MEAN)
-    assert network.normalization_is_fixed
-    resnet18.fc = nn.Identity()
-    with torch.no_grad():
-        expected = resnet18(network.normalize(images()))
-        torch.testing.assert_close(network.features(images()), expected)
-    own = TorchvisionNetwork(10, "resnet18", weights=str(path), mean=[0.1] * 3, std=[0.2] * 3)
-    torch.testing.assert_close(own.mean.flatten(), torch.full((3,), 0.1))
+def test_torchvision_state_dicts_load(tmp_path: Path) -> None:
+    original = randomize(torchvision.models.resnet18())
+    network = TorchvisionNetwork(5, "resnet18")
+    load_pretrained(network, saved(tmp_path / "resnet18.pth", original.state_dict()))
+    assert torch.equal(network.backbone.conv1.weight, original.conv1.weight)
 
 
-def test_weights_by_name_are_downloaded(resnet18: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    def download(url: str, **kwargs: Any) -> dict[str, Tensor]:
-        asked.update(kwargs, url=url)
-        state: dict[str, Tensor] = resnet18.state_dict()
-        return state
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
-    network = TorchvisionNetwork(10, "resnet18", weights="IMAGENET1K_V1")
-    assert asked["url"].endswith("resnet18-f37072fd.pth")
-    assert asked["weights_only"] is True and asked["check_hash"] is True
-    assert torch.equal(network.backbone.conv1.weight, resnet18.conv1.weight)
-    assert network.normalization_is_fixed
+def test_own_checkpoints_give_the_backbone_and_neither_head_nor_statistics(tmp_path: Path) -> None:
+    method = Supervised(num_classes=4, network=partial(CifarResNet, depth=8))
+    randomize(method)
+    network = CifarResNet(4, depth=8)
+    head = network.head.weight.clone()
+    network.adapt_normalization([0.1] * 3, [0.2] * 3)
+    message = load_pretrained(network, saved(tmp_path / "last.ckpt", {"state_dict": method.state_dict()}))
+    assert torch.equal(network.backbone[4].conv2.weight, method.network.backbone[4].conv2.weight)  # type: ignore[index]
+    assert torch.equal(network.head.weight, head)
+    assert network.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+    assert "42 of 46 tensors loaded from 'network.'" in message
+    assert "class_counts, network.head.bias, network.head.weight and 2 more" in message
 
 
-def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    where = str(tmp_path / "checkpoints" / "efficientnet-b0-")
-    with pytest.raises(ValueError, match=f"https://.*no network.*{where}.*path of a local copy"):
-        EfficientNet(10, pretrained=True)
-    with pytest.raises(ValueError, match="https://.*resnet18-.*no network.*path of a local copy"):
-        TorchvisionNetwork(10, "resnet18", weights="DEFAULT")
+def test_weights_of_before_the_counter_load(public: nn.Module, tmp_path: Path) -> None:
+    state = {key: value for key, value in public.state_dict().items() if not key.endswith("num_batches_tracked")}
+    message = load_pretrained(CifarResNet(10, depth=14), saved(tmp_path / "old.pth", state))
+    assert "65 of 82" in message and "and 10 more (not in the file, and without effect)" in message
 
 
-def test_weights_that_do_not_fit(original: nn.Module, tmp_path: Path) -> None:
-    state = original.state_dict()
-    stem = state.pop("_conv_stem.weight")
-    state["other.weight"] = stem
-    state["_bn0.weight"] = torch.ones(7)
-    path = tmp_path / "b0.pth"
-    torch.save(state, path)
-    with pytest.raises(ValueError) as error:
-        EfficientNet(10, pretrained=str(path))
-    message = str(error.value)
-    assert str(path) in message
-    assert "1 missing: _conv_stem.weight" in message
-    assert "1 unexpected: other.weight" in message
-    assert "_bn0.weight [7] instead of [32]" in message
+def unchanged(network: Network, path: str, message: str) -> None:
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(network, path)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_nothing_of_the_backbone_is_an_error(public: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "other.pth", prefixed("encoder.", public.state_dict()))
+    unchanged(
+        CifarResNet(10, depth=14),
+        path,
+        "none of its 80 tensors is of this CifarResNet's backbone; it has encoder.conv1.weight, .* has backbone.0.w",
+    )
+    head = saved(tmp_path / "head.pth", {"head.weight": torch.zeros(10, 64), "mean": torch.zeros(1, 3, 1, 1)})
+    unchanged(CifarResNet(10, depth=14), head, "none of its 2 tensors")
+
+
+def test_a_part_of_the_backbone_is_an_error(public: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "rot.pth", public.state_dict())
+    unchanged(CifarResNet(10, depth=20), path, "30 missing: backbone.5.conv1.weight, ")
+    state = public.state_dict()
+    state["layer2.1.bn1.weight"] = torch.ones(7)
+    unchanged(
+        CifarResNet(10, depth=14),
+        saved(tmp_path / "reshaped.pth", state),
+        re.escape("1 of another shape: backbone.6.bn1.weight [7] instead of [32]"),
+    )
 
 
 class Executes:
@@ -135,67 +170,18 @@ class Executes:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_file_is_never_executed(tmp_path: Path) -> None:
-    path, trace = tmp_path / "bad.pth", tmp_path / "executed"
-    torch.save({"weight": Executes(trace)}, path)
-    with pytest.raises(ValueError, match="bad.pth.*cannot be read as a state dict"):
-        EfficientNet(10, pretrained=str(path))
+def test_no_code_of_a_file_is_executed(public: nn.Module, tmp_path: Path) -> None:
+    trace = tmp_path / "executed"
+    path = saved(tmp_path / "bad.pth", {"state_dict": public.state_dict(), "args": Executes(trace)})
+    unchanged(CifarResNet(10, depth=14), path, r"bad.pth.*it holds \w+.mkdir, and only tensors")
     assert not trace.exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [([1, 2], "dict of tensors, got list"), ({"epoch": 3}, r"\['epoch'\] are not")]
-)
-def test_a_file_with_something_else(content: object, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "other.pth"
-    torch.save(content, path)
-    with pytest.raises(ValueError, match=message):
-        EfficientNet(10, pretrained=str(path))
+@pytest.mark.parametrize("extra", [argparse.Namespace(lr=0.1), np.float64(0.5)], ids=["namespace", "numpy"])
+def test_legacy_files_are_refused_with_the_way_out(extra: object, public: nn.Module, tmp_path: Path) -> None:
+    path = saved(tmp_path / "legacy.pth", {"state_dict": public.state_dict(), "args": extra})
+    unchanged(CifarResNet(10, depth=14), path, r"convert it once in Python: torch.save\(torch.load\(old")
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'missing.pth' does not exist"):
-        EfficientNet(10, pretrained="missing.pth")
-    (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(ValueError, match="text.pth.*cannot be read"):
-        TorchvisionNetwork(10, "resnet18", weights=str(tmp_path / "text.pth"))
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"name": "resnet51"}, "'resnet51' is no classifier of torchvision; did you mean .*resnet50"),
-        ({"name": "squeezenet1_1"}, "'squeezenet1_1': the last layer is Conv2d, not Linear"),
-        ({"name": "resnet18", "weights": "V9"}, "'V9' are neither a file .* for resnet18: IMAGENET1K_V1"),
-    ],
-)
-def test_bad_arguments_torchvision(kwargs: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TorchvisionNetwork(10, **kwargs)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"name": "b9"}, "must be one of b0, .*got 'b9'"),
-        ({"name": "l2", "pretrained": True}, "no weights are published for 'l2'"),
-        ({"drop_connect": 1.5}, r"drop_connect must be in \[0, 1\), got 1.5"),
-    ],
-)
-def test_bad_arguments_efficientnet(kwargs: dict[str, Any], message: str) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=message):
-        EfficientNet(10, **kwargs)
-
-
-def test_googlenet_has_no_auxiliary_logits() -> None:
-    network = TorchvisionNetwork(4, "googlenet")
-    assert network.train()(images()).shape == (2, 4)
-    assert not network.backbone.transform_input
-
-
-def test_densenet_keys_of_published_weights() -> None:
-    assert (
-        _densenet_key("features.denseblock1.denselayer12.norm.1.weight")
-        == "features.denseblock1.denselayer12.norm1.weight"
-    )
-    assert _densenet_key("features.transition1.norm.weight") == "features.transition1.norm.weight"
+def test_a_missing_file_is_named() -> None:
+    unchanged(CifarResNet(10, depth=8), "nowhere.ckpt", "'nowhere.ckpt' does not exist")

@@ -1,0 +1,65 @@
+"""BatchNorm over parts of a batch, as if each part lay on a device of its own."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SplitBatchNorm2d(nn.BatchNorm2d):
+    """Normalizes every `splits`-th sample of a training batch together, with one set of weights.
+
+    One device then behaves as several do: facebookresearch/moco `colab/moco_cifar10_demo.ipynb` (branch
+    colab-notebook), where 8 parts stand in for 8 GPUs. The running statistics move by the mean over the parts.
+    Evaluation and the names in the state dict are BatchNorm's.
+
+    Args:
+        norm: The BatchNorm to replace; its weights and statistics are taken over.
+        splits: Number of parts.
+
+    Raises:
+        ValueError: The BatchNorm averages its statistics without a momentum.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d, splits: int) -> None:
+        if norm.momentum is None:
+            raise ValueError("a BatchNorm of momentum None cannot be split; give it a momentum such as 0.1")
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.load_state_dict(norm.state_dict())
+        self.splits = splits
+        self.share = norm.momentum
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to the same shape.
+
+        Raises:
+            ValueError: In training, the parts would differ in size.
+        """
+        if not self.training:
+            return super().forward(input)
+        batch_size, channels, height, width = input.shape
+        if batch_size % self.splits:
+            raise ValueError(f"norm_splits is {self.splits}; it must divide the batch of {batch_size} images")
+        mean, var = self.running_mean.repeat(self.splits), self.running_var.repeat(self.splits)
+        parts = input.reshape(batch_size // self.splits, self.splits * channels, height, width)
+        normalized = functional.batch_norm(
+            parts,
+            mean,
+            var,
+            self.weight.repeat(self.splits),
+            self.bias.repeat(self.splits),
+            training=True,
+            momentum=self.share,
+            eps=self.eps,
+        )
+        self.running_mean.copy_(mean.view(self.splits, channels).mean(dim=0))
+        self.running_var.copy_(var.view(self.splits, channels).mean(dim=0))
+        return normalized.reshape(input.shape)
+
+
+def split_batch_norm(network: nn.Module, splits: int) -> None:
+    """Replace every BatchNorm2d of a network by one over parts of the batch."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            network.set_submodule(name, SplitBatchNorm2d(module, splits))
