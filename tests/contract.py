@@ -1,5 +1,6 @@
 """What the contract tests share: the methods, a small run of one, and how two states are compared."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelM
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
 from lightning_modules import (
+    ClassifierRetraining,
     FixMatch,
     ImageClassifier,
     MixMatch,
@@ -31,6 +33,7 @@ METHODS: list[type[ImageClassifier]] = [
     Supervised,
     RotationPretraining,
     MoCoPretraining,
+    ClassifierRetraining,
 ]
 
 ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
@@ -39,6 +42,24 @@ ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
 }
 """Arguments of a method that make a small run of it."""
+
+
+def arguments(method: type[ImageClassifier], folder: Path) -> dict[str, Any]:
+    """Arguments of a method that make a small run of it, and the checkpoint that it begins with if it needs one."""
+    own: dict[str, Any] = {"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
+    return {**own, "checkpoint": source_checkpoint(folder)} if method is ClassifierRetraining else own
+
+
+def source_checkpoint(folder: Path) -> str:
+    """File of a network with random weights, the same in every process."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        state = CifarResNet(10, depth=8).state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"source-{os.getpid()}.ckpt"
+    torch.save({"state_dict": {f"network.{name}": value for name, value in state.items()}}, file)
+    return str(file)
+
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 KILLED_AFTER, SAVED_AFTER = 7, 6
@@ -93,9 +114,7 @@ def run(
         val_holdout=2,
         test_holdout=3,
     )
-    model = method(
-        num_classes=10, network=partial(CifarResNet, depth=8), **{"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
-    )
+    model = method(num_classes=10, network=partial(CifarResNet, depth=8), **arguments(method, folder))
     made = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
