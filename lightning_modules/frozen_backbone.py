@@ -38,6 +38,7 @@ class FrozenBackbone(ImageClassifier):
         self.network.requires_grad_(False)
         own_head.requires_grad_(True)
         self.network.head = head.build(self.network)
+        self.network.normalization_is_fixed = True  # the checkpoint's
         self.train()
 
     def train(self, mode: bool = True) -> Self:

@@ -17,12 +17,14 @@ from lightning_modules import (
     ImageClassifier,
     MixMatch,
     MoCoPretraining,
+    PostHocClassifier,
     ReMixMatch,
     RotationPretraining,
     SemiSupervisedClassifier,
     SimMixMatch,
     Supervised,
 )
+from lightning_modules.heads import ComputedHead
 from lightning_modules.networks import CifarResNet
 
 METHODS: list[type[ImageClassifier]] = [
@@ -59,6 +61,15 @@ def source_checkpoint(folder: Path) -> str:
     file = folder / f"source-{os.getpid()}.ckpt"
     torch.save({"state_dict": {f"network.{name}": value for name, value in state.items()}}, file)
     return str(file)
+
+
+def post_hoc(checkpoint: str, head: ComputedHead) -> Any:
+    """What `run` calls for a computed head; it is no member of `METHODS`, for a fit is one step."""
+
+    def made(num_classes: int, network: Any, ema_decay: float) -> PostHocClassifier:
+        return PostHocClassifier(num_classes, checkpoint, head, network)
+
+    return made
 
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
