@@ -71,7 +71,7 @@ def fixmatch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("crt", "with a new head: CRT"),
         ("tau_norm", "TauNorm: tau "),
-        ("ncm", "NCM: means of 10 classes over 100 labeled images"),
+        ("ncm", "NCM: means of 10 classes over 119 labeled images"),
     ],
 )
 def test_fixmatch_then_a_new_head_then_test(recipe: str, told: str, fixmatch: Path, tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_not_one_bit_of_the_backbone_changes(
     assert all(names and all(name.startswith("head") for name in names) for names in modes.training)
 
 
+def test_a_backbone_put_into_training_mode_before_a_fit_is_put_back(tmp_path: Path) -> None:
+    def made(**kwargs: Any) -> ClassifierRetraining:
+        method = retraining(source_checkpoint(tmp_path))(**kwargs)
+        method.network.train()
+        return method
+
+    modes = Modes()
+    fit(made, tmp_path, modes)
+    assert all(names == {"head"} for names in modes.training)
+
+
 def test_the_heads_are_trained_and_lws_keeps_the_trained_one(tmp_path: Path) -> None:
     file = source_checkpoint(tmp_path)
     source = torch.load(file, weights_only=True)["state_dict"]

@@ -82,7 +82,9 @@ def test_class_means_are_those_of_the_labeled_images_as_they_are(tmp_path: Path)
 
 @HEADS
 def test_a_second_fit_computes_nothing_anew(head: ComputedHead, tmp_path: Path) -> None:
-    trainer = fit(source_checkpoint(tmp_path), head, tmp_path)
+    file = source_checkpoint(tmp_path)
+    trainer = fit(file, head, tmp_path)
+    Path(file).unlink()
     method: Any = trainer.lightning_module
     before = {name: value.clone() for name, value in method.state_dict().items()}
     more = Trainer(
