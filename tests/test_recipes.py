@@ -52,8 +52,8 @@ def balanced_accuracy(run_dir: Path) -> float:
 def new_head(recipe: str, source: Path, run_dir: Path) -> str:
     """A new head on a run's network, which is not named: it is the checkpoint's. The run is gone afterwards."""
     file = source / "checkpoints" / "last.ckpt"
-    args = [f"--config=configs/methods/{recipe}.yaml", *SMALL, f"--model.checkpoint={file}", f"--run_dir={run_dir}"]
-    said = tailmatch("fit", *args)
+    overlay = [f"--config=configs/methods/{recipe}.yaml", "--data.labeled_batch_size=16", "--trainer.max_epochs=2"]
+    said = tailmatch("fit", *SMALL, *overlay, f"--model.checkpoint={file}", f"--run_dir={run_dir}")
     shutil.rmtree(source)
     return said
 
@@ -77,6 +77,8 @@ def fixmatch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fixmatch_then_a_new_head_then_test(recipe: str, told: str, fixmatch: Path, tmp_path: Path) -> None:
     shutil.copytree(fixmatch, tmp_path / "fixmatch")
     assert told in new_head(recipe, tmp_path / "fixmatch", tmp_path / recipe)
+    sampling = "balanced" if recipe == "crt" else "uniform"
+    assert f"labeled_sampling: {sampling}" in (tmp_path / recipe / "config.yaml").read_text()
     assert 0.1 < balanced_accuracy(tmp_path / recipe) <= 1
 
 
