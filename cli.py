@@ -1,4 +1,4 @@
-"""The command line: `tailmatch fit | validate | test`, with YAML files and arguments of every class."""
+"""The command line: `tailmatch fit | validate | test | predict`, with YAML files and arguments of every class."""
 
 import difflib
 import importlib
@@ -21,6 +21,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+from callbacks.pseudo_labels import PseudoLabelWriter
 from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
 from callbacks.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of, typed_values
 from datamodules import LabeledUnlabeledDataModule
@@ -73,7 +74,7 @@ def argument_names(class_path: str) -> list[str]:
 
 
 def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
-    """Parsers of `fit`, `validate` and `test`."""
+    """Parsers of `fit`, `validate`, `test` and `predict`."""
     action = parser._subcommands_action
     return list(action._name_parser_map.values()) if action else []
 
@@ -118,9 +119,9 @@ class TailmatchCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The subcommands; `predict` needs a data set without labels, which no data module offers yet."""
+        """The subcommands. `predict` writes files as it goes, so that it has nothing to return."""
         known = LightningCLI.subcommands()
-        return {name: known[name] for name in ("fit", "validate", "test")}
+        return known | {"predict": known["predict"] | {"return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Run folder, checkpoints, and what the method takes from the data."""
@@ -192,11 +193,20 @@ class TailmatchCLI(LightningCLI):
         callbacks: list[Any] = [ClassCountsReport(), ViewGrid(), EvaluationFigures()]
         if trainer_config.logger is False:
             callbacks = [ClassCountsReport()]
+        configured = trainer_config.callbacks or []
+        configured = configured if isinstance(configured, list) else [configured]
+        if self.subcommand == "predict" and not any(isinstance(c, PseudoLabelWriter) for c in configured):
+            callbacks.append(PseudoLabelWriter())
         if trainer_config.enable_checkpointing is not False:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Keep no predictions in memory."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
 
     def after_fit(self) -> None:
         """Say where things are."""

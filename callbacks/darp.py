@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -182,9 +181,9 @@ class DARP(Callback):
         self._refined = state_dict["refined"][mine].clone()
 
     def _gathered(self, rows: Tensor) -> Tensor:
-        if self._world_size == 1 or not dist.is_initialized():
+        if not rows.numel():
             return rows
-        return gather_interleaved(rows, int(self.totals.sum().round()))
+        return gather_interleaved(rows, int(self.totals.sum().round()), torch.device("cpu"))
 
 
 def known(rows: Tensor) -> Tensor:

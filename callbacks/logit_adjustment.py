@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -41,7 +42,9 @@ class LogitAdjustment(Callback):
         Raises:
             ValueError: The prior has another number of classes, or there is no labeled image of one.
         """
-        counts = pl_module.class_counts if self.prior is None else pl_module.class_counts.new_tensor(self.prior).float()
+        counts = pl_module.class_counts
+        if self.prior is not None:
+            counts = torch.tensor(self.prior, dtype=torch.float64, device=counts.device)
         if len(counts) != pl_module.num_classes:
             raise ValueError(
                 f"prior has {len(counts)} entries; it needs one for each of {pl_module.num_classes} classes"

@@ -64,8 +64,13 @@ class ImageFolder(LabeledUnlabeledDataModule):
         """See `LabeledUnlabeledDataModule.load`."""
         files, targets = self._labeled_files("train")
         pool = _image_files(self.root / "unlabeled")
-        pixels = cached_images(files + pool, self.image_size, self.cache_dir)
-        train = Images(pixels, torch.tensor(targets + [-1] * len(pool)))
+        files += pool
+        train = Images(
+            cached_images(files, self.image_size, self.cache_dir),
+            torch.tensor(targets + [-1] * len(pool)),
+            keys=tuple(file.relative_to(self.root).as_posix() for file in files),
+            file_sizes=torch.tensor([file.stat().st_size for file in files]),
+        )
         return Sources(train, val=self._own_split("val"), test=self._own_split("test"))
 
     def _own_split(self, name: str) -> Images | None:

@@ -1,5 +1,6 @@
 """Images in memory (or memory-mapped), fetched a batch at a time."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -7,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import NotRequired
+
+FINGERPRINT_IMAGES = 64
+"""Images whose pixels enter a pool's fingerprint: enough to tell data sets apart, at no cost."""
 
 
 class ImageBatch(TypedDict):
@@ -24,10 +28,15 @@ class Images:
     Attributes:
         pixels: `uint8 [N, 3, H, W]`, possibly memory-mapped; grey images repeat their channel.
         targets: `int64 [N]`, -1 where the class is unknown.
+        keys: A name for each image, the same in every split: its path within the data set. None: its place in the
+            pool names it.
+        file_sizes: `int64 [N]` bytes of the files that the images were read from, if they were.
     """
 
     pixels: Tensor
     targets: Tensor
+    keys: tuple[str, ...] | None = None
+    file_sizes: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -37,6 +46,25 @@ class Images:
             raise ValueError(
                 f"targets are {self.targets.dtype} {tuple(self.targets.shape)}; they must be int64 [{shape[0]}]"
             )
+        if self.keys is not None and len(self.keys) != shape[0]:
+            raise ValueError(f"{len(self.keys)} keys for {shape[0]} images; each image needs one")
+
+    def fingerprint(self) -> str:
+        """Digest that tells this pool from others, whatever the split: SHA-256 in hexadecimal.
+
+        Of images from files: names and sizes of the files, so that it stays the same at another image size. Of
+        others: the shape, and the pixels of 64 images from the first to the last.
+        """
+        sha = hashlib.sha256()
+        if self.keys is not None:
+            sha.update("\0".join(self.keys).encode("utf-8", "surrogateescape"))
+        if self.file_sizes is not None:
+            sha.update(self.file_sizes.numpy().tobytes())
+        else:
+            sha.update(str(tuple(self.pixels.shape)).encode())
+            rows = torch.linspace(0, len(self.pixels) - 1, FINGERPRINT_IMAGES, dtype=torch.float64).long()
+            sha.update(self.pixels[rows].numpy().tobytes())
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,28 @@ class ImageRows(Dataset[ImageBatch]):
     def targets(self) -> Tensor:
         """Classes of the rows, `int64 [n]`, -1 where unknown: for reports, never in an unlabeled batch."""
         return self.images.targets[self.rows]
+
+
+@dataclass(frozen=True)
+class ImageBlocks(Dataset[ImageBatch]):
+    """Rows in blocks of neighbors: item b has rows `b * size` to `(b + 1) * size`, the last block maybe fewer.
+
+    A block's images, and so the bits of their predictions, do not depend on the number of processes.
+
+    Attributes:
+        rows: The rows.
+        size: Rows in a block.
+    """
+
+    rows: ImageRows
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __getitem__(self, block: int) -> ImageBatch:
+        start = block * self.size
+        return self.rows.__getitems__(list(range(start, min(start + self.size, len(self.rows)))))
 
 
 def whole(images: Images) -> ImageRows:

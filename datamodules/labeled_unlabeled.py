@@ -2,13 +2,14 @@
 
 import hashlib
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batches import (
     EvaluationBatches,
@@ -20,8 +21,9 @@ from datamodules.batches import (
     sampling_weights,
     training_step_index,
 )
-from datamodules.images import ImageBatch, ImageRows, Sources, whole
+from datamodules.images import ImageBatch, ImageBlocks, ImageRows, Sources, whole
 from datamodules.long_tail import ClassCounts, LabeledFraction
+from datamodules.pseudo_labels import PseudoLabels, read_pseudo_labels
 from datamodules.splits import draw_split
 
 Loader = DataLoader[ImageBatch]
@@ -60,6 +62,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         seed: Seed of the split; None takes the training seed (`seed_everything`). The order of batches always
             follows the training seed.
         num_workers: Loader processes. 0 is the fastest for data in memory.
+        pseudo_labels: File of `callbacks.PseudoLabelWriter` with labels for the unlabeled images, for a method that
+            trains on them (`SelfTraining`).
     """
 
     class_names: list[str]
@@ -84,6 +88,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         validate_on_test: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
+        pseudo_labels: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -113,7 +118,9 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.validate_on_test = validate_on_test
         self.seed = seed
         self.num_workers = num_workers
-        self._pool_digest = self._split_digest = ""
+        self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
+        self.pseudo_labels: PseudoLabels | None = None
+        self._pool_digest = self._split_digest = self._pseudo_label_digest = ""
 
     @abstractmethod
     def load(self) -> Sources:
@@ -125,9 +132,13 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         return len(self.class_names)
 
     def setup(self, stage: str) -> None:
-        """Read the images and draw the split, once."""
-        if self._split_digest:
-            return
+        """Read the images and draw the split, once; read pseudo-labels for a fit."""
+        if not self._split_digest:
+            self._draw()
+        if stage == "fit" and self.pseudo_label_file is not None and self.pseudo_labels is None:
+            self._read_pseudo_labels(self.pseudo_label_file)
+
+    def _draw(self) -> None:
         sources = self.load()
         seed = global_seed() if self.seed is None else self.seed
         split = draw_split(
@@ -160,6 +171,14 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self._pool_digest = _digest(sources.train.targets)
         self._split_digest = _digest(split.labeled, unlabeled, held_out, split.test)
 
+    def _read_pseudo_labels(self, path: Path) -> None:
+        file = read_pseudo_labels(path)
+        try:
+            self.pseudo_labels = file.align(self.unlabeled, self.class_names)
+        except ValueError as error:
+            raise ValueError(f"pseudo_labels {path} does not fit the data: {error}") from error
+        self._pseudo_label_digest = _digest(*(part for part in vars(self.pseudo_labels).values() if part is not None))
+
     @property
     def class_counts(self) -> list[int]:
         """Labeled images of each class, after `setup`."""
@@ -185,15 +204,14 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             batches = LabeledBatches(
                 len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
             )
-            loaders["labeled"] = self._loader(self.labeled, batches)
+            loaders["labeled"] = self._loader(self.labeled, batch_sampler=batches)
         if "unlabeled" in streams:
             size = self.labeled_batch_size * self.unlabeled_ratio
-            loaders["unlabeled"] = self._loader(
-                self.unlabeled, UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
-            )
+            unlabeled = UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
+            loaders["unlabeled"] = self._loader(self.unlabeled, batch_sampler=unlabeled)
         if "pool" in streams:
             pool = PoolBatches(len(self.pool), self.labeled_batch_size, self.steps_per_epoch, **place)
-            loaders["pool"] = self._loader(self.pool, pool)
+            loaders["pool"] = self._loader(self.pool, batch_sampler=pool)
         return loaders
 
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -210,16 +228,33 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             raise ValueError("no test images: the data set has no test split, so give test_holdout")
         return self.evaluation_loader(self.test)
 
+    def predict_dataloader(self) -> Loader:
+        """The unlabeled images, every one once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
+
+        Raises:
+            ValueError: There are fewer blocks than processes.
+        """
+        blocks = ImageBlocks(self.unlabeled, self.eval_batch_size)
+        place = self._place()
+        mine = range(place["rank"], len(blocks), place["world_size"])
+        if not len(mine):
+            raise ValueError(
+                f"{len(self.unlabeled)} unlabeled images are {len(blocks)} blocks of eval_batch_size "
+                f"{self.eval_batch_size}, fewer than {place['world_size']} processes: use fewer processes, or lower "
+                "eval_batch_size"
+            )
+        return self._loader(blocks, sampler=mine, batch_size=None)  # so that Lightning keeps no list of all indices
+
     def state_dict(self) -> dict[str, Any]:
-        """Digests of the training pool and of its split, to tell a resume or a test on other ones."""
-        return {"pool": self._pool_digest, "split": self._split_digest}
+        """Digests of the training pool, its split and the pseudo-labels, to tell a resume or a test on other ones."""
+        return {"pool": self._pool_digest, "split": self._split_digest, "pseudo_labels": self._pseudo_label_digest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another split of the same images.
+        """Refuse a checkpoint of another split of the same images, or a resume with other pseudo-labels.
 
         Raises:
             ValueError: Its labeled, unlabeled or held-out images were others, so training images would be
-                mixed with evaluation images.
+                mixed with evaluation images; or its pseudo-labels were.
         """
         same_pool = state_dict["pool"] == self._pool_digest
         fitting = self.trainer is not None and self.trainer.training
@@ -228,6 +263,11 @@ class LabeledUnlabeledDataModule(LightningDataModule):
                 "the checkpoint was trained on another split of the data: use its seed (data seed or "
                 f"seed_everything, here {global_seed() if self.seed is None else self.seed}), class_counts and "
                 "holdouts, or start a new run"
+            )
+        if fitting and state_dict.get("pseudo_labels", "") != self._pseudo_label_digest:
+            raise ValueError(
+                f"the checkpoint was trained with other pseudo_labels than {self.pseudo_label_file} has now: resume "
+                "with the same file, or start a new run"
             )
 
     def _step(self) -> int:
@@ -240,12 +280,13 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     def evaluation_loader(self, rows: ImageRows) -> Loader:
         """Every image once, spread over the processes."""
-        return self._loader(rows, EvaluationBatches(len(rows), self.eval_batch_size, **self._place()))
+        batches = EvaluationBatches(len(rows), self.eval_batch_size, **self._place())
+        return self._loader(rows, batch_sampler=batches)
 
-    def _loader(self, rows: ImageRows, batches: Sampler[list[int]]) -> Loader:
+    def _loader(self, images: Dataset[ImageBatch], **batches: Any) -> Loader:
         return DataLoader(
-            rows,
-            batch_sampler=batches,
+            images,
+            **batches,
             collate_fn=_as_fetched,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),

@@ -8,6 +8,7 @@ from lightning_modules.moco import MoCoPretraining
 from lightning_modules.post_hoc import PostHocClassifier
 from lightning_modules.remixmatch import ReMixMatch
 from lightning_modules.rotation import RotationPretraining
+from lightning_modules.self_training import SelfTraining
 from lightning_modules.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
 from lightning_modules.simmixmatch import SimMixMatch
 from lightning_modules.supervised import Supervised
@@ -22,6 +23,7 @@ __all__ = [
     "PseudoLabelRefiner",
     "ReMixMatch",
     "RotationPretraining",
+    "SelfTraining",
     "SemiSupervisedClassifier",
     "SimMixMatch",
     "Supervised",

@@ -75,6 +75,10 @@ class ImageClassifier(ImageModule):
         """Count a test batch."""
         self.test_metrics.update(self(to_float(batch["image"])), batch["target"])
 
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Predictions of a batch: `index int64 [B]` as it came, and `probs float32 [B, K]`."""
+        return {"index": batch["index"], "probs": self(to_float(batch["image"])).float().softmax(dim=1)}
+
     def on_validation_epoch_end(self) -> None:
         """Log `val/...`."""
         scalars = self._finish_evaluation("val", self.val_metrics)

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from datamodules import LabeledUnlabeledDataModule
 from datamodules.images import ImageRows
-from lightning_modules.distributed import gather_shards
 from lightning_modules.image_module import ImageModule, to_float
+from lightning_modules.processes import gather_interleaved
 
 
 def data_module_of(method: ImageModule) -> LabeledUnlabeledDataModule:
@@ -33,4 +33,4 @@ def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
             method.network.features(to_float(batch["image"].to(method.device, non_blocking=True))).float()
             for batch in loader
         ]
-    return gather_shards(torch.cat(features), len(rows))
+    return gather_interleaved(torch.cat(features), len(rows))

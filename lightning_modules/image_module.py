@@ -1,7 +1,7 @@
 """The base of everything that trains: network, optimizer, schedule, views, training numbers."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,9 @@ class ImageModule(LightningModule):
     streams: tuple[str, ...] = ("labeled",)
     """The training streams that the method reads; the data module serves no other."""
 
+    reads_pseudo_labels: bool = False
+    """Whether the method trains on the data module's `pseudo_labels`; with others, giving them is an error."""
+
     progress_bar: tuple[str, ...] = ("loss",)
     """Training numbers that the progress bar shows."""
 
@@ -90,10 +93,19 @@ class ImageModule(LightningModule):
     # Set-up
 
     def setup(self, stage: str) -> None:
-        """Take the facts of the data: channel statistics, mirroring."""
+        """Take the facts of the data: channel statistics, mirroring.
+
+        Raises:
+            ValueError: Pseudo-labels are given to a method that does not read them.
+        """
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
+        if data.pseudo_label_file is not None and stage == "fit" and not self.reads_pseudo_labels:
+            raise ValueError(
+                f"pseudo_labels is {data.pseudo_label_file}, and {type(self).__name__} does not train on them: leave "
+                "it out, or train SelfTraining"
+            )
         self.network.adapt_normalization(data.mean, data.std)
         for module in self.modules():
             if isinstance(module, View):
@@ -105,9 +117,13 @@ class ImageModule(LightningModule):
             self.print(load_pretrained(self.network, self.pretrained))
             self.pretrained = None  # a second fit goes on with what the first one made of them
 
-    def configure_callbacks(self) -> Sequence[Callback]:
+    def configure_callbacks(self) -> list[Callback]:
         """The averaged weights are part of the method, and begin from those of `begin_fit`."""
         return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """The weights that are evaluated (averaged ones if the method averages), for the time of a `with` in a fit."""
+        return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
         """Optimizer over two groups, schedule by step."""

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from datamodules.batches import SHUFFLE_STREAM, generator, global_seed, training_step_index
 from lightning_modules.arguments import check_at_least, check_positive, check_share
-from lightning_modules.distributed import place, shuffle_rows, unshuffle_rows
 from lightning_modules.image_module import Batch
 from lightning_modules.networks.split_norm import split_batch_norm
 from lightning_modules.pretraining import Pretraining
+from lightning_modules.processes import place, shuffle_rows, unshuffle_rows
 from lightning_modules.views import SimCLRView
 from lightning_modules.views.base import to_device
 
@@ -80,7 +80,13 @@ class MoCoPretraining(Pretraining):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def begin_fit(self) -> None:
-        """Begin with equal networks."""
+        """Begin with equal networks.
+
+        Raises:
+            ValueError: BatchNorm is synchronized, so that queries and keys are normalized by the same images again.
+        """
+        if any(isinstance(module, nn.SyncBatchNorm) for module in self.modules()):
+            raise ValueError("trainer.sync_batchnorm is true; MoCo needs each process' own statistics: set it to false")
         super().begin_fit()
         self.key_network.load_state_dict(self.network.state_dict())
 

@@ -170,40 +170,6 @@ class StepDecay(StepSchedule):
         return self.factors[passed - 1] if passed else 1.0
 
 
-class WarmupStepDecay(StepSchedule):
-    """Rises in five stairs, then divides the rate by a hundred at shares of the training.
-
-    YyzHarry/imbalanced-semi-self `utils.adjust_learning_rate`, also kaidic/LDAM-DRW `cifar_train.py`: of 200
-    epochs, the first five at 1/5 to 5/5 of the rate, divided by 100 from epoch 160 on and by 10,000 from 180 on.
-
-    Args:
-        optimizer: The optimizer.
-        total_steps: See `StepSchedule`.
-        warmup: Share of the training below the full rate; 0 for none.
-        milestones: Shares in (0, 1).
-    """
-
-    STAIRS = 5
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int | None = None,
-        warmup: float = 5 / 200,
-        milestones: tuple[float, ...] = (160 / 200, 180 / 200),
-    ) -> None:
-        self.warmup = warmup
-        self.milestones = list(milestones)
-        super().__init__(optimizer, total_steps)
-
-    def factor(self, progress: float) -> float:
-        """See `StepSchedule.factor`."""
-        if progress < self.warmup:
-            stair = math.floor(self.STAIRS * progress / self.warmup + 1e-9)  # an edge may be a rounding error below
-            return (1 + stair) / self.STAIRS
-        return float(0.01 ** sum(progress >= milestone for milestone in self.milestones))
-
-
 class CosineAnnealing(StepSchedule):
     """Half a cosine from the full rate to zero: `(1 + cos(pi progress)) / 2`.
 

@@ -1,6 +1,5 @@
 """ReMixMatch (Berthelot et al., ICLR 2020, arXiv 1911.09785)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ class ReMixMatch(MixingClassifier):
         self.strong = strong or StrongView()
         self.rotation_head = nn.Linear(self.network.feature_dim, 4)
 
-    def configure_callbacks(self) -> Sequence[Callback]:
+    def configure_callbacks(self) -> list[Callback]:
         """Distribution alignment is part of the method, unless the user brings one with another target."""
         present = any(isinstance(callback, DistributionAlignment) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         return [*super().configure_callbacks(), *([DistributionAlignment()] if self.align and not present else [])]

@@ -9,7 +9,9 @@ from lightning_modules.arguments import check_at_least
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.image_module import Batch
 from lightning_modules.losses import ClassificationLoss, ClassWeights, CrossEntropy
+from lightning_modules.mixup import mixup_partners
 from lightning_modules.views import WeakView
+from lightning_modules.views.base import to_device
 
 
 class Supervised(ImageClassifier):
@@ -47,10 +49,15 @@ class Supervised(ImageClassifier):
         super().setup(stage)
         if stage != "fit":
             return
-        self.loss.adapt(self.class_counts, self.network.head)
         if self.class_weights is not None:
             self.class_weights.check(self)
-            self.label_weights = self.class_weights.weights(self.class_counts)
+        self.adapt_loss(self.class_counts)
+
+    def adapt_loss(self, class_counts: Tensor) -> None:
+        """Give counts `int64 [K]` of the training images to the loss and to the class weights."""
+        self.loss.adapt(class_counts, self.network.head)
+        if self.class_weights is not None:
+            self.label_weights = self.class_weights.weights(class_counts)
 
     def make_views(self, batch: Batch) -> Batch:
         """One view of the labeled stream."""
@@ -59,23 +66,28 @@ class Supervised(ImageClassifier):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""
-        images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
-        active = self.class_weights is not None and self.class_weights.active(self)
-        class_weights = self.label_weights if active else None
-        if self.mixup:
-            share, partner = mixup_partners(len(target), self.mixup)
-            partner = partner.to(target.device, non_blocking=True)
-            logits = self.network(share * images + (1 - share) * images[partner]).float()
-            own = self.loss.mean(logits, target, class_weights)
-            loss = share * own + (1 - share) * self.loss.mean(logits, target[partner], class_weights)
-        else:
-            loss = self.loss.mean(self.network(images).float(), target, class_weights)
+        loss = self.mean_loss(batch["labeled"]["weak"], batch["labeled"]["target"])
         self.track(loss=loss)
         return loss
 
+    def mean_loss(self, images: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of images or of their mixtures, `[]`.
 
-def mixup_partners(size: int, alpha: float) -> tuple[float, Tensor]:
-    """Share of the own image, in [1/2, 1], and each image's partner, `int64 [size]`, drawn on the host."""
-    concentration = torch.tensor(alpha)
-    share = float(torch.distributions.Beta(concentration, concentration).sample())
-    return max(share, 1 - share), torch.randperm(size)
+        Args:
+            images: `[B, 3, H, W]` in [0, 1].
+            target: `int64 [B]`, or what the loss takes besides.
+            weights: `[B]` of the images' own targets; None weighs all equally, beside class weights.
+        """
+        if not self.mixup:
+            return self.criterion(self.network(images).float(), target, weights)
+        weight, partner = mixup_partners(len(target), self.mixup)  # one weight for all
+        share, partner = float(weight[0]), to_device(partner, target.device)
+        logits = self.network(torch.lerp(images[partner], images, share)).float()
+        own = self.criterion(logits, target, weights)
+        other = self.criterion(logits, target[partner], None if weights is None else weights[partner])
+        return share * own + (1 - share) * other
+
+    def criterion(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss, `[]`, of `logits [B, K]`, with the class weights where they hold; see `mean_loss`."""
+        active = self.class_weights is not None and self.class_weights.active(self)
+        return self.loss.mean(logits, target, self.label_weights if active else None, weights)

@@ -1,5 +1,7 @@
 """Exponential moving average of a module's weights, used for evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,6 +91,15 @@ class WeightAveraging(Callback):
         self._average = {name: checkpoint["state_dict"][name].clone() for name in names}
         if TRAINED_WEIGHTS in checkpoint:
             pl_module.load_state_dict({**checkpoint["state_dict"], **checkpoint[TRAINED_WEIGHTS]})
+
+    @contextmanager
+    def applied(self, pl_module: LightningModule) -> Iterator[None]:
+        """The averages in the module, for the time of a `with` during a fit."""
+        self._swap(pl_module)
+        try:
+            yield
+        finally:
+            self._swap(pl_module)
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:

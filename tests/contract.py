@@ -1,6 +1,7 @@
 """What the contract tests share: the methods, a small run of one, and how two states are compared."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
-from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelMonitor
+from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelGenerator, PseudoLabelMonitor
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
 from lightning_modules import (
@@ -20,6 +21,7 @@ from lightning_modules import (
     PostHocClassifier,
     ReMixMatch,
     RotationPretraining,
+    SelfTraining,
     SemiSupervisedClassifier,
     SimMixMatch,
     Supervised,
@@ -28,22 +30,28 @@ from lightning_modules.heads import ComputedHead
 from lightning_modules.networks import CifarResNet
 
 METHODS: list[type[ImageClassifier]] = [
+    ClassifierRetraining,
     FixMatch,
     MixMatch,
+    MoCoPretraining,
     ReMixMatch,
+    RotationPretraining,
+    SelfTraining,
     SimMixMatch,
     Supervised,
-    RotationPretraining,
-    MoCoPretraining,
-    ClassifierRetraining,
 ]
 
 ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     FixMatch: {"threshold": 0.2},
-    MoCoPretraining: {"queue_size": 20, "norm_splits": 2},  # the ring is passed in mid-batch
+    MoCoPretraining: {"queue_size": 20, "norm_splits": 2},
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
 }
 """Arguments of a method that make a small run of it."""
+
+COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
+    SelfTraining: partial(PseudoLabelGenerator, every_n_epochs=1)
+}
+"""Callbacks without which a method does not train."""
 
 
 def arguments(method: type[ImageClassifier], folder: Path) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def run(
         max_epochs=EPOCHS,
         accelerator="cpu",
         default_root_dir=folder,
-        callbacks=list(callbacks),
+        callbacks=[*([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         use_distributed_sampler=False,

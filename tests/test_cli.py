@@ -1,8 +1,6 @@
 """The command line as a user types it: run folders, resume, what wins, and what it says of bad input."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,17 +8,14 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.command_line import call as tailmatch
+
 ROOT = Path(__file__).parent.parent
 FIT = [
     "fit", "--config=configs/demo.yaml", "--data.image_size=8", "--data.steps_per_epoch=4",
     "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
     "--trainer.callbacks.warmup_epochs=0",
 ]  # fmt: skip
-
-
-def tailmatch(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "cli.py", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """What every method must do: fit, resume exactly, test. A method joins by being listed in `contract.py`."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 from lightning_modules import ImageClassifier, Supervised
 from lightning_modules.networks import CifarResNet
+from tests.command_line import call as tailmatch
 from tests.contract import (
     EPOCHS,
     METHODS,
@@ -84,12 +83,6 @@ def test_averaged_weights_are_what_is_tested(method: type[ImageClassifier], tmp_
         trainer.lightning_module, trainer.datamodule, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False  # type: ignore[attr-defined]
     )  # fmt: skip
     assert in_process == from_file and in_process[0]["test/loss"] > 0
-
-
-def tailmatch(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "cli.py", *args]
-    root = Path(__file__).parent.parent
-    return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=300)
 
 
 SMALL = [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import ImageClassifier, SimMixMatch
+from lightning_modules import FixMatch, ImageClassifier, SimMixMatch
 from lightning_modules.heads import NCM, ComputedHead, TauNorm
 from lightning_modules.losses import nt_xent
 from tests.contract import (
@@ -88,7 +88,7 @@ def test_two_processes(method: type[ImageClassifier], remedy: str, runs: Path, t
 
 
 def test_darp_goes_on_with_another_number_of_processes(runs: Path, tmp_path: Path) -> None:
-    method = METHODS[0]
+    method = FixMatch
     checkpoint = case_folder(runs, method, "DARP") / "killed" / "last.ckpt"
     trainer: Trainer = run(method, tmp_path, *callbacks_of("DARP"), at_epoch_ends(tmp_path), ckpt=checkpoint)
     assert trainer.global_step == STEPS_PER_EPOCH * EPOCHS

@@ -25,14 +25,18 @@ class ClassificationLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of each sample, `[B]`, from `logits [B, K]` and `target int64 [B]`, before class weights."""
 
-    def mean(self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Mean over the batch, `[]`, weighted by the `class_weights [K]` of the targets if there are any."""
+    def mean(
+        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Mean over the batch, `[]`, weighted by `class_weights [K]` of the targets and `weights [B]`, if given."""
         losses: Tensor = self(logits, target)
-        return losses.mean() if class_weights is None else weighted_mean(losses, class_weights[target])
+        if class_weights is not None:
+            weights = class_weights[target] if weights is None else weights * class_weights[target]
+        return losses.mean() if weights is None else weighted_mean(losses, weights)
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """`sum(w * l) / sum(w)`, `[]`, of `losses [B]` and `weights [B]`.
+    """`sum(w * l) / sum(w)`, `[]`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
 
     As torch's `cross_entropy(weight=...)` divides, which LDAM-DRW and imbalanced-semi-self call: a batch that
     happens to hold rare classes takes no longer step than another.

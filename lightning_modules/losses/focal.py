@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules.arguments import check_at_least
-from lightning_modules.losses.base import ClassificationLoss
+from lightning_modules.losses.base import ClassificationLoss, weighted_mean
 
 
 def focal(cross_entropy: Tensor, gamma: float) -> Tensor:
@@ -35,8 +35,9 @@ class Focal(ClassificationLoss):
         """See `ClassificationLoss.forward`."""
         return focal(functional.cross_entropy(logits, target, reduction="none"), self.gamma)
 
-    def mean(self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """See `ClassificationLoss.mean`; weights as the class says."""
-        return focal(
-            functional.cross_entropy(logits, target, weight=class_weights, reduction="none"), self.gamma
-        ).mean()
+    def mean(
+        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """See `ClassificationLoss.mean`; class weights as the class says."""
+        losses = focal(functional.cross_entropy(logits, target, weight=class_weights, reduction="none"), self.gamma)
+        return losses.mean() if weights is None else weighted_mean(losses, weights)

@@ -59,7 +59,13 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(network: nn.Module, splits: int) -> None:
-    """Replace every BatchNorm2d of a network by one over parts of the batch."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):
-            network.set_submodule(name, SplitBatchNorm2d(module, splits))
+    """Replace every BatchNorm2d of a network by one over parts of the batch.
+
+    Raises:
+        ValueError: There is none.
+    """
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    if not norms:
+        raise ValueError(f"norm_splits is {splits}, and {type(network).__name__} has no BatchNorm2d; leave it at 1")
+    for name, norm in norms.items():
+        network.set_submodule(name, SplitBatchNorm2d(norm, splits))

@@ -13,12 +13,12 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing
 
 from callbacks import DARP
-from callbacks.darp import gather_interleaved
 from callbacks.darp_solver import refine
 from datamodules import Digits, ListedCounts
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules import FixMatch, Supervised
 from lightning_modules.networks import CifarResNet
+from lightning_modules.processes import gather_interleaved
 
 UNLABELED = 61
 

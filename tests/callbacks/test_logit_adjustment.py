@@ -57,6 +57,7 @@ def test_tau_and_a_given_prior() -> None:
     assert LogitAdjustment(tau=2.0).shift(model).tolist() == pytest.approx([2 * math.log(0.9), 2 * math.log(0.1)])
     assert LogitAdjustment(tau=0.0).shift(model).tolist() == [0, 0]
     assert LogitAdjustment(prior=[1, 3]).shift(model).tolist() == pytest.approx([math.log(0.25), math.log(0.75)])
+    assert LogitAdjustment(prior=[0.2, 0.8]).shift(model).tolist() == pytest.approx([math.log(0.2), math.log(0.8)])
 
 
 def test_an_interrupted_evaluation_leaves_the_method_as_it_was() -> None:

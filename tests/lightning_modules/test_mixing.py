@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_modules import MixMatch
-from lightning_modules.mixing import interleaved_order, mixup, mixup_partners
+from lightning_modules.mixup import interleaved_order, mixup, mixup_partners
 from lightning_modules.networks import CifarResNet, Network
 from lightning_modules.networks.batch_norm import running_statistics_kept
 from lightning_modules.semi_supervised import sharpen

@@ -123,6 +123,13 @@ def test_views_are_two_draws_and_the_order_is_the_same_on_every_rank() -> None:
     assert orders[0] == orders[1] and sorted(orders[0]) == list(range(6))
 
 
+def test_synchronized_norms_are_refused() -> None:
+    moco = method()
+    moco.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(moco.network)
+    with pytest.raises(ValueError, match="trainer.sync_batchnorm is true"):
+        moco.begin_fit()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("queue_size", 0), ("momentum", 1.5), ("temperature", 0.0), ("dim", 0), ("norm_splits", 0)],

@@ -13,7 +13,6 @@ from lightning_modules.optimization import (
     FixMatchSGD,
     StepDecay,
     StepSchedule,
-    WarmupStepDecay,
     parameter_groups,
 )
 
@@ -30,16 +29,6 @@ def test_cosine_is_the_papers_at_start_middle_and_end() -> None:
     assert rates[4] == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
     assert rates[8] == pytest.approx(0.03 * 0.19509032201612825)  # cos(7 pi / 16)
     assert rates[9] == rates[8]
-
-
-def test_warmup_and_steps_are_those_of_imbalanced_semi_self() -> None:
-    steps = 97  # an epoch
-    schedule = WarmupStepDecay(FixMatchSGD([nn.Parameter(torch.zeros(1))]), total_steps=200 * steps)
-    for step in range(200 * steps):
-        epoch = step // steps + 1  # as `adjust_learning_rate` counts
-        expected = epoch / 5 if epoch <= 5 else 0.0001 if epoch > 180 else 0.01 if epoch > 160 else 1
-        assert schedule.factor(step / (200 * steps)) == pytest.approx(expected), step
-    assert WarmupStepDecay(FixMatchSGD([nn.Parameter(torch.zeros(1))]), 10, warmup=0).factor(0.0) == 1
 
 
 def test_cosine_annealing_goes_from_the_full_rate_to_zero() -> None:
@@ -96,7 +85,7 @@ def test_step_decay_checks_its_arguments(arguments: dict[str, Any], message: str
         factors(10, **arguments)
 
 
-@pytest.mark.parametrize("schedule", [CosineAnnealing, CosineDecay, StepDecay, WarmupStepDecay])
+@pytest.mark.parametrize("schedule", [CosineDecay, StepDecay, CosineAnnealing])
 def test_schedule_state_is_plain(schedule: type[StepSchedule]) -> None:
     state = schedule(FixMatchSGD([nn.Parameter(torch.zeros(1))]), 8).state_dict()
     for value in state.values():

@@ -109,13 +109,17 @@ def test_pretrained_weights_begin_a_new_fit_only(tmp_path: Path, capsys: pytest.
     file = tmp_path / "rotation.ckpt"
     torch.save({"state_dict": source.state_dict()}, file)
 
-    def supervised() -> Supervised:
-        return Supervised(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=None, pretrained=str(file))
+    def supervised(ema_decay: float | None = None) -> Supervised:
+        network = partial(CifarResNet, depth=8)
+        return Supervised(num_classes=10, network=network, ema_decay=ema_decay, pretrained=str(file))
 
     def stem(method: Supervised | MoCoPretraining) -> Tensor:
         return method.network.backbone[0].weight  # type: ignore[index,return-value]
 
     frozen = {"limit_train_batches": 0, "limit_val_batches": 0}
+    averaged = supervised(ema_decay=0.9)  # a fit ends with the averages, which begin from the pretrained weights
+    trainer(tmp_path, **frozen).fit(averaged, digits())
+    assert torch.equal(stem(averaged), stem(source))
     method = supervised()
     trainer(tmp_path, **frozen).fit(method, digits())
     assert torch.equal(stem(method), stem(source))

@@ -21,9 +21,9 @@ from lightning_modules.losses import (
     LogitAdjusted,
 )
 from lightning_modules.losses.class_weights import with_mean_one
+from lightning_modules.mixup import mixup_partners
 from lightning_modules.networks import CifarResNet, Network
-from lightning_modules.supervised import mixup_partners
-from tests.test_contract import Kill, Killed, assert_same, at_epoch_ends, last, run
+from tests.contract import Kill, Killed, assert_same, at_epoch_ends, last, run
 
 
 class PixelNetwork(Network):
@@ -75,7 +75,8 @@ def test_mixup_mixes_images_and_both_losses(loss: ClassificationLoss) -> None:
     target, weights = torch.tensor([0, 1, 1]), torch.tensor([0.5, 1.5])
     mixed = step(images, target, [3, 1], loss=loss, class_weights=InverseWeights(), mixup=0.75)
     torch.manual_seed(SEED)
-    share, partner = mixup_partners(3, 0.75)
+    weight, partner = mixup_partners(3, 0.75)
+    share = float(weight[0])
     assert partner.tolist() != [0, 1, 2] and 0.5 <= share < 1
     logits = (share * images + (1 - share) * images[partner])[:, 0, 0]
     own, other = loss.mean(logits, target, weights), loss.mean(logits, target[partner], weights)
@@ -89,9 +90,11 @@ class Recorded(CrossEntropy):
         super().__init__()
         self.weighted: list[bool] = []
 
-    def mean(self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    def mean(
+        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         self.weighted.append(class_weights is not None)
-        return super().mean(logits, target, class_weights)
+        return super().mean(logits, target, class_weights, weights)
 
 
 class Rising(ClassWeights):

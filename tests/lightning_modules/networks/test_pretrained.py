@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules import Supervised
+from lightning_modules import MoCoPretraining, Supervised
 from lightning_modules.networks import CifarResNet, TorchvisionNetwork, load_pretrained
 from lightning_modules.networks.network import Network
 
@@ -122,6 +122,16 @@ def test_own_checkpoints_give_the_backbone_and_neither_head_nor_statistics(tmp_p
     assert network.mean.flatten().tolist() == pytest.approx([0.1] * 3)
     assert "42 of 46 tensors loaded from 'network.'" in message
     assert "class_counts, network.head.bias, network.head.weight and 2 more" in message
+
+
+def test_of_this_packages_moco_the_query_network_is_taken(tmp_path: Path) -> None:
+    method = MoCoPretraining(num_classes=4, network=partial(CifarResNet, depth=8), queue_size=8)
+    randomize(method.network)
+    network = CifarResNet(4, depth=8)
+    message = load_pretrained(network, saved(tmp_path / "last.ckpt", {"state_dict": method.state_dict()}))
+    query = method.network.backbone[3].bn2.running_var  # type: ignore[index]
+    assert torch.equal(network.backbone[3].bn2.running_var, query)
+    assert "42 of 46 tensors loaded from 'network.'" in message
 
 
 def test_weights_of_before_the_counter_load(public: nn.Module, tmp_path: Path) -> None:

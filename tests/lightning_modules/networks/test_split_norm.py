@@ -45,3 +45,5 @@ def test_all_norms_of_a_network_are_replaced_and_names_stay() -> None:
         network(torch.rand(3, 3, 8, 8))
     with pytest.raises(ValueError, match="momentum None cannot be split"):
         SplitBatchNorm2d(nn.BatchNorm2d(3, momentum=None), 2)
+    with pytest.raises(ValueError, match="norm_splits is 2, and Linear has no BatchNorm2d"):
+        split_batch_norm(nn.Linear(2, 2), 2)

@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 from torch.multiprocessing import start_processes
 from torch.nn import functional
 
-from lightning_modules.distributed import gather_rows, gather_shards, shuffle_rows, unshuffle_rows
+from lightning_modules.processes import gather_interleaved, gather_rows, shuffle_rows, unshuffle_rows
 
 
 def images(rank: int) -> Tensor:
@@ -32,7 +32,7 @@ def process(rank: int, folder: str) -> None:
         "shuffled": shuffled,
         "back": unshuffle_rows(shuffled, ORDER),
         "normalized": unshuffle_rows(normalized(shuffled), ORDER),
-        "shards": gather_shards(torch.arange(rank, 7, 2).view(-1, 1) * torch.ones(2), size=7),
+        "shards": gather_interleaved(torch.arange(rank, 7, 2).view(-1, 1) * torch.ones(2), total=7),
     }
     torch.save(result, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
@@ -57,6 +57,6 @@ def test_two_processes(tmp_path: Path) -> None:
 def test_one_process_keeps_its_rows(size: int) -> None:
     rows, order = torch.randn(size, 2), torch.randperm(size)
     assert gather_rows(rows) is rows
-    assert torch.equal(gather_shards(rows, size), rows)
+    assert torch.equal(gather_interleaved(rows, size), rows)
     assert torch.equal(shuffle_rows(rows, order), rows[order])
     assert torch.equal(unshuffle_rows(shuffle_rows(rows, order), order), rows)

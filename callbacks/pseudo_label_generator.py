@@ -1,0 +1,235 @@
+"""Label the unlabeled images within a training, by a teacher or by the student itself."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from callbacks.darp_refinement import DARPRefinement
+from datamodules import LabeledUnlabeledDataModule
+from datamodules.labeled_unlabeled import Loader
+from datamodules.pseudo_labels import PseudoLabels
+from lightning_modules import SelfTraining
+from lightning_modules.arguments import check_at_least
+from lightning_modules.image_module import to_float
+from lightning_modules.networks import NetworkFactory
+from lightning_modules.processes import gather_interleaved
+
+
+class PseudoLabelGenerator(Callback):
+    """Gives `SelfTraining` its pseudo-labels: a noisy-student loop in one run.
+
+    The first labels are the teacher's, or without one those of the student's averaged weights after a warm-up. Every
+    `every_n_epochs` from there the student's averaged weights, as they are then, label all unlabeled images anew
+    (Xie et al. 2020, arXiv 1911.04252, "iterative training", where each student starts afresh: here it goes on).
+    Noise is the method's `unlabeled_view`; labels are predicted without.
+
+    On several devices each process labels its own images (index modulo world size). Labels are saved in the order
+    of the images, so that a resumed run goes on with them, also with another number of processes.
+
+    Args:
+        teacher: Checkpoint of this package; null lets the student label.
+        every_n_epochs: Epochs between labelings; null labels once.
+        warmup_epochs: Epochs on the labeled images alone before the first labels; null is 0 with a teacher, else
+            `every_n_epochs`.
+        teacher_network: Makes the teacher's network; null if it is the student's.
+        refiner: Changes the predictions of all unlabeled images before labels are taken from them.
+    """
+
+    def __init__(
+        self,
+        teacher: str | None = None,
+        every_n_epochs: int | None = None,
+        warmup_epochs: int | None = None,
+        teacher_network: NetworkFactory | None = None,
+        refiner: DARPRefinement | None = None,
+    ) -> None:
+        if every_n_epochs is not None:
+            check_at_least("every_n_epochs", every_n_epochs, 1)
+        if warmup_epochs is None:
+            warmup_epochs = 0 if teacher is not None else every_n_epochs
+        if warmup_epochs is None:
+            raise ValueError("teacher, every_n_epochs and warmup_epochs are null: give one, so that someone can label")
+        check_at_least("warmup_epochs", warmup_epochs, 0)
+        if teacher is None and teacher_network is not None:
+            raise ValueError("teacher_network is given without a teacher: name its checkpoint")
+        self.teacher = None if teacher is None else Path(teacher)
+        self.every_n_epochs = every_n_epochs
+        self.warmup_epochs = warmup_epochs
+        self.teacher_network = teacher_network
+        self.refiner = refiner
+        self._labels: PseudoLabels | None = None
+        self._epoch = -1  # in which they were made
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Announce the labels to the method.
+
+        Raises:
+            ValueError: The method is not `SelfTraining`, the data module brings labels too, or the warm-up fills
+                the training.
+            FileNotFoundError: There is no such teacher.
+        """
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, SelfTraining):
+            raise ValueError(f"PseudoLabelGenerator labels for SelfTraining, and this is {type(pl_module).__name__}")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if data.pseudo_label_file is not None:
+            raise ValueError(
+                f"labels come from PseudoLabelGenerator and from pseudo_labels {data.pseudo_label_file}: choose one"
+            )
+        epochs = math.ceil(pl_module.total_steps() * trainer.accumulate_grad_batches / data.steps_per_epoch)
+        if self.warmup_epochs >= epochs:
+            raise ValueError(
+                f"PseudoLabelGenerator would never run: warmup_epochs is {self.warmup_epochs} and the training has "
+                f"{epochs} epochs"
+            )
+        if self.teacher is not None and not self.teacher.is_file():
+            raise FileNotFoundError(f"no teacher {self.teacher}: give the checkpoint of a run")
+        self._labels, self._epoch = None, -1
+        pl_module.awaits_pseudo_labels = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the labels of the run that is resumed.
+
+        Raises:
+            ValueError: They are of another unlabeled set.
+        """
+        if self._labels is None or not isinstance(pl_module, SelfTraining):
+            return
+        unlabeled = trainer.datamodule.unlabeled  # type: ignore[attr-defined]
+        if len(self._labels.label) != len(unlabeled):
+            raise ValueError(
+                f"the checkpoint has pseudo-labels of {len(self._labels.label)} images, and {len(unlabeled)} are "
+                "unlabeled: resume on the same images"
+            )
+        pl_module.take_pseudo_labels(self._labels)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Label before the first step of an epoch whose turn it is.
+
+        (Lightning does not call `on_train_epoch_start` where a run goes on from the last step of the epoch before.)
+        """
+        due = due_epoch(trainer.current_epoch, self.warmup_epochs, self.every_n_epochs)
+        if due > self._epoch and isinstance(pl_module, SelfTraining):
+            self._epoch = due
+            self._labels = self._label(trainer, pl_module)
+            pl_module.take_pseudo_labels(self._labels)
+
+    def _label(self, trainer: Trainer, pl_module: SelfTraining) -> PseudoLabels:
+        data: LabeledUnlabeledDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        loader = data.evaluation_loader(data.unlabeled)
+        if self._labels is None and self.teacher is not None:
+            probs = predict(trainer, self._teacher(self.teacher, pl_module, data.class_names), loader)
+        else:
+            with pl_module.evaluated_weights():
+                probs = predict(trainer, pl_module.network, loader)
+        if self.refiner is not None:
+            probs = self.refiner(probs, data)
+        confidence, label = probs.max(dim=1)
+        total = len(data.unlabeled)
+        rows = gathered(probs, total) if pl_module.soft else None
+        return PseudoLabels(gathered(label, total), gathered(confidence, total), rows)
+
+    def _teacher(self, checkpoint: Path, pl_module: SelfTraining, class_names: list[str]) -> nn.Module:
+        network: nn.Module = copy.deepcopy(pl_module.network)
+        if self.teacher_network is not None:
+            with torch.random.fork_rng(devices=[]):  # its initial weights must not change what the step draws
+                network = self.teacher_network(pl_module.num_classes).to(pl_module.device)
+        load_teacher(network, checkpoint, class_names)
+        return network
+
+    # Checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """The labels of all unlabeled images, in their order, and the epoch that they were due."""
+        return {"epoch": self._epoch, "labels": None if self._labels is None else dict(vars(self._labels))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up."""
+        self._epoch = state_dict["epoch"]
+        self._labels = None if state_dict["labels"] is None else PseudoLabels(**state_dict["labels"])
+
+
+def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int:
+    """The last epoch up to `epoch` that begins with new labels, -1 if there was none."""
+    since = epoch - warmup_epochs
+    if since < 0:
+        return -1
+    return warmup_epochs if every_n_epochs is None else epoch - since % every_n_epochs
+
+
+def load_teacher(network: nn.Module, checkpoint: Path, class_names: list[str]) -> None:
+    """Give a network the (averaged) weights of a checkpoint's.
+
+    Raises:
+        ValueError: It is of other classes, or of another network.
+    """
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    names = content.get("class_names", class_names)
+    if names != class_names:
+        raise ValueError(f"teacher {checkpoint} knows the classes {names[:10]}, and the data has {class_names[:10]}")
+    prefix = "network."
+    weights = {k.removeprefix(prefix): v for k, v in content.get("state_dict", {}).items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"teacher {checkpoint} has another network ({reason}): set teacher_network") from error
+
+
+@torch.no_grad()
+def predict(trainer: Trainer, network: nn.Module, loader: Loader) -> Tensor:
+    """Predictions of this process' images, `float32 [n, K]` on the device; the network's modes stay as they were."""
+    device = trainer.strategy.root_device
+    rows = []
+    with evaluation_mode(network), trainer.precision_plugin.val_step_context():
+        for batch in shown(trainer, loader):
+            rows.append(network(to_float(batch["image"].to(device, non_blocking=True))).float().softmax(dim=1))
+    return torch.cat(rows)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode; afterwards each of its modules is in its own mode again."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:
+    """The batches, with a progress bar on process 0 if the trainer shows one."""
+    bar = trainer.progress_bar_callback
+    if bar is None or not trainer.is_global_zero:
+        yield from loader
+        return
+    live = getattr(bar, "progress", None)  # rich shows one display at a time: Lightning's, if it is rich
+    progress = live if isinstance(live, Progress) else Progress()
+    if progress is not live:
+        progress.start()
+    task = progress.add_task("Pseudo-labels", total=len(loader))
+    try:
+        for batch in loader:
+            yield batch
+            progress.advance(task)
+    finally:
+        progress.remove_task(task)
+        if progress is not live:
+            progress.stop()
+
+
+def gathered(rows: Tensor, total: int) -> Tensor:
+    """Rows `[n, ...]` of all processes in the order of the images, `[N, ...]` on the CPU."""
+    parts = gather_interleaved(rows.reshape(len(rows), -1), total, torch.device("cpu"))
+    return parts.reshape(total, *rows.shape[1:])
