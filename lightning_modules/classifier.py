@@ -29,6 +29,7 @@ class ImageClassifier(ImageModule):
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
+        self.trained_steps = 0  # of the checkpoint that was loaded: a test's trainer counts none
 
     def setup(self, stage: str) -> None:
         """Take the facts of the data: names and labeled counts of classes too."""
@@ -51,6 +52,7 @@ class ImageClassifier(ImageModule):
         Raises:
             ValueError: The checkpoint's classes are not those of the data, in the same order.
         """
+        self.trained_steps = checkpoint.get("global_step", 0)
         names = checkpoint.get("class_names", self.class_names)
         if names != self.class_names:
             here, there = set(self.class_names), set(names)
@@ -103,7 +105,7 @@ class ImageClassifier(ImageModule):
         checkpoint = self.trainer.ckpt_path
         record = {
             "checkpoint": None if checkpoint is None else str(checkpoint),
-            "step": self.trainer.global_step,
+            "step": self.trainer.global_step or self.trained_steps,
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
         }
