@@ -135,6 +135,9 @@ class DARPCounts(ClassCounts):
         unlabeled_max_is_total: Take `unlabeled_max` as the number of unlabeled images of all classes together, spread
             by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
             (docs/data.md).
+
+    Raises:
+        ValueError: No unlabeled images are to be drawn, but reversed ones or a total of them.
     """
 
     def __init__(
@@ -146,6 +149,11 @@ class DARPCounts(ClassCounts):
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:
+        if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
+            raise ValueError(
+                f"unlabeled_max is 0, so unlabeled_reverse ({unlabeled_reverse}) and unlabeled_max_is_total "
+                f"({unlabeled_max_is_total}) would do nothing: leave them out, or ask for unlabeled images"
+            )
         self.labeled_max = labeled_max
         self.labeled_gamma = labeled_gamma
         self.unlabeled_max = unlabeled_max

@@ -84,6 +84,10 @@ def test_listed_counts_take_all_there_are_or_the_list() -> None:
         (lambda: darp_counts(10, 0.5, 3), "gamma is 0.5"),
         (lambda: darp_counts(0, 10, 3), "largest is 0"),
         (lambda: darp_counts(10, 10, 1), "num_classes is 1"),
+        (
+            lambda: DARPCounts(unlabeled_max=0, unlabeled_reverse=True),
+            r"unlabeled_max is 0, so unlabeled_reverse \(True\)",
+        ),
         (lambda: semi_self_counts(10, 100, 3), "rho is 100"),
         (lambda: LabeledFraction(0), "fraction is 0"),
         (lambda: ListedCounts([1]).counts([5, 5]), r"labeled is \[1\]; it needs one count"),
