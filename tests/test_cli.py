@@ -117,6 +117,14 @@ def test_bad_input_is_one_message(args: list[str], code: int, message: str, tmp_
     assert result.returncode == code, result.stderr
     assert f"tailmatch: error: {message}" in result.stderr or message in result.stderr
     assert "Traceback" not in result.stderr and "Subtypes" not in result.stderr
+    began = "NaN" in message
+    assert (tmp_path / "run" / "config.yaml").exists() == began  # what never began can be tried again
+
+
+def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}/run", "--model.pretrained=nowhere.ckpt")
+    assert result.returncode == 1 and "'nowhere.ckpt' does not exist" in result.stderr
+    assert tailmatch(*FIT, f"--run_dir={tmp_path}/run").returncode == 0
 
 
 def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) -> None:

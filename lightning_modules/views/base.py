@@ -48,6 +48,24 @@ class View(nn.Module):
         return self.augment(images).to(torch.float32).div_(255)
 
 
+class FlippingView(View):
+    """A view that flips half of the images left to right, where a mirrored image keeps its label.
+
+    Args:
+        flip: whether to flip; ``None`` does as the data set says through :meth:`adapt`, and flips till then.
+    """
+
+    def __init__(self, flip: bool | None) -> None:
+        super().__init__()
+        self.flip = flip
+        self.horizontal_flip = True if flip is None else flip
+
+    def adapt(self, horizontal_flip: bool) -> None:
+        """Flips as the data set says, unless ``flip`` was given."""
+        if self.flip is None:
+            self.horizontal_flip = horizontal_flip
+
+
 def to_device(parameters: Tensor, device: torch.device) -> Tensor:
     """Moves parameters drawn on the host without making the host wait (through pinned memory to CUDA)."""
     if device.type == "cuda":

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_modules.arguments import check_at_least
-from lightning_modules.views.base import View
+from lightning_modules.views.base import FlippingView
 from lightning_modules.views.resample import Taps, fixed_point, resample
 
 ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params; SimCLR's TensorFlow makes up to 100
 
 
-class RandomResizedCrop(View):
+class RandomResizedCrop(FlippingView):
     """Cuts out a random box of each image, resizes it to a square and flips half of them left to right.
 
     Boxes follow torchvision's ``RandomResizedCrop.get_params``: area uniform in ``scale``, logarithm of width over
@@ -34,7 +34,7 @@ class RandomResizedCrop(View):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(flip)
         if size is not None:
             check_at_least("size", size, 1)
         if not 0 < scale[0] <= scale[1] <= 1:
@@ -44,13 +44,6 @@ class RandomResizedCrop(View):
         self.size = size
         self.scale = scale
         self.ratio = ratio
-        self.flip = flip
-        self.horizontal_flip = True if flip is None else flip
-
-    def adapt(self, horizontal_flip: bool) -> None:
-        """Flips as the data set says, unless ``flip`` was given."""
-        if self.flip is None:
-            self.horizontal_flip = horizontal_flip
 
     def augment(self, images: Tensor) -> Tensor:
         """Augments uint8 images ``[B, 3, H, W]`` to uint8 images ``[B, 3, size, size]``."""

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lightning_modules.views.base import View, to_device
+from lightning_modules.views.base import FlippingView, to_device
 from lightning_modules.views.ops import take_pixels
 
 
-class WeakView(View):
+class WeakView(FlippingView):
     """Flips half of the images left to right and moves each by some pixels, mirroring at the border.
 
     FixMatch (arXiv:2001.07685), section 2.3: up to 12.5 % of the size, vertically and horizontally; no flip
@@ -19,17 +19,10 @@ class WeakView(View):
     """
 
     def __init__(self, translate: float = 0.125, flip: bool | None = None) -> None:
-        super().__init__()
+        super().__init__(flip)
         if not 0 <= translate < 1:
             raise ValueError(f"translate must be in [0, 1), got {translate}")
         self.translate = translate
-        self.flip = flip
-        self.horizontal_flip = True if flip is None else flip
-
-    def adapt(self, horizontal_flip: bool) -> None:
-        """Flips as the data set says, unless ``flip`` was given."""
-        if self.flip is None:
-            self.horizontal_flip = horizontal_flip
 
     def augment(self, images: Tensor) -> Tensor:
         """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""

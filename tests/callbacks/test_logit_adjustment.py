@@ -8,26 +8,16 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from callbacks import LogitAdjustment
 from lightning_modules import FixMatch, ImageClassifier, Supervised
 from lightning_modules.image_module import to_float
-from lightning_modules.networks import CifarResNet, Network
-from tests.test_contract import assert_same, at_epoch_ends, run
+from lightning_modules.networks import CifarResNet
+from tests.contract import assert_same, at_epoch_ends, run
+from tests.lightning_modules.pixel_network import PixelNetwork
 
 TRAINER: Any = None  # the callback asks it nothing
-
-
-class PixelNetwork(Network):
-    """Logits are the first two pixels of the red channel."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, feature_dim=num_classes, channels_last=False)
-        self.head = nn.Identity()
-
-    def _features(self, normalized: Tensor) -> Tensor:
-        return normalized[:, 0, 0, :]
 
 
 def method(*counts: int) -> ImageClassifier:

@@ -10,27 +10,17 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer, seed_everything
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from datamodules import Digits, ListedCounts
 from datamodules.pseudo_labels import Origin, PseudoLabels, in_memory, key_column, write_pseudo_labels
 from lightning_modules import FixMatch, SelfTraining, Supervised
 from lightning_modules.losses import LDAM, CrossEntropy, Focal, InverseWeights
-from lightning_modules.networks import CifarResNet, Network
+from lightning_modules.networks import CifarResNet
+from tests.lightning_modules.pixel_network import PixelNetwork
 
 CLASSES = 3
-
-
-class PixelNetwork(Network):
-    """Logits are the first three pixels of the red channel."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, feature_dim=num_classes, channels_last=False)
-        self.head = nn.Identity()
-
-    def _features(self, normalized: Tensor) -> Tensor:
-        return normalized[:, 0, 0, :]
 
 
 def images(rows: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_modules import Supervised
 from lightning_modules.losses import (
@@ -22,19 +22,9 @@ from lightning_modules.losses import (
 )
 from lightning_modules.losses.class_weights import with_mean_one
 from lightning_modules.mixup import mixup_partners
-from lightning_modules.networks import CifarResNet, Network
+from lightning_modules.networks import CifarResNet
 from tests.contract import Kill, Killed, assert_same, at_epoch_ends, last, run
-
-
-class PixelNetwork(Network):
-    """Logits are the first two pixels of the red channel."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, feature_dim=num_classes, channels_last=False)
-        self.head = nn.Identity()
-
-    def _features(self, normalized: Tensor) -> Tensor:
-        return normalized[:, 0, 0, :]
+from tests.lightning_modules.pixel_network import PixelNetwork
 
 
 def step(images: Tensor, target: Tensor, counts: list[int] | None = None, **kwargs: Any) -> float:

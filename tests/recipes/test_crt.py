@@ -6,19 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import tailmatch
-
-SMALL = [
-    "--data=datamodules.Digits", "--data.image_size=16", "--data.labeled_batch_size=16", "--data.steps_per_epoch=10",
-    "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
-    "--trainer.log_every_n_steps=5",
-]  # fmt: skip
-
-
-def method(name: str) -> list[str]:
-    """A method with a small network."""
-    network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
-    return [*SMALL, f"--model=lightning_modules.{name}", *network]
+from tests.command_line import SMALL, method, tailmatch
 
 
 def balanced_accuracy(run_dir: Path) -> float:
