@@ -3,6 +3,7 @@
 from datamodules.cifar import CIFAR10
 from datamodules.digits import Digits
 from datamodules.image_folder import ImageFolder
+from datamodules.image_table import ImageTable
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 from datamodules.long_tail import DARPCounts, LabeledFraction, ListedCounts, SemiSelfCounts
 
@@ -11,6 +12,7 @@ __all__ = [
     "DARPCounts",
     "Digits",
     "ImageFolder",
+    "ImageTable",
     "LabeledFraction",
     "LabeledUnlabeledDataModule",
     "ListedCounts",
