@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 
@@ -260,8 +261,10 @@ def _decode_all(files: Files, size: int) -> Iterator[str | tuple[bytes, bytes]]:
             data = Path(files.root, files.keys[row]).read_bytes()
             digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
             return digest, decode_image(data, size).numpy().tobytes()
+        except UnidentifiedImageError:  # its message has an address in memory
+            return "empty" if not data else "no image of a known format"
         except UNREADABLE as error:
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+            return f"{type(error).__name__}: {error}"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = (range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK))

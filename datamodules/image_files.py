@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.image_cache import default_cache_dir, find_files, open_images
@@ -97,6 +98,11 @@ class ImageFiles(LabeledUnlabeledDataModule):
             lists = self.list_files()
             total = sum(len(files.keys) for files in lists.values()) * 3 * self.image_size**2
             cached = total <= self.cache_budget_gb * 1e9
+            if not cached and not self.num_workers:
+                rank_zero_warn(
+                    f"{total / 1e9:.1f} GB of pixels are more than cache_budget_gb {self.cache_budget_gb}, so every "
+                    "batch is decoded anew, and num_workers is 0: give the number of processes that shall do it"
+                )
             self._sources = Sources(**{name: self._open(files, cached) for name, files in lists.items()})
         return self._sources
 
