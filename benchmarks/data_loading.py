@@ -3,17 +3,19 @@
     python -m benchmarks.data_loading path/to/folder --size 32
     python -m benchmarks.data_loading path/to/folder --table images.csv --target articleType --size 128 --workers 2
     python -m benchmarks.data_loading path/to/folder --decoders --size 128
+    python -m benchmarks.data_loading --rows 1000000
 
 The folder has one sub-folder a class in ``train/``, or a table lists its images. An epoch is every training image once,
 in an order drawn anew, as ``uint8`` batches, and nothing else. The first run decodes everything and fills the cache.
 torchvision is ``ImageFolder``, resize and center crop to ``uint8`` tensors, and a shuffling ``DataLoader`` with as many
 workers; files of a table are read by the same means. Cached images are fetched by the main process, the fastest way.
 ``--decoders`` times the decoders of one core on the folder's JPEG files, and on the same images as photographs of three
-megapixels.
+megapixels. ``--rows`` reads a made-up table of so many rows and tells the seconds and the memory that it takes.
 """
 
 import argparse
 import io
+import resource
 import statistics
 import tempfile
 import time
@@ -141,10 +143,28 @@ def decoders(options: argparse.Namespace) -> None:
             print(f"{title:20}{name:45}{len(images) / statistics.median(times):10,.0f} images/s")
 
 
+def index(rows: int) -> None:
+    """Prints what it takes to read a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "list.csv")
+        with table.open("w") as file:
+            file.write("image,target,split\n")
+            for row in range(rows):
+                split = "val" if row % 10 == 0 else "train"
+                file.write(f"images/{row % 1000:04}/{row:08}.jpg,class {row % 5000},{split}\n")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.perf_counter()
+        data = ImageTable(str(table))
+        lists = data.list_files()
+        taken = time.perf_counter() - begun
+        memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{rows:,} rows, {data.num_classes:,} classes: {taken:.2f} s, {memory:,.0f} MB at most", *lists)
+
+
 def main() -> None:
     """Times what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?")
     parser.add_argument("--table", help="name of a table in the folder")
     parser.add_argument("--target", default="target", help="its column with the classes")
     parser.add_argument("--size", type=int, default=32)
@@ -152,7 +172,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--decoders", action="store_true")
+    parser.add_argument("--rows", type=int, help="only read a table of so many rows")
     options = parser.parse_args()
+    if options.rows:
+        index(options.rows)
+        return
+    if options.folder is None:
+        parser.error("name a folder, or --rows")
     if options.decoders:
         decoders(options)
         return

@@ -41,7 +41,7 @@ def decode_image(data: bytes, size: int) -> Tensor:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", None)):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return Image.fromarray(_high_byte(np.asarray(image))).convert("RGB")  # convert alone would clip at 255
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no known range: save the image with 8 or 16 bits a channel")

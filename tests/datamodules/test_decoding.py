@@ -78,6 +78,16 @@ def test_images_are_turned_as_their_tag_says(tag: int, stored: Any) -> None:
     assert decode_image(data, 5).permute(1, 2, 0).numpy().tolist() == upright.tolist()
 
 
+def test_a_jpeg_is_turned_too() -> None:
+    stored = np.zeros((64, 64, 3), dtype=np.uint8)
+    stored[:, :32] = 255  # the left half, which a quarter turn clockwise (tag 6) brings to the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for size in (64, 8):  # as it is, and by the draft mode
+        pixels = decode_image(encoded(Image.fromarray(stored), "JPEG", quality=95, exif=exif), size)
+        assert pixels[:, : size // 2 - 2].min() > 240 and pixels[:, size // 2 + 2 :].max() < 15
+
+
 @pytest.mark.parametrize(("height", "width", "size"), [(40, 60, 20), (61, 40, 32), (20, 24, 32)])
 def test_the_middle_square_is_resized_as_pillow_does(height: int, width: int, size: int) -> None:
     image = smooth(height, width)
