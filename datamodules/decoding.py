@@ -1,8 +1,9 @@
 """One image file to `uint8` pixels: upright, RGB, square.
 
-Pillow decodes: its draft mode lets the JPEG decoder drop detail that the resize would drop anyway, and it refuses what
-is cut off. torchvision's JPEG decoder is faster for small files but slower for photographs, and torchvision 0.29
-announces its removal. torch resizes: its kernel is faster than Pillow's, to the same pixels but for a gray level.
+Pillow decodes: its draft mode lets the JPEG decoder drop detail that the resize would drop anyway, and it is kept up,
+while torchvision 0.29 announces the removal of its decoder. Images/s of one core: photographs of three megapixels to
+128 pixels 291 (torchvision 96, Pillow without draft mode 24), 160 to 128 pixels 1,752 (2,376, 894), 32 x 32 as they
+are 4,647 (7,911, 3,362). torch resizes: its kernel is faster than Pillow's, to the same pixels but for a gray level.
 `python -m benchmarks.data_loading --decoders` measures them.
 """
 

@@ -103,7 +103,8 @@ class ImageFiles(LabeledUnlabeledDataModule):
                     f"{total / 1e9:.1f} GB of pixels are more than cache_budget_gb {self.cache_budget_gb}, so every "
                     "batch is decoded anew, and num_workers is 0: give the number of processes that shall do it"
                 )
-            self._sources = Sources(**{name: self._open(files, cached) for name, files in lists.items()})
+            images = {name: self._open(files, cached) for name, files in lists.items()}
+            self._sources = Sources(images["train"], val=images.get("val"), test=images.get("test"))
         return self._sources
 
     def _open(self, listed: FileList, cached: bool) -> Images:
