@@ -16,7 +16,7 @@ TABLE_LIMIT = 24
 
 
 class ClassCountsReport(Callback):
-    """Prints the images per class of each set at the start of a fit, and logs them as a figure."""
+    """Prints the images per class of each set, and what in them will hurt, when a fit starts; logs them as a figure."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and log."""
@@ -24,7 +24,10 @@ class ClassCountsReport(Callback):
         if data is None or not trainer.is_global_zero:
             return
         table = data.class_count_table()
-        Console().print(class_counts_table(table, data.class_names, len(data.unlabeled)))
+        console = Console()
+        console.print(class_counts_table(table, data.class_names, len(data.unlabeled)))
+        for warning in data.warnings():
+            console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
         figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
 
 

@@ -4,6 +4,7 @@ from datamodules.cifar import CIFAR10, CIFAR100
 from datamodules.digits import Digits
 from datamodules.fashion_mnist import FashionMNIST
 from datamodules.image_folder import ImageFolder
+from datamodules.image_table import ImageTable
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 from datamodules.long_tail import DARPCounts, LabeledFraction, ListedCounts, SemiSelfCounts
 from datamodules.stl10 import STL10
@@ -16,6 +17,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "ImageFolder",
+    "ImageTable",
     "LabeledFraction",
     "LabeledUnlabeledDataModule",
     "ListedCounts",

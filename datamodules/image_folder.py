@@ -1,29 +1,24 @@
 """A folder of image files, one sub-folder a class."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from datamodules.image_cache import IMAGE_SUFFIXES, cached_images, default_cache_dir
-from datamodules.images import Images, Sources
-from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
+from datamodules.decoding import IMAGE_SUFFIXES
+from datamodules.image_files import FileList, ImageFiles
 
 
-class ImageFolder(LabeledUnlabeledDataModule):
+class ImageFolder(ImageFiles):
     """`root/train/<class>/`, and where they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
 
-    Images are decoded and resized once, into a memory-mapped cache. Images in `unlabeled/` (at any depth)
-    join the unlabeled set. Classes are the sub-folders of `train/` in alphabetical order.
+    Images in `unlabeled/` (at any depth) join the unlabeled set. Classes are the sub-folders of `train/` in
+    alphabetical order.
 
     Args:
         root: The folder.
-        image_size: Height and width that images are brought to: shorter side resized, middle cropped.
-        horizontal_flip: Whether a mirrored image is a valid image of its class.
-        mean: Channel means in [0, 1] for the network's normalization (default: ImageNet's).
-        std: Channel standard deviations.
-        cache_dir: Folder of the cache; None is `~/.cache/tailmatch`.
-        **kwargs: The arguments of `LabeledUnlabeledDataModule`.
+        **kwargs: The arguments of `ImageFiles`.
 
     Raises:
         FileNotFoundError: `root/train` is missing or has no class folders.
@@ -31,55 +26,28 @@ class ImageFolder(LabeledUnlabeledDataModule):
             cannot be read.
     """
 
-    def __init__(
-        self,
-        root: str,
-        image_size: int = 32,
-        horizontal_flip: bool = True,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        cache_dir: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.root = Path(root)
-        self.image_size = image_size
-        self.horizontal_flip = horizontal_flip
-        self.mean = mean or self.mean
-        self.std = std or self.std
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
-        train = self.root / "train"
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        train = Path(root, "train")
         self.class_names = sorted(p.name for p in train.iterdir() if p.is_dir()) if train.is_dir() else []
         if not self.class_names:
             raise FileNotFoundError(
                 f"no class folders in {train.resolve()}: put the images of each class into "
                 f"{train}/<class>/, for example {train}/cat/1.jpg"
             )
-        super().__init__(**kwargs)
+        super().__init__(root, **kwargs)
 
-    def prepare_data(self) -> None:
-        """Build the caches, on one process."""
-        self.load()
+    def list_files(self) -> dict[str, FileList]:
+        """See `ImageFiles.list_files`."""
+        keys, targets = self._labeled_files("train")
+        pool = image_files(self.root, "unlabeled")
+        lists = {"train": FileList(keys + pool, torch.tensor(targets + [-1] * len(pool)))}
+        for split in ("val", "test"):
+            if (self.root / split).is_dir():
+                keys, targets = self._labeled_files(split)
+                lists[split] = FileList(keys, torch.tensor(targets))
+        return lists
 
-    def load(self) -> Sources:
-        """See `LabeledUnlabeledDataModule.load`."""
-        files, targets = self._labeled_files("train")
-        pool = _image_files(self.root / "unlabeled")
-        files += pool
-        train = Images(
-            cached_images(files, self.image_size, self.cache_dir),
-            torch.tensor(targets + [-1] * len(pool)),
-            keys=tuple(file.relative_to(self.root).as_posix() for file in files),
-            file_sizes=torch.tensor([file.stat().st_size for file in files]),
-        )
-        return Sources(train, val=self._own_split("val"), test=self._own_split("test"))
-
-    def _own_split(self, name: str) -> Images | None:
-        if not (self.root / name).is_dir():
-            return None
-        files, targets = self._labeled_files(name)
-        return Images(cached_images(files, self.image_size, self.cache_dir), torch.tensor(targets))
-
-    def _labeled_files(self, split: str) -> tuple[list[Path], list[int]]:
+    def _labeled_files(self, split: str) -> tuple[list[str], list[int]]:
         folder = self.root / split
         names = sorted(p.name for p in folder.iterdir() if p.is_dir())
         unknown = sorted(set(names) - set(self.class_names))
@@ -88,16 +56,25 @@ class ImageFolder(LabeledUnlabeledDataModule):
                 f"{folder} has class folders {unknown or names}, and train/ has {self.class_names}: "
                 "rename or remove them"
             )
-        files: list[Path] = []
+        keys: list[str] = []
         targets: list[int] = []
         for name in names:
-            found = _image_files(folder / name)
+            found = image_files(self.root, f"{split}/{name}")
             if not found:
                 raise ValueError(f"class folder {folder / name} has no images: add some or remove it")
-            files += found
+            keys += found
             targets += [self.class_names.index(name)] * len(found)
-        return files, targets
+        return keys, targets
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+def image_files(root: Path, folder: str) -> list[str]:
+    """Image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders."""
+    found = []
+    for parent, _, names in os.walk(root / folder):
+        inside = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
+        found += [
+            ("" if inside == "./" else inside) + name
+            for name in names
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found, key=lambda key: key.split("/"))

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -14,11 +14,34 @@ FINGERPRINT_IMAGES = 64
 
 
 class ImageBatch(TypedDict):
-    """One stream's batch: `image uint8 [B, 3, H, W]`, `index int64 [B]`, `target int64 [B]` where known."""
+    """One stream's batch: `image uint8 [B, 3, H, W]`, `index int64 [B]`, `target int64 [B]` where known.
+
+    `categories int64 [B, L]`, -1 where unknown, of data sets that have them.
+    """
 
     image: Tensor
     index: Tensor
     target: NotRequired[Tensor]
+    categories: NotRequired[Tensor]
+
+
+class Pixels(Protocol):
+    """What a pool needs of its pixels, `uint8 [N, 3, H, W]`: a tensor, or one that decodes when it is asked."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """`[N, 3, H, W]`."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """`uint8`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Some rows, `uint8 [n, 3, H, W]`."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +49,22 @@ class Images:
     """A pool of images.
 
     Attributes:
-        pixels: `uint8 [N, 3, H, W]`, possibly memory-mapped; grey images repeat their channel.
+        pixels: `uint8 [N, 3, H, W]`, possibly memory-mapped or decoded when asked for; grey images repeat their
+            channel.
         targets: `int64 [N]`, -1 where the class is unknown.
         keys: A name for each image, the same in every split: its path within the data set. None: its place in the
             pool names it.
         file_sizes: `int64 [N]` bytes of the files that the images were read from, if they were.
+        categories: `int64 [N, L]`, what else is known of each image: L levels, -1 where unknown.
+        digests: `uint8 [N, 16]` of the files' contents, to find images that are there twice.
     """
 
-    pixels: Tensor
+    pixels: Pixels
     targets: Tensor
     keys: tuple[str, ...] | None = None
     file_sizes: Tensor | None = None
+    categories: Tensor | None = None
+    digests: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -48,6 +76,13 @@ class Images:
             )
         if self.keys is not None and len(self.keys) != shape[0]:
             raise ValueError(f"{len(self.keys)} keys for {shape[0]} images; each image needs one")
+        if self.categories is not None and (
+            self.categories.dtype != torch.int64 or self.categories.ndim != 2 or len(self.categories) != shape[0]
+        ):
+            raise ValueError(
+                f"categories are {self.categories.dtype} {tuple(self.categories.shape)}; they must be int64 "
+                f"[{shape[0]}, L]"
+            )
 
     def fingerprint(self) -> str:
         """Digest that tells this pool from others, whatever the split: SHA-256 in hexadecimal.
@@ -112,6 +147,8 @@ class ImageRows(Dataset[ImageBatch]):
         batch: ImageBatch = {"image": self.images.pixels.index_select(0, rows), "index": index}
         if self.labeled:
             batch["target"] = self.images.targets[rows]
+        if self.images.categories is not None:
+            batch["categories"] = self.images.categories[rows]
         return batch
 
     @property

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from datamodules.batches import (
 from datamodules.images import ImageBatch, ImageBlocks, ImageRows, Sources, whole
 from datamodules.long_tail import ClassCounts, LabeledFraction
 from datamodules.pseudo_labels import PseudoLabels, read_pseudo_labels
+from datamodules.split_warnings import duplicate_warnings, split_warnings
 from datamodules.splits import draw_split
 
 Loader = DataLoader[ImageBatch]
@@ -67,6 +69,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
     """
 
     class_names: list[str]
+    category_names: Sequence[list[str]] = ()  # values of each level of `categories`, for sets that have them
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     horizontal_flip: bool = True
@@ -194,6 +197,12 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             "test": self.test,
         }
         return {name: _count(rows, self.num_classes) for name, rows in sets.items() if rows is not None}
+
+    def warnings(self) -> list[str]:
+        """What in the split will hurt, after `setup`."""
+        return split_warnings(self.class_count_table(), self.class_names) + duplicate_warnings(
+            {"training": self.pool, "validation": self.val, "test": self.test}
+        )
 
     def train_dataloader(self) -> dict[str, Loader]:
         """The streams that the method trains on."""

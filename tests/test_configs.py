@@ -63,6 +63,9 @@ def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     extra: list[str] = []
     if "root: my-images" in (ROOT / file).read_text():
         extra = [f"--data.root={tmp_path}"]
+    if "table: my-images/images.csv" in (ROOT / file).read_text():
+        (tmp_path / "images.csv").write_text("image,target\n1.jpg,a\n2.jpg,b\n")
+        extra = [f"--data.table={tmp_path}/images.csv"]
     if file.startswith("trainer/") and "fixmatch" not in file:
         extra = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
     if "--model.checkpoint" in (ROOT / file).read_text():
