@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import jsonargparse._typehints
 import torch
+import yaml
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -25,9 +26,7 @@ from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
 from callbacks.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of, typed_values
 from datamodules import LabeledUnlabeledDataModule
 from lightning_modules import ImageClassifier
-
-CONFIG_KEY = "config"
-"""Checkpoint key of the run's whole configuration, as YAML."""
+from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
 
 OWN_FILES = tuple(
     str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
@@ -143,7 +142,10 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it."""
+        """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
+
+        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way.
+        """
         typed = list(sys.argv[1:] if args is None else args)
         resolved = resolve_checkpoint(typed)
         with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +156,11 @@ class TailmatchCLI(LightningCLI):
                     base.write_text(config)
                     typed[1:1] = ["--config", str(base)]
             self.config = parser.parse_args(typed)
+            network = None if resolved else network_of_source(self.config[self.config.subcommand].model)
+            if network is not None:
+                base.write_text(yaml.safe_dump({"model": network}))
+                typed[1:1] = ["--config", str(base)]
+                self.config = parser.parse_args(typed)
         settings = self.config[self.config.subcommand]
         if resolved is None and self.config.subcommand != "fit":
             raise ValueError(f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file")
@@ -214,6 +221,13 @@ class TailmatchCLI(LightningCLI):
         print(text, flush=True)
 
 
+def network_of_source(model: Any) -> dict[str, Any] | None:
+    """Model settings with the network of the checkpoint that a method begins with; None if there is nothing to take."""
+    source = model.init_args.get("checkpoint")
+    network = None if source is None else read_checkpoint(source).network
+    return None if network is None else {"class_path": model.class_path, "init_args": {"network": network}}
+
+
 def start_anew_on_class_change() -> None:
     """Let a class named anew start from its own defaults.
 
@@ -253,6 +267,7 @@ def quiet_known_noise() -> None:
         ".*does not have many workers.*",
         ".*dataloader is not resumable.*",  # ours begin at the step of the resume
         ".*LeafSpec.*",
+        ".*in eval mode at the start of training.*",  # a frozen backbone
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

@@ -33,6 +33,25 @@ class FixMatchSGD(SGD):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
+class RetrainingSGD(SGD):
+    """SGD with the defaults of classifier re-training.
+
+    Kang et al. 2020 (arXiv 1910.09217), section 5.1; facebookresearch/classifier-balancing
+    `config/ImageNet_LT/cls_crt.yaml` and `cls_lws.yaml`, for batches of 512 (Places-LT: 0.1 for 256).
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        momentum: Momentum.
+        weight_decay: L2 penalty.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.2, momentum: float = 0.9, weight_decay: float = 5e-4
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
 class MixMatchAdam(AdamW):
     """Adam with decoupled weight decay and MixMatch's defaults (google-research/mixmatch `mixmatch.py`).
 

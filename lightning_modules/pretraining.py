@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from lightning_modules.arguments import check_at_least, check_positive
 from lightning_modules.classifier import ImageClassifier
-from lightning_modules.image_module import to_float
-from lightning_modules.processes import gather_interleaved
+from lightning_modules.features import data_module_of, features_of
 
 
 class Pretraining(ImageClassifier):
@@ -77,16 +76,9 @@ class Pretraining(ImageClassifier):
         self._bank = None
 
     def _labeled_features(self) -> tuple[Tensor, Tensor]:
-        """Features `[N, D]` of the labeled images and their targets `[N]`; each process computes its share."""
-        data = getattr(self.trainer, "datamodule", None)
-        if data is None:
-            raise ValueError("the data is no data module: the labeled images to compare with are not known")
-        features = []
-        with self.trainer.precision_plugin.val_step_context():
-            for batch in data.evaluation_loader(data.labeled):
-                images = to_float(batch["image"].to(self.device, non_blocking=True))
-                features.append(self.network.features(images).float())
-        return gather_interleaved(torch.cat(features), len(data.labeled)), data.labeled.targets.to(self.device)
+        """Features `[N, D]` of the labeled images and their targets `[N]`."""
+        data = data_module_of(self)
+        return features_of(self, data.labeled), data.labeled.targets.to(self.device)
 
 
 def knn_scores(

@@ -111,9 +111,15 @@ class WeightAveraging(Callback):
 
 
 def averaged_tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Parameters and BatchNorm running statistics by their name in the state dict."""
-    tensors: dict[str, Tensor] = dict(module.named_parameters())
+    """What training moves, by its name in the state dict: parameters, and BatchNorm's running statistics.
+
+    Frozen parameters and the statistics of a frozen BatchNorm are left out: an average of equal numbers is that
+    number, but for the sign of a zero.
+    """
+    tensors: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
-            tensors |= {f"{name}.running_mean": part.running_mean, f"{name}.running_var": part.running_var}
+            own = list(part.parameters())
+            if not own or any(p.requires_grad for p in own):
+                tensors |= {f"{name}.running_mean": part.running_mean, f"{name}.running_var": part.running_var}
     return tensors

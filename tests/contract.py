@@ -1,5 +1,6 @@
 """What the contract tests share: the methods, a small run of one, and how two states are compared."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelG
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
 from lightning_modules import (
+    ClassifierRetraining,
     FixMatch,
     ImageClassifier,
     MixMatch,
     MoCoPretraining,
+    PostHocClassifier,
     ReMixMatch,
     RotationPretraining,
     SelfTraining,
@@ -23,9 +26,11 @@ from lightning_modules import (
     SimMixMatch,
     Supervised,
 )
+from lightning_modules.heads import ComputedHead
 from lightning_modules.networks import CifarResNet
 
 METHODS: list[type[ImageClassifier]] = [
+    ClassifierRetraining,
     FixMatch,
     MixMatch,
     MoCoPretraining,
@@ -47,6 +52,33 @@ COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
     SelfTraining: partial(PseudoLabelGenerator, every_n_epochs=1)
 }
 """Callbacks without which a method does not train."""
+
+
+def arguments(method: type[ImageClassifier], folder: Path) -> dict[str, Any]:
+    """Arguments of a method that make a small run of it, and the checkpoint that it begins with if it needs one."""
+    own: dict[str, Any] = {"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
+    return {**own, "checkpoint": source_checkpoint(folder)} if method is ClassifierRetraining else own
+
+
+def source_checkpoint(folder: Path) -> str:
+    """File of a network with random weights, the same in every process."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        state = CifarResNet(10, depth=8).state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"source-{os.getpid()}.ckpt"
+    torch.save({"state_dict": {f"network.{name}": value for name, value in state.items()}}, file)
+    return str(file)
+
+
+def post_hoc(checkpoint: str, head: ComputedHead) -> Any:
+    """What `run` calls for a computed head; it is no member of `METHODS`, for a fit is one step."""
+
+    def made(num_classes: int, network: Any, ema_decay: float) -> PostHocClassifier:
+        return PostHocClassifier(num_classes, checkpoint, head, network)
+
+    return made
+
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
 KILLED_AFTER, SAVED_AFTER = 7, 6
@@ -101,9 +133,7 @@ def run(
         val_holdout=2,
         test_holdout=3,
     )
-    model = method(
-        num_classes=10, network=partial(CifarResNet, depth=8), **{"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
-    )
+    model = method(num_classes=10, network=partial(CifarResNet, depth=8), **arguments(method, folder))
     made = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",

@@ -10,6 +10,7 @@ from efficientnet_pytorch import EfficientNet
 from torchvision import models
 
 from cli import TailmatchCLI, start_anew_on_class_change
+from tests.contract import source_checkpoint
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
@@ -63,6 +64,8 @@ def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         extra = [f"--data.root={tmp_path}"]
     if file.startswith("trainer/") and "fixmatch" not in file:
         extra = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
+    if "--model.checkpoint" in (ROOT / file).read_text():
+        extra = [f"--model.checkpoint={source_checkpoint(tmp_path)}"]
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
     built = build(*composition(file), *extra)
     assert built.model.num_classes == built.datamodule.num_classes

@@ -11,20 +11,24 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import ImageClassifier, SimMixMatch
+from lightning_modules import FixMatch, ImageClassifier, SimMixMatch
+from lightning_modules.heads import NCM, ComputedHead, TauNorm
 from lightning_modules.losses import nt_xent
 from tests.contract import (
     EPOCHS,
     METHODS,
     NO_REMEDY,
     STEPS_PER_EPOCH,
+    assert_same,
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
     differs,
+    post_hoc,
     remedies,
     run,
     saved,
+    source_checkpoint,
 )
 from tests.two_processes import case_folder, embeddings
 
@@ -84,7 +88,7 @@ def test_two_processes(method: type[ImageClassifier], remedy: str, runs: Path, t
 
 
 def test_darp_goes_on_with_another_number_of_processes(runs: Path, tmp_path: Path) -> None:
-    method = METHODS[0]
+    method = FixMatch
     checkpoint = case_folder(runs, method, "DARP") / "killed" / "last.ckpt"
     trainer: Trainer = run(method, tmp_path, *callbacks_of("DARP"), at_epoch_ends(tmp_path), ckpt=checkpoint)
     assert trainer.global_step == STEPS_PER_EPOCH * EPOCHS
@@ -100,3 +104,12 @@ def test_the_contrast_over_processes_has_the_gradient_of_the_whole(runs: Path) -
         # Each process' loss is a mean over its own views: data-parallel training averages the two gradients.
         gradient = torch.load(folder / f"contrast-{process}.pt", weights_only=True) / 2
         assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [TauNorm(), NCM()], ids=lambda head: type(head).__name__)
+def test_a_head_is_computed_from_the_images_of_all_processes(head: ComputedHead, runs: Path, tmp_path: Path) -> None:
+    first, second = (torch.load(runs / f"{type(head).__name__}-{rank}.pt", weights_only=True) for rank in range(2))
+    assert_same(first, second, "ranks")
+    one = run(post_hoc(source_checkpoint(tmp_path), head), tmp_path)
+    for name, value in one.lightning_module.network.head.state_dict().items():  # type: ignore[union-attr]
+        torch.testing.assert_close(first[f"network.head.{name}"], value)

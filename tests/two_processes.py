@@ -17,7 +17,20 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
 from lightning_modules import ImageClassifier, SimMixMatch
-from tests.contract import KILLED_AFTER, METHODS, SAVED_AFTER, Kill, Killed, at_epoch_ends, callbacks_of, last, remedies
+from lightning_modules.heads import NCM, TauNorm
+from tests.contract import (
+    KILLED_AFTER,
+    METHODS,
+    SAVED_AFTER,
+    Kill,
+    Killed,
+    at_epoch_ends,
+    callbacks_of,
+    last,
+    post_hoc,
+    remedies,
+    source_checkpoint,
+)
 from tests.contract import run as run_method
 
 
@@ -42,6 +55,15 @@ def run_case(method: type[ImageClassifier], remedy: str, folder: Path) -> dict[s
     except Killed:
         run("resumed", at_epoch_ends(folder / "resumed"), ckpt=folder / "killed" / "last.ckpt")
     return dict(metrics)
+
+
+def save_computed_heads(folder: Path) -> None:
+    """Leave the state of each computed head on this process."""
+    for head in (TauNorm(), NCM()):
+        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+        method = post_hoc(source_checkpoint(folder), head)
+        trainer = run_method(method, folder, devices=2, strategy=strategy)
+        torch.save(trainer.lightning_module.state_dict(), folder / f"{type(head).__name__}-{trainer.global_rank}.pt")
 
 
 def embeddings() -> Tensor:
@@ -72,6 +94,7 @@ def main() -> None:
                 (folder / "result.json").write_text(json.dumps(result))
             if "error" in result:
                 sys.exit(1)  # the other process would wait for this one
+    save_computed_heads(root)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ COUNTER = "num_batches_tracked"
 """BatchNorm's counter: of no use without `momentum=None`, and weights saved before PyTorch 0.4.1 lack it."""
 
 
-def read_state_dict(path: str) -> Mapping[str, Tensor]:
-    """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
+def read_file(path: str) -> object:
+    """Read what `torch.save` wrote of tensors and plain values.
 
     Raises:
         ValueError: if there is no such file, or it holds something else.
@@ -31,9 +31,19 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise ValueError(f"weights file {path!r} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"weights file {path!r} cannot be read as a state dict: {_reason(error)}") from error
+    return content
+
+
+def read_state_dict(path: str) -> Mapping[str, Tensor]:
+    """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
+
+    Raises:
+        ValueError: if there is no such file, or it holds something else.
+    """
+    content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
     return _checked(nested if isinstance(nested, Mapping) else content, path)
 

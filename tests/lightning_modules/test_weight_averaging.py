@@ -51,6 +51,15 @@ def test_average_by_hand_and_what_is_averaged() -> None:
     assert names == {"layer.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"}
 
 
+def test_what_is_frozen_is_not_averaged() -> None:
+    net = Net()
+    net.norm.requires_grad_(False)
+    assert averaged_tensors(net).keys() == {"layer.weight"}
+    net.layer.requires_grad_(False)
+    net.norm.weight.requires_grad_(True)
+    assert averaged_tensors(net).keys() == {"norm.weight", "norm.running_mean", "norm.running_var"}
+
+
 def test_accumulated_batches_average_once() -> None:
     averaging, net = averaged([1.0, 2.0])
     net.set(100.0)

@@ -1,0 +1,36 @@
+"""Features of a whole set of images, as evaluation sees them."""
+
+import torch
+from torch import Tensor
+
+from datamodules import LabeledUnlabeledDataModule
+from datamodules.images import ImageRows
+from lightning_modules.image_module import ImageModule, to_float
+from lightning_modules.processes import gather_interleaved
+
+
+def data_module_of(method: ImageModule) -> LabeledUnlabeledDataModule:
+    """The data module of the method's run.
+
+    Raises:
+        ValueError: The run has none.
+    """
+    data = getattr(method.trainer, "datamodule", None)
+    if not isinstance(data, LabeledUnlabeledDataModule):
+        raise ValueError(
+            f"{type(method).__name__} needs the images of a data module, and the data is {type(data).__name__}: "
+            "give the trainer a LabeledUnlabeledDataModule"
+        )
+    return data
+
+
+@torch.no_grad()
+def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
+    """Features `float32 [N, D]` of images without augmentation; each process computes its share and gets all."""
+    loader = data_module_of(method).evaluation_loader(rows)
+    with method.trainer.precision_plugin.val_step_context():
+        features = [
+            method.network.features(to_float(batch["image"].to(method.device, non_blocking=True))).float()
+            for batch in loader
+        ]
+    return gather_interleaved(torch.cat(features), len(rows))

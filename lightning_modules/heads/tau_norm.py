@@ -1,0 +1,98 @@
+"""Tau-normalization: the trained class weights, divided by a power of their length."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from datamodules import LabeledUnlabeledDataModule
+from datamodules.images import ImageRows
+from lightning_modules.arguments import check_at_least
+from lightning_modules.heads.base import ComputedHead
+from lightning_modules.metrics import recalls
+from lightning_modules.networks import Network
+from lightning_modules.networks.weights import load_weights
+
+GRID = tuple(step / 10 for step in range(21))
+"""0 to 2 in 21 steps: facebookresearch/classifier-balancing `tau_norm.py`. (The paper looks at (0, 1).)"""
+
+
+class TauNorm(ComputedHead):
+    """`w_k / ||w_k||^tau`, with the tau of the highest balanced accuracy on the validation images.
+
+    Kang et al. 2020 (arXiv 1910.09217), section 4; facebookresearch/classifier-balancing `tau_norm.py`, which prints
+    the mean recall for each tau and leaves the choice to the reader. Of equal ones, the smallest tau is taken: the
+    least change. The result is an ordinary linear head.
+
+    Args:
+        bias: Keep the trained bias as it is; False drops it, as the paper and the authors' code.
+        taus: Rising powers to choose from, at least 0; None is `GRID`. 0 is the trained head, 1 has class weights of
+            equal length.
+
+    Raises:
+        ValueError: `taus` are empty, negative or do not rise.
+    """
+
+    def __init__(self, bias: bool = False, taus: Sequence[float] | None = None) -> None:
+        self.bias = bias
+        self.taus = list(GRID if taus is None else taus)
+        if not self.taus or self.taus != sorted(set(self.taus)):
+            raise ValueError(f"taus are {self.taus}; they must be one or more rising numbers")
+        check_at_least("the first of taus", self.taus[0], 0)
+
+    def build(self, network: Network) -> nn.Module:
+        """See `NewHead.build`."""
+        if not isinstance(network.head, nn.Linear):
+            raise ValueError(
+                f"TauNorm changes the length of class weights, and the network's head is a "
+                f"{type(network.head).__name__}; it must be linear (cosine_scale null)"
+            )
+        return network.head
+
+    def begin(self, head: nn.Module, trained: Mapping[str, Tensor]) -> None:
+        """See `NewHead.begin`."""
+        load_weights(head, trained, "of the checkpoint's head")
+
+    def images(self, data: LabeledUnlabeledDataModule) -> ImageRows:
+        """See `ComputedHead.images`."""
+        if data.val is None:
+            raise ValueError(
+                "TauNorm chooses tau on validation images, and there are none: give val_holdout (or validate_on_test, "
+                "and say so where you report it)"
+            )
+        return data.val
+
+    @torch.no_grad()
+    def compute(self, head: nn.Module, features: Tensor, targets: Tensor) -> str:
+        """See `ComputedHead.compute`."""
+        weight, bias = head.get_parameter("weight"), head.get_parameter("bias")
+        if not self.bias:
+            bias.zero_()
+        scores = torch.stack(
+            [
+                balanced_accuracy(functional.linear(features, tau_normalized(weight, tau), bias), targets)
+                for tau in self.taus
+            ]
+        ).tolist()
+        best = scores.index(max(scores))  # the first one
+        weight.copy_(tau_normalized(weight, self.taus[best]))
+        return (
+            f"tau {self.taus[best]:g} of {len(self.taus)} in [{self.taus[0]:g}, {self.taus[-1]:g}]: balanced accuracy "
+            f"{scores[best]:.4f} on {len(targets)} validation images; {scores[0]:.4f} with tau {self.taus[0]:g} "
+            f"({'with the trained' if self.bias else 'without'} bias)"
+        )
+
+
+def tau_normalized(weight: Tensor, tau: float) -> Tensor:
+    """Rows of `weight [K, D]` divided by `length^tau` (arXiv 1910.09217, section 4); a row of zeros stays."""
+    length = weight.norm(dim=1, keepdim=True)
+    scaled: Tensor = weight / length.where(length > 0, 1).pow(tau)
+    return scaled
+
+
+def balanced_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean recall `[]` over the classes that occur in `targets [N]`, from `logits [N, K]`."""
+    support = torch.bincount(targets, minlength=logits.shape[1])
+    correct = torch.bincount(targets[logits.argmax(dim=1) == targets], minlength=logits.shape[1])
+    return recalls(correct, support)[support > 0].double().mean()

@@ -1,0 +1,62 @@
+"""What a method takes from the checkpoint of another: network weights, classes, the network's settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from lightning_modules.networks.weights import read_file
+
+CONFIG_KEY = "config"
+"""Checkpoint key of the run's whole configuration, as YAML."""
+
+_NETWORK, _HEAD = "network.", "head."
+
+
+@dataclass(frozen=True)
+class TrainedCheckpoint:
+    """A checkpoint of this package.
+
+    Attributes:
+        backbone: Tensors of the evaluated (averaged) network without its head, named as in the network.
+        head: Those of the head, named as in the head.
+        class_names: Names of the classes, None if it has none.
+        network: The network's settings as in a configuration; None for a run that was not started by the command line.
+    """
+
+    backbone: dict[str, Tensor]
+    head: dict[str, Tensor]
+    class_names: list[str] | None
+    network: dict[str, Any] | None
+
+    def describe_network(self) -> str:
+        """The network's settings, for a message."""
+        if self.network is None:
+            return "the checkpoint does not say which network it was"
+        return f"the checkpoint's network: {yaml.safe_dump(self.network, default_flow_style=True, width=1000).strip()}"
+
+
+def read_checkpoint(path: str) -> TrainedCheckpoint:
+    """Read a checkpoint of any method.
+
+    Raises:
+        ValueError: There is no such file, or it is not a checkpoint of this package.
+    """
+    content = read_file(path)
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    tensors = {name: tensor for name, tensor in state.items() if name.startswith(_NETWORK)} if state else {}
+    if not tensors or not isinstance(content, Mapping):
+        raise ValueError(
+            f"checkpoint {path!r} has no network of this package in it; it must be a <run>/checkpoints/*.ckpt "
+            "(weights from elsewhere: train on them with `pretrained` first)"
+        )
+    network = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+    config = yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {}
+    return TrainedCheckpoint(
+        backbone={name: tensor for name, tensor in network.items() if not name.startswith(_HEAD)},
+        head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
+        class_names=content.get("class_names"),
+        network=config.get("model", {}).get("init_args", {}).get("network"),
+    )

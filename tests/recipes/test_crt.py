@@ -1,0 +1,69 @@
+"""New heads on trained networks, as a user types them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import tailmatch
+
+SMALL = [
+    "--data=datamodules.Digits", "--data.image_size=16", "--data.labeled_batch_size=16", "--data.steps_per_epoch=10",
+    "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+    "--trainer.log_every_n_steps=5",
+]  # fmt: skip
+
+
+def method(name: str) -> list[str]:
+    """A method with a small network."""
+    network = ["--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8"]
+    return [*SMALL, f"--model=lightning_modules.{name}", *network]
+
+
+def balanced_accuracy(run_dir: Path) -> float:
+    """That of a test of the best checkpoint, as the run folder has it."""
+    tailmatch("test", f"--run_dir={run_dir}", "--ckpt_path=best")
+    return float(json.loads((run_dir / "test_metrics.json").read_text())["metrics"]["balanced_accuracy"])
+
+
+def new_head(recipe: str, source: Path, run_dir: Path) -> str:
+    """A new head on a run's network, which is not named: it is the checkpoint's. The run is gone afterwards."""
+    file = source / "checkpoints" / "last.ckpt"
+    overlay = [f"--config=configs/methods/{recipe}.yaml", "--data.labeled_batch_size=16", "--trainer.max_epochs=2"]
+    said = tailmatch("fit", *SMALL, *overlay, f"--model.checkpoint={file}", f"--run_dir={run_dir}")
+    shutil.rmtree(source)
+    return said
+
+
+@pytest.fixture(scope="module")
+def fixmatch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a short run."""
+    folder = tmp_path_factory.mktemp("recipes") / "fixmatch"
+    tailmatch("fit", *method("FixMatch"), "--data.unlabeled_ratio=2", "--model.ema_decay=null", f"--run_dir={folder}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ("crt", "with a new head: CRT"),
+        ("tau_norm", "TauNorm: tau "),
+        ("ncm", "NCM: means of 10 classes over 119 labeled images"),
+    ],
+)
+def test_fixmatch_then_a_new_head_then_test(recipe: str, told: str, fixmatch: Path, tmp_path: Path) -> None:
+    shutil.copytree(fixmatch, tmp_path / "fixmatch")
+    assert told in new_head(recipe, tmp_path / "fixmatch", tmp_path / recipe)
+    sampling = "balanced" if recipe == "crt" else "uniform"
+    assert f"labeled_sampling: {sampling}" in (tmp_path / recipe / "config.yaml").read_text()
+    assert 0.1 < balanced_accuracy(tmp_path / recipe) <= 1
+
+
+def test_rotation_then_supervised_then_crt_then_test(tmp_path: Path) -> None:
+    rotation, supervised = tmp_path / "rotation", tmp_path / "supervised"
+    tailmatch("fit", *method("RotationPretraining"), f"--run_dir={rotation}")
+    pretrained = f"--model.pretrained={rotation / 'checkpoints' / 'last.ckpt'}"
+    tailmatch("fit", *method("Supervised"), "--model.ema_decay=null", pretrained, f"--run_dir={supervised}")
+    assert "with a new head: CRT" in new_head("crt", supervised, tmp_path / "crt")
+    assert 0.1 < balanced_accuracy(tmp_path / "crt") <= 1
