@@ -66,10 +66,15 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
 
 
+def class_named(class_path: str) -> Any:
+    """The class of a configuration's `class_path`."""
+    module, name = class_path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
 def argument_names(class_path: str) -> list[str]:
     """Arguments of a class and of its bases."""
-    module, name = class_path.rsplit(".", 1)
-    bases = getattr(importlib.import_module(module), name).__mro__
+    bases = class_named(class_path).__mro__
     return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
 
 
@@ -144,14 +149,15 @@ class TailmatchCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
 
-        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way.
+        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way,
+        and one of several `checkpoints` the data of the first.
         """
         typed = list(sys.argv[1:] if args is None else args)
         resolved = resolve_checkpoint(typed)
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder) / "config.yaml"
-            if resolved is not None and not typed_values(typed, "--config", "-c"):
-                config = torch.load(resolved, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+            if not typed_values(typed, "--config", "-c"):
+                config = config_of_checkpoint(resolved) if resolved else data_of_members(typed)
                 if config is not None:
                     base.write_text(config)
                     typed[1:1] = ["--config", str(base)]
@@ -162,8 +168,7 @@ class TailmatchCLI(LightningCLI):
                 typed[1:1] = ["--config", str(base)]
                 self.config = parser.parse_args(typed)
         settings = self.config[self.config.subcommand]
-        if resolved is None and self.config.subcommand != "fit":
-            raise ValueError(f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file")
+        check_weights(self.config.subcommand, settings.model.class_path, resolved)
         if resolved is not None:
             settings.ckpt_path = str(resolved)
             if not typed_values(typed, "--run_dir"):
@@ -219,6 +224,33 @@ class TailmatchCLI(LightningCLI):
     @rank_zero_only
     def _say(self, text: str) -> None:
         print(text, flush=True)
+
+
+def config_of_checkpoint(path: Path) -> str | None:
+    """The configuration in a checkpoint, as YAML."""
+    config: str | None = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+    return config
+
+
+def data_of_members(args: list[str]) -> str | None:
+    """Data and seed (of which its split depends) of the first of an ensemble's typed checkpoints, as YAML."""
+    typed = typed_values(args, "--model.checkpoints")
+    members = yaml.safe_load(typed[-1]) if typed else None
+    if not isinstance(members, list) or not members:
+        return None
+    settings = read_checkpoint(str(members[0])).settings
+    return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
+
+
+def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None:
+    """Refuse a test without trained weights, and a method that brings its own where it would be trained or replaced."""
+    name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
+    if subcommand == "fit" and brings:
+        raise ValueError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+    if subcommand != "fit" and brings and checkpoint is not None:
+        raise ValueError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
+    if subcommand != "fit" and not brings and checkpoint is None:
+        raise ValueError(f"{subcommand} needs trained weights: add --ckpt_path best, last or a file")
 
 
 def network_of_source(model: Any) -> dict[str, Any] | None:
