@@ -1,4 +1,4 @@
-"""The command line: `tailmatch fit | validate | test | predict`, with YAML files and arguments of every class."""
+"""The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and arguments of every class."""
 
 import difflib
 import importlib
@@ -25,8 +25,9 @@ from callbacks.pseudo_labels import PseudoLabelWriter
 from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
 from callbacks.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of, typed_values
 from datamodules import LabeledUnlabeledDataModule
-from lightning_modules import ImageClassifier
+from lightning_modules import ImageClassifier, export
 from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
+from lightning_modules.trained_network import class_named
 
 OWN_FILES = tuple(
     str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
@@ -64,12 +65,6 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         known = names + [name.split(".")[0] for name in names]
     close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
-
-
-def class_named(class_path: str) -> Any:
-    """The class of a configuration's `class_path`."""
-    module, name = class_path.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)
 
 
 def argument_names(class_path: str) -> list[str]:
@@ -116,6 +111,9 @@ class TailmatchCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
+            parser_kwargs={
+                "epilog": "tailmatch export CHECKPOINT FILE: write a network as ONNX or torch.export program"
+            },
             trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -300,6 +298,7 @@ def quiet_known_noise() -> None:
         ".*dataloader is not resumable.*",  # ours begin at the step of the resume
         ".*LeafSpec.*",
         ".*in eval mode at the start of training.*",  # a frozen backbone
+        ".*No complete tensor found in the group.*",  # channels-last weights, exported as they are
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
@@ -309,8 +308,12 @@ def main(args: list[str] | None = None) -> None:
     """Run a subcommand; an error that the user can mend is one message and exit code 1 (2 while parsing)."""
     quiet_known_noise()
     start_anew_on_class_change()
+    typed = sys.argv[1:] if args is None else args
     try:
-        TailmatchCLI(args)
+        if typed[:1] == ["export"]:
+            export.main(typed[1:])
+        else:
+            TailmatchCLI(args)
     except Exception as error:
         message = message_for_user(error)
         if message is None:

@@ -1,5 +1,6 @@
 """The network of a checkpoint, built from the configuration in it: for use without the run that made it."""
 
+import importlib
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -45,12 +46,35 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
 def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClassifier:
     """The method, without what only training needs (and which may lie in files or packages that are not here)."""
     arguments = {name: value for name, value in settings["init_args"].items() if name not in _OF_TRAINING}
+    if isinstance(arguments.get("network"), dict):
+        arguments["network"] = _to_rebuild(arguments["network"])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageClassifier, "model")
     model = {"class_path": settings["class_path"], "init_args": arguments | {"num_classes": num_classes}}
     try:
-        built = parser.instantiate_classes(parser.parse_object({"model": model}))
+        built = parser.instantiate(parser.parse_object({"model": model}))
     except ArgumentError as error:
         raise ValueError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
     method: ImageClassifier = built.model
     return method
+
+
+def _to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a network that fetches no pretrained weights, since the checkpoint's take their place."""
+    found = class_named(network["class_path"])
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        return network  # the parser will refuse it
+    return {**network, "init_args": found.arguments_to_rebuild(network.get("init_args", {}))}
+
+
+def class_named(class_path: str) -> Any:
+    """What a configuration's `class_path` names.
+
+    Raises:
+        ValueError: There is no such module, or nothing of that name in it.
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
