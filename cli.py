@@ -1,4 +1,4 @@
-"""The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and arguments of every class."""
+"""The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and any class's arguments."""
 
 import difflib
 import importlib
