@@ -23,7 +23,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 from callbacks.pseudo_labels import PseudoLabelWriter
 from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
-from callbacks.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of, typed_values
+from callbacks.run_folder import (
+    check_overlays,
+    claim_run_dir,
+    free_run_dir,
+    resolve_checkpoint,
+    run_dir_of,
+    typed_values,
+)
 from datamodules import LabeledUnlabeledDataModule
 from lightning_modules import ImageClassifier, export
 from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
@@ -151,6 +158,7 @@ class TailmatchCLI(LightningCLI):
         and one of several `checkpoints` the data of the first.
         """
         typed = list(sys.argv[1:] if args is None else args)
+        check_overlays(typed)
         resolved = resolve_checkpoint(typed)
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder) / "config.yaml"

@@ -40,6 +40,45 @@ def configured_run_dirs(args: list[str]) -> list[str]:
     return [entry["run_dir"] for entry in entries if isinstance(entry, dict) and entry.get("run_dir")]
 
 
+def check_overlays(args: list[str]) -> None:
+    """Refuse a YAML file whose settings of the data or the model would be lost without a word.
+
+    Settings without a class (`data: {init_args: ...}`) belong to the class named before; naming one afterwards starts
+    from its own defaults.
+
+    Raises:
+        ValueError: The class comes after the file.
+    """
+    for part in ("data", "model"):
+        present, overlays = "", list[str]()
+        for file, name in _namings(args, part):
+            if name is None:
+                overlays.append(file)
+            elif name != present:
+                if overlays:
+                    raise ValueError(
+                        f"{overlays[0]} has settings of the {part} and comes before the {part} {name} is named, so "
+                        f"they would be lost: put it after {file}"
+                    )
+                present, overlays = name, []
+
+
+def _namings(args: list[str], part: str) -> Iterator[tuple[str, str | None]]:
+    """In the order of a command line: who names a class of `part` (the last word of it), or gives settings alone."""
+    for place, word in enumerate(args):
+        option, _, value = word.partition("=")
+        value = value or "".join(args[place + 1 : place + 2])
+        if option == f"--{part}" and not Path(value).is_file():
+            yield f"--{part} {value}", value.rsplit(".", 1)[-1]
+        elif option in ("--config", "-c") and Path(value).is_file():
+            content = yaml.safe_load(Path(value).read_text())
+            section = content.get(part) if isinstance(content, dict) else None
+            if isinstance(section, dict) and "class_path" in section:
+                yield value, str(section["class_path"]).rsplit(".", 1)[-1]
+            elif section:
+                yield value, None
+
+
 def _others(path: Path) -> str:
     there = sorted(p.name for p in path.parent.glob("*.ckpt"))
     return f"; {path.parent} has {', '.join(there)}" if there else f"; {path.parent} has no checkpoints"

@@ -1,18 +1,25 @@
 """Labeled and unlabeled image data."""
 
-from datamodules.cifar import CIFAR10
+from datamodules.cifar import CIFAR10, CIFAR100
 from datamodules.digits import Digits
+from datamodules.fashion_mnist import FashionMNIST
 from datamodules.image_folder import ImageFolder
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 from datamodules.long_tail import DARPCounts, LabeledFraction, ListedCounts, SemiSelfCounts
+from datamodules.stl10 import STL10
+from datamodules.svhn import SVHN
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
     "DARPCounts",
     "Digits",
+    "FashionMNIST",
     "ImageFolder",
     "LabeledFraction",
     "LabeledUnlabeledDataModule",
     "ListedCounts",
+    "STL10",
+    "SVHN",
     "SemiSelfCounts",
 ]

@@ -69,11 +69,20 @@ class Images:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a data set gives: the training pool (target -1: unlabeled only) and its own splits, if any."""
+    """What a data set gives.
+
+    Attributes:
+        train: The training pool; images with target -1 are unlabeled only, and all are.
+        val: Its own validation split, if any.
+        test: Its own test split, if any.
+        unlabeled_from: Row of `train` at which a separate unlabeled pool of known classes begins: unlabeled images are
+            drawn from these rows alone, labeled and held-out ones from the rows before. None: all from the same rows.
+    """
 
     train: Images
     val: Images | None = None
     test: Images | None = None
+    unlabeled_from: int | None = None
 
 
 @dataclass(frozen=True)

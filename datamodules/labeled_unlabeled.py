@@ -149,6 +149,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             test_holdout=self.test_holdout,
             seed=seed,
             labeled_holdout=self.labeled_holdout,
+            unlabeled_from=sources.unlabeled_from,
         )
         unlabeled = split.unlabeled
         if self.include_labeled_in_unlabeled:

@@ -81,6 +81,16 @@ def semi_self_unlabeled_counts(labeled: Sequence[int], rho: float, factor: int =
     return [int(count * scale) for count in spread]
 
 
+def scale_counts(counts: Sequence[int], total: int) -> list[int]:
+    """The same profile with `total` images, rounded down: at most K - 1 fewer.
+
+    Example:
+        >>> scale_counts([3000] * 10, 3000)
+        [300, 300, 300, 300, 300, 300, 300, 300, 300, 300]
+    """
+    return [count * total // sum(counts) for count in counts]
+
+
 def _check_profile(name: str, largest: int, num_classes: int) -> None:
     if largest < 1:
         raise ValueError(f"{name} is {largest}; the largest class needs at least 1 image")
@@ -97,15 +107,16 @@ class ClassCounts(ABC):
     """How many images of each class become labeled and unlabeled."""
 
     @abstractmethod
-    def counts(self, available: Sequence[int]) -> tuple[list[int], list[int]]:
+    def counts(self, available: Sequence[int]) -> tuple[list[int], list[int] | None]:
         """Labeled and unlabeled images per class.
 
         Args:
-            available: Images per class that may be drawn (K numbers).
+            available: Images per class that labeled ones may be drawn from (K numbers); the unlabeled ones too, unless
+                the data set has a separate pool for them.
 
         Returns:
-            Two lists of K counts, labeled and unlabeled. Their sum may exceed `available`; drawing then
-            raises an error that names the class.
+            Two lists of K counts, labeled and unlabeled; None for the unlabeled ones is all that there are. A class
+            may ask for more than is available; drawing then raises an error that names the class.
         """
 
 
@@ -117,9 +128,16 @@ class DARPCounts(ClassCounts):
     Args:
         labeled_max: N1, labeled images of the first class.
         labeled_gamma: Imbalance ratio of the labeled set.
-        unlabeled_max: M1, unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10).
+        unlabeled_max: M1, unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10); 0 for none but
+            those without a class (STL-10).
         unlabeled_gamma: Imbalance ratio of the unlabeled set; 1 is uniform.
         unlabeled_reverse: Reverse the unlabeled set's class order ("100 (reversed)" in the paper).
+        unlabeled_max_is_total: Take `unlabeled_max` as the number of unlabeled images of all classes together, spread
+            by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
+            (docs/data.md).
+
+    Raises:
+        ValueError: No unlabeled images are to be drawn, but reversed ones or a total of them.
     """
 
     def __init__(
@@ -129,26 +147,35 @@ class DARPCounts(ClassCounts):
         unlabeled_max: int = 3000,
         unlabeled_gamma: float = 100.0,
         unlabeled_reverse: bool = False,
+        unlabeled_max_is_total: bool = False,
     ) -> None:
+        if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
+            raise ValueError(
+                f"unlabeled_max is 0, so unlabeled_reverse ({unlabeled_reverse}) and unlabeled_max_is_total "
+                f"({unlabeled_max_is_total}) would do nothing: leave them out, or ask for unlabeled images"
+            )
         self.labeled_max = labeled_max
         self.labeled_gamma = labeled_gamma
         self.unlabeled_max = unlabeled_max
         self.unlabeled_gamma = unlabeled_gamma
         self.unlabeled_reverse = unlabeled_reverse
+        self.unlabeled_max_is_total = unlabeled_max_is_total
 
     def counts(self, available: Sequence[int]) -> tuple[list[int], list[int]]:
         """See `ClassCounts.counts`."""
         num_classes = len(available)
         labeled = darp_counts(self.labeled_max, self.labeled_gamma, num_classes)
+        if self.unlabeled_max == 0:
+            return labeled, [0] * num_classes
         unlabeled = darp_counts(self.unlabeled_max, self.unlabeled_gamma, num_classes, reverse=self.unlabeled_reverse)
-        return labeled, unlabeled
+        return labeled, scale_counts(unlabeled, self.unlabeled_max) if self.unlabeled_max_is_total else unlabeled
 
 
 class SemiSelfCounts(ClassCounts):
-    """The long tail of imbalanced-semi-self, its unlabeled pool drawn from the rest of the same classes.
+    """The long tail of imbalanced-semi-self.
 
-    The authors take their unlabeled pool from another source (80 Million Tiny Images, SVHN `extra`); give
-    such a pool to the data module as unlabeled images and set `unlabeled_factor: 0`.
+    The authors take their unlabeled images from another source (80 Million Tiny Images, SVHN `extra`). So does
+    `datamodules.SVHN`; with other data sets they are drawn from what the labeled images leave of their class.
 
     Args:
         labeled_max: Images of the first class; None takes all of the smallest available class' size.
@@ -186,23 +213,21 @@ class ListedCounts(ClassCounts):
 
     Args:
         labeled: K labeled counts.
-        unlabeled: K unlabeled counts; None takes all the rest.
+        unlabeled: K unlabeled counts; None takes all that are left.
     """
 
     def __init__(self, labeled: list[int], unlabeled: list[int] | None = None) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled
 
-    def counts(self, available: Sequence[int]) -> tuple[list[int], list[int]]:
+    def counts(self, available: Sequence[int]) -> tuple[list[int], list[int] | None]:
         """See `ClassCounts.counts`."""
-        rest = [max(0, a - b) for a, b in zip(available, self.labeled, strict=False)]
-        unlabeled = rest if self.unlabeled is None else self.unlabeled
-        for name, values in (("labeled", self.labeled), ("unlabeled", unlabeled)):
-            if len(values) != len(available) or min(values) < 0:
+        for name, values in (("labeled", self.labeled), ("unlabeled", self.unlabeled)):
+            if values is not None and (len(values) != len(available) or min(values) < 0):
                 raise ValueError(
                     f"{name} is {list(values)}; it needs one count >= 0 for each of {len(available)} classes"
                 )
-        return list(self.labeled), list(unlabeled)
+        return self.labeled, self.unlabeled
 
 
 class LabeledFraction(ClassCounts):
@@ -217,7 +242,6 @@ class LabeledFraction(ClassCounts):
             raise ValueError(f"fraction is {fraction}; it is the labeled share of every class, in (0, 1]")
         self.fraction = fraction
 
-    def counts(self, available: Sequence[int]) -> tuple[list[int], list[int]]:
+    def counts(self, available: Sequence[int]) -> tuple[list[int], None]:
         """See `ClassCounts.counts`."""
-        labeled = [min(count, max(1, round(count * self.fraction))) for count in available]
-        return labeled, [a - b for a, b in zip(available, labeled, strict=True)]
+        return [min(count, max(1, round(count * self.fraction))) for count in available], None

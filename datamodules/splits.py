@@ -33,12 +33,13 @@ def draw_split(
     test_holdout: int | float,
     seed: int,
     labeled_holdout: int = 0,
+    unlabeled_from: int | None = None,
 ) -> Split:
     """Draw disjoint rows for the four sets, class by class.
 
     Each class' rows are permuted by the seed; the first go to test, then validation, then labeled, then
-    unlabeled. So the held-out images do not change with the class counts. Rows without a class
-    (target -1) are all unlabeled, after the drawn ones.
+    unlabeled. So the held-out images do not change with the class counts, nor with a separate unlabeled pool.
+    Rows without a class (target -1) are all unlabeled, after the drawn ones.
 
     Args:
         targets: `int64 [N]`, classes of the pool; -1 is unknown.
@@ -48,6 +49,8 @@ def draw_split(
         test_holdout: The same for test.
         seed: Seed of the draw.
         labeled_holdout: Labeled images of every class that are held out; the other sets stay as they are.
+        unlabeled_from: First row of a separate pool, the only one that unlabeled images of a class are drawn from;
+            None: they are drawn from what the labeled ones leave.
 
     Raises:
         ValueError: A class has fewer images than are asked of it (names class, wanted, available).
@@ -58,7 +61,7 @@ def draw_split(
     available, pools = [], []
     parts: dict[str, list[Tensor]] = {"test": [], "val": []}
     for k in range(num_classes):
-        rows = (targets == k).nonzero().squeeze(1)
+        rows = (targets[:unlabeled_from] == k).nonzero().squeeze(1)
         rows = rows[torch.randperm(len(rows), generator=random)]
         test = _held_out("test_holdout", test_holdout, len(rows), class_names[k])
         val = _held_out("val_holdout", val_holdout, len(rows) - test, class_names[k])
@@ -68,16 +71,34 @@ def draw_split(
         available.append(len(pools[k]))
 
     labeled, unlabeled = class_counts.counts(available)
+    separate = None if unlabeled_from is None else _separate_pools(targets, num_classes, unlabeled_from, seed)
     parts |= {"labeled": [], "labeled_holdout": [], "unlabeled": []}
     for k, rows in enumerate(pools):
-        shares = (labeled[k], unlabeled[k], labeled_holdout)
+        rest = rows[labeled[k] :] if separate is None else separate[k]
+        wanted = len(rest) if unlabeled is None else unlabeled[k]
+        shares = (labeled[k], wanted if separate is None else 0, labeled_holdout)
         _check_class(class_names[k], *shares, available=len(rows), held_out=(val_holdout, test_holdout))
+        if wanted > len(rest):
+            raise ValueError(
+                f"class {class_names[k]!r}: wanted {wanted} unlabeled images, available {len(rest)} in the separate "
+                "unlabeled pool; ask for fewer"
+            )
         kept = labeled[k] - labeled_holdout
         parts["labeled"].append(rows[:kept])
         parts["labeled_holdout"].append(rows[kept : labeled[k]])
-        parts["unlabeled"].append(rows[labeled[k] : labeled[k] + unlabeled[k]])
+        parts["unlabeled"].append(rest[:wanted])
     parts["unlabeled"].append((targets < 0).nonzero().squeeze(1))
     return Split(**{name: torch.cat(rows) for name, rows in parts.items()})
+
+
+def _separate_pools(targets: Tensor, num_classes: int, start: int, seed: int) -> list[Tensor]:
+    """Rows of each class from `start` on, permuted with random numbers that no other set is drawn with."""
+    random = generator(seed, SPLIT_STREAM, 1)
+    pools = []
+    for k in range(num_classes):
+        rows = start + (targets[start:] == k).nonzero().squeeze(1)
+        pools.append(rows[torch.randperm(len(rows), generator=random)])
+    return pools
 
 
 def _check_class(

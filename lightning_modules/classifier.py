@@ -33,6 +33,7 @@ class ImageClassifier(ImageModule):
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
+        self.trained_steps = 0  # of the checkpoint that was loaded: a test's trainer counts none
 
     def setup(self, stage: str) -> None:
         """Take the facts of the data: names and labeled counts of classes, height and width of images too."""
@@ -57,6 +58,7 @@ class ImageClassifier(ImageModule):
         Raises:
             ValueError: The checkpoint's classes are not those of the data, in the same order.
         """
+        self.trained_steps = checkpoint.get("global_step", 0)
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
 
     # Evaluation
@@ -106,7 +108,7 @@ class ImageClassifier(ImageModule):
         recall = self.evaluations["test"].recall.tolist()
         record = {
             "checkpoint": self.evaluated_checkpoint(),
-            "step": self.trainer.global_step,
+            "step": self.trainer.global_step or self.trained_steps,
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
         }

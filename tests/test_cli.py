@@ -46,7 +46,7 @@ def test_best_checkpoint_is_tested_without_naming_the_config_again(run_dir: Path
     result = tailmatch("test", f"--run_dir={run_dir}", "--ckpt_path=best")
     assert result.returncode == 0, result.stderr
     record = json.loads((run_dir / "test_metrics.json").read_text())
-    assert record["checkpoint"].endswith("best.ckpt")
+    assert record["checkpoint"].endswith("best.ckpt") and record["step"] > 0
     assert set(record["recall"]) == {str(k) for k in range(10)}
     assert 0 < record["metrics"]["balanced_accuracy"] <= 1
     assert record["last_evaluations"]["evaluations"] == 2

@@ -9,6 +9,7 @@ import torch
 from efficientnet_pytorch import EfficientNet
 from torchvision import models
 
+from callbacks import DARP
 from cli import TailmatchCLI, start_anew_on_class_change
 from tests.contract import source_checkpoint
 
@@ -108,6 +109,25 @@ def test_pretraining_files_are_the_authors_settings() -> None:
     assert rotation._averaging is None and not rotation.all_rotations
     [group] = rotation.configure_optimizers()["optimizer"].param_groups
     assert group["lr"] == pytest.approx(0.1 / 5) and group["weight_decay"] == 2e-4
+
+
+def test_darp_files_are_the_lines_of_the_authors_script() -> None:
+    every_100 = ["--config", str(ROOT / "callbacks/darp_every_100.yaml")]
+    cifar = build(*composition("experiments/mixmatch_darp_cifar100.yaml"), *every_100)
+    labeled, unlabeled = cifar.datamodule.class_counts_rule.counts([500] * 100)
+    assert (labeled[0], labeled[-1], unlabeled[0], unlabeled[-1]) == (300, 15, 150, 7)
+    stl = build(*composition("experiments/mixmatch_darp_stl10.yaml"), *every_100, "--trainer.callbacks.target=a.json")
+    labeled, unlabeled = stl.datamodule.class_counts_rule.counts([500] * 10)
+    assert (labeled[0], labeled[-1], unlabeled, stl.datamodule.image_size) == (450, 22, [0] * 10, 32)
+    for built, target in ((cifar, None), (stl, "a.json")):
+        [darp] = [callback for callback in built.trainer.callbacks if isinstance(callback, DARP)]
+        assert (darp.refine_every, darp.alpha, darp.warmup_epochs, darp.target) == (100, 2.0, 200, target)
+        assert built.trainer.max_epochs * built.datamodule.steps_per_epoch == 500 * 500
+        assert (built.model.lambda_u, built.model.temperature, built.model.network.normalization_is_fixed) == (
+            75,
+            0.5,
+            True,
+        )
 
 
 def test_a_class_named_anew_starts_from_its_own_defaults() -> None:

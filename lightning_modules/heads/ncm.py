@@ -42,8 +42,10 @@ class NCM(ComputedHead):
     def compute(self, head: nn.Module, features: Tensor, targets: Tensor) -> str:
         """See `ComputedHead.compute`."""
         weight, center = head.get_parameter("weight"), head.get_buffer("center")
-        center.copy_(features.mean(dim=0))
-        weight.copy_(class_means(features - center, targets, len(weight)))
+        features, targets = features.cpu(), targets.cpu()  # where `index_add_` sums in one order, run for run
+        mean = features.mean(dim=0)
+        center.copy_(mean)
+        weight.copy_(class_means(features - mean, targets, len(weight)))
         return f"means of {len(weight)} classes over {len(targets)} labeled images"
 
 

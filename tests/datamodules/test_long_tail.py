@@ -1,5 +1,6 @@
 """Class counts against the published numbers."""
 
+import numpy as np
 import pytest
 
 from datamodules.long_tail import (
@@ -33,6 +34,21 @@ def test_darp_unlabeled_counts_may_be_uniform_or_reversed() -> None:
     assert reverse == darp_counts(3000, 100, 10)[::-1] and reverse[-1] == 3000
 
 
+def test_darp_counts_of_cifar100_are_those_of_the_authors_formula() -> None:
+    mu = np.power(1 / 20, 1 / 99)  # `make_imb_data` of bbuing9/DARP common.py, for run.sh's 300 and 0.5 * 300
+    expected = [[int(most * np.power(mu, k)) for k in range(99)] + [int(most / 20)] for most in (300, 0.5 * 300)]
+    assert DARPCounts(300, 20, 150, 20).counts([450] * 100) == tuple(expected)
+
+
+def test_darp_m1_may_be_the_total_or_none() -> None:
+    available = [5000] * 10
+    total = DARPCounts(unlabeled_gamma=1, unlabeled_max_is_total=True)
+    assert total.counts(available)[1] == [300] * 10
+    tail = DARPCounts(unlabeled_max=100, unlabeled_gamma=4, unlabeled_max_is_total=True).counts([50] * 3)[1]
+    assert tail == [57, 28, 14]  # 100, 50, 25 of 175
+    assert DARPCounts(450, 20, unlabeled_max=0).counts(available)[1] == [0] * 10
+
+
 def test_semi_self_counts_are_the_published_ones() -> None:
     labeled = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     assert semi_self_counts(5000, 0.01, 10) == labeled
@@ -54,11 +70,11 @@ def test_step_profile_halves_the_classes() -> None:
 
 
 def test_fraction_keeps_at_least_one_labeled() -> None:
-    assert LabeledFraction(0.1).counts([100, 9, 3, 0]) == ([10, 1, 1, 0], [90, 8, 2, 0])
+    assert LabeledFraction(0.1).counts([100, 9, 3, 0]) == ([10, 1, 1, 0], None)
 
 
-def test_listed_counts_take_the_rest_or_the_list() -> None:
-    assert ListedCounts([3, 1]).counts([10, 5]) == ([3, 1], [7, 4])
+def test_listed_counts_take_all_there_are_or_the_list() -> None:
+    assert ListedCounts([3, 1]).counts([10, 5]) == ([3, 1], None)
     assert ListedCounts([3, 1], [0, 2]).counts([10, 5]) == ([3, 1], [0, 2])
 
 
@@ -68,6 +84,10 @@ def test_listed_counts_take_the_rest_or_the_list() -> None:
         (lambda: darp_counts(10, 0.5, 3), "gamma is 0.5"),
         (lambda: darp_counts(0, 10, 3), "largest is 0"),
         (lambda: darp_counts(10, 10, 1), "num_classes is 1"),
+        (
+            lambda: DARPCounts(unlabeled_max=0, unlabeled_reverse=True),
+            r"unlabeled_max is 0, so unlabeled_reverse \(True\)",
+        ),
         (lambda: semi_self_counts(10, 100, 3), "rho is 100"),
         (lambda: LabeledFraction(0), "fraction is 0"),
         (lambda: ListedCounts([1]).counts([5, 5]), r"labeled is \[1\]; it needs one count"),

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from datamodules.long_tail import LabeledFraction, ListedCounts
+from datamodules.long_tail import ClassCounts, LabeledFraction, ListedCounts
 from datamodules.splits import draw_split
 
 NAMES = ["ant", "bee", "cow"]
@@ -72,3 +72,33 @@ def test_labeled_images_can_be_held_out_without_changing_other_sets() -> None:
         assert torch.equal(part[name], whole[name])
     with pytest.raises(ValueError, match="class 'cow': labeled_holdout wants 2 of 2 labeled images"):
         draw(labeled_holdout=2)
+
+
+POOLED = torch.cat([TARGETS, torch.tensor([0, 1, 1, 2, 2, 2, -1])])
+
+
+def draw_pooled(class_counts: ClassCounts) -> dict[str, torch.Tensor]:
+    arguments = {"val_holdout": 3, "test_holdout": 2, "seed": 0, "unlabeled_from": len(TARGETS)}
+    return vars(draw_split(POOLED, NAMES, class_counts, **arguments))  # type: ignore[arg-type]
+
+
+def test_a_separate_pool_alone_gives_the_unlabeled_images_of_a_class() -> None:
+    split = draw_pooled(ListedCounts([10, 5, 2], [0, 1, 2]))
+    assert all(torch.equal(split[name], rows) for name, rows in draw().items() if name != "unlabeled")
+    drawn = split["unlabeled"][:3]
+    assert POOLED[drawn].tolist() == [1, 2, 2] and (drawn >= len(TARGETS)).all()
+    assert split["unlabeled"][3:].tolist() == (POOLED == -1).nonzero().squeeze(1).tolist()
+
+
+def test_all_of_a_separate_pool_is_unlabeled_where_no_counts_are_given() -> None:
+    for counts in (ListedCounts([10, 5, 2]), LabeledFraction(0.5)):
+        split = draw_pooled(counts)
+        known = split["unlabeled"][POOLED[split["unlabeled"]] >= 0]
+        assert sorted(known.tolist()) == list(range(len(TARGETS), len(POOLED) - 1))
+
+
+def test_too_many_of_a_separate_pool_name_class_wanted_and_available() -> None:
+    with pytest.raises(ValueError, match="class 'bee': wanted 3 unlabeled images, available 2 in the separate"):
+        draw_pooled(ListedCounts([10, 5, 2], [1, 3, 1]))
+    with pytest.raises(ValueError, match=r"class 'cow': wanted 6 labeled \+ 0 unlabeled = 6 images, available 5"):
+        draw_pooled(ListedCounts([10, 5, 6], [0, 0, 0]))
