@@ -1,4 +1,4 @@
-"""The command line: `tailmatch fit | validate | test | predict`, with YAML files and arguments of every class."""
+"""The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and any class's arguments."""
 
 import difflib
 import importlib
@@ -32,8 +32,9 @@ from callbacks.run_folder import (
     typed_values,
 )
 from datamodules import LabeledUnlabeledDataModule
-from lightning_modules import ImageClassifier
+from lightning_modules import ImageClassifier, export
 from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
+from lightning_modules.trained_network import class_named
 
 OWN_FILES = tuple(
     str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
@@ -75,8 +76,7 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
 
 def argument_names(class_path: str) -> list[str]:
     """Arguments of a class and of its bases."""
-    module, name = class_path.rsplit(".", 1)
-    bases = getattr(importlib.import_module(module), name).__mro__
+    bases = class_named(class_path).__mro__
     return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
 
 
@@ -126,6 +126,9 @@ class TailmatchCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
+            parser_kwargs={
+                "epilog": "tailmatch export CHECKPOINT FILE: write a network as ONNX or torch.export program"
+            },
             trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -159,15 +162,16 @@ class TailmatchCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
 
-        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way.
+        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way,
+        and one of several `checkpoints` the data of the first.
         """
         typed = list(sys.argv[1:] if args is None else args)
         check_overlays(typed)
         resolved = resolve_checkpoint(typed)
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder) / "config.yaml"
-            if resolved is not None and not typed_values(typed, "--config", "-c"):
-                config = torch.load(resolved, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+            if not typed_values(typed, "--config", "-c"):
+                config = config_of_checkpoint(resolved) if resolved else data_of_members(typed)
                 if config is not None:
                     base.write_text(config)
                     typed[1:1] = ["--config", str(base)]
@@ -178,8 +182,7 @@ class TailmatchCLI(LightningCLI):
                 typed[1:1] = ["--config", str(base)]
                 self.config = parser.parse_args(typed)
         settings = self.config[self.config.subcommand]
-        if resolved is None and self.config.subcommand != "fit":
-            raise ValueError(f"{self.config.subcommand} needs trained weights: add --ckpt_path best, last or a file")
+        check_weights(self.config.subcommand, settings.model.class_path, resolved)
         if resolved is not None:
             settings.ckpt_path = str(resolved)
             if not typed_values(typed, "--run_dir"):
@@ -237,6 +240,33 @@ class TailmatchCLI(LightningCLI):
         print(text, flush=True)
 
 
+def config_of_checkpoint(path: Path) -> str | None:
+    """The configuration in a checkpoint, as YAML."""
+    config: str | None = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+    return config
+
+
+def data_of_members(args: list[str]) -> str | None:
+    """Data and seed (of which its split depends) of the first of an ensemble's typed checkpoints, as YAML."""
+    typed = typed_values(args, "--model.checkpoints")
+    members = yaml.safe_load(typed[-1]) if typed else None
+    if not isinstance(members, list) or not members:
+        return None
+    settings = read_checkpoint(str(members[0])).settings
+    return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
+
+
+def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None:
+    """Refuse a test without trained weights, and a method that brings its own where it would be trained or replaced."""
+    name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
+    if subcommand == "fit" and brings:
+        raise ValueError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+    if subcommand != "fit" and brings and checkpoint is not None:
+        raise ValueError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
+    if subcommand != "fit" and not brings and checkpoint is None:
+        raise ValueError(f"{subcommand} needs trained weights: add --ckpt_path best, last or a file")
+
+
 def network_of_source(model: Any) -> dict[str, Any] | None:
     """Model settings with the network of the checkpoint that a method begins with; None if there is nothing to take."""
     source = model.init_args.get("checkpoint")
@@ -284,6 +314,7 @@ def quiet_known_noise() -> None:
         ".*dataloader is not resumable.*",  # ours begin at the step of the resume
         ".*LeafSpec.*",
         ".*in eval mode at the start of training.*",  # a frozen backbone
+        ".*No complete tensor found in the group.*",  # channels-last weights, exported as they are
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
@@ -293,8 +324,12 @@ def main(args: list[str] | None = None) -> None:
     """Run a subcommand; an error that the user can mend is one message and exit code 1 (2 while parsing)."""
     quiet_known_noise()
     start_anew_on_class_change()
+    typed = sys.argv[1:] if args is None else args
     try:
-        TailmatchCLI(args)
+        if typed[:1] == ["export"]:
+            export.main(typed[1:])
+        else:
+            TailmatchCLI(args)
     except Exception as error:
         message = message_for_user(error)
         if message is None:

@@ -2,6 +2,7 @@
 
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.crt import ClassifierRetraining
+from lightning_modules.ensemble import Ensemble
 from lightning_modules.fixmatch import FixMatch
 from lightning_modules.mixmatch import MixMatch
 from lightning_modules.moco import MoCoPretraining
@@ -15,6 +16,7 @@ from lightning_modules.supervised import Supervised
 
 __all__ = [
     "ClassifierRetraining",
+    "Ensemble",
     "FixMatch",
     "ImageClassifier",
     "MixMatch",

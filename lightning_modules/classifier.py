@@ -20,11 +20,15 @@ class ImageClassifier(ImageModule):
         **kwargs: The other arguments of `ImageModule`.
     """
 
+    brings_weights: bool = False
+    """Whether its weights come from its own arguments: it is then evaluated without `--ckpt_path`, and not trained."""
+
     class_counts: Tensor
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(num_classes, **kwargs)
         self.class_names: list[str] = [str(k) for k in range(num_classes)]
+        self.image_size: list[int] | None = None
         self.register_buffer("class_counts", torch.zeros(num_classes, dtype=torch.long))
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
@@ -32,19 +36,21 @@ class ImageClassifier(ImageModule):
         self.trained_steps = 0  # of the checkpoint that was loaded: a test's trainer counts none
 
     def setup(self, stage: str) -> None:
-        """Take the facts of the data: names and labeled counts of classes too."""
+        """Take the facts of the data: names and labeled counts of classes, height and width of images too."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.class_names = list(data.class_names)
+            self.image_size = list(data.labeled.images.pixels.shape[-2:])
             self.class_counts.copy_(torch.tensor(data.class_counts))
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names."""
+        """Keep the class names and the size of images."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["class_names"] = self.class_names
+        checkpoint["image_size"] = self.image_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights for other classes.
@@ -53,14 +59,7 @@ class ImageClassifier(ImageModule):
             ValueError: The checkpoint's classes are not those of the data, in the same order.
         """
         self.trained_steps = checkpoint.get("global_step", 0)
-        names = checkpoint.get("class_names", self.class_names)
-        if names != self.class_names:
-            here, there = set(self.class_names), set(names)
-            raise ValueError(
-                "the checkpoint was trained on other classes: only there "
-                f"{sorted(there - here)[:10]}, only here {sorted(here - there)[:10]}"
-                + ("" if here != there else "; the same names in another order")
-            )
+        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
 
     # Evaluation
 
@@ -94,6 +93,11 @@ class ImageClassifier(ImageModule):
         self.log_dict(scalars)
         self._write_test_metrics(run_folder(self.trainer), scalars)
 
+    def evaluated_checkpoint(self) -> str | list[str] | None:
+        """Where the evaluated weights are from, None if from a fit of this process."""
+        checkpoint = self.trainer.ckpt_path
+        return None if checkpoint is None else str(checkpoint)
+
     def _finish_evaluation(self, stage: str, metrics: LongTailMetrics) -> dict[str, Tensor]:
         self.evaluations[stage] = metrics.compute(self.class_counts)
         metrics.reset()
@@ -102,12 +106,31 @@ class ImageClassifier(ImageModule):
     @rank_zero_only
     def _write_test_metrics(self, folder: Path, scalars: dict[str, Tensor]) -> None:
         recall = self.evaluations["test"].recall.tolist()
-        checkpoint = self.trainer.ckpt_path
         record = {
-            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "checkpoint": self.evaluated_checkpoint(),
             "step": self.trainer.global_step or self.trained_steps,
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
         }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "test_metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:
+    """Refuse a checkpoint of other classes.
+
+    Args:
+        there: The checkpoint's classes.
+        here: Those it is to be used on.
+        checkpoint: Names it in the message.
+
+    Raises:
+        ValueError: They are not the same in the same order; the message shows the difference.
+    """
+    if there == here:
+        return
+    only_there, only_here = sorted(set(there) - set(here)), sorted(set(here) - set(there))
+    raise ValueError(
+        f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
+        + ("" if only_there or only_here else "; the same names in another order")
+    )

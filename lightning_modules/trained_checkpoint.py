@@ -23,13 +23,23 @@ class TrainedCheckpoint:
         backbone: Tensors of the evaluated (averaged) network without its head, named as in the network.
         head: Those of the head, named as in the head.
         class_names: Names of the classes, None if it has none.
-        network: The network's settings as in a configuration; None for a run that was not started by the command line.
+        image_size: Height and width of the images it was evaluated on, None if it does not say.
+        settings: The run's configuration; empty for a run that was not started by the command line.
+        splits: What its data module kept of its split, by the module's name.
     """
 
     backbone: dict[str, Tensor]
     head: dict[str, Tensor]
     class_names: list[str] | None
-    network: dict[str, Any] | None
+    image_size: list[int] | None
+    settings: dict[str, Any]
+    splits: dict[str, dict[str, Any]]
+
+    @property
+    def network(self) -> dict[str, Any] | None:
+        """The network's settings as in a configuration, None if it has none."""
+        settings: dict[str, Any] | None = self.settings.get("model", {}).get("init_args", {}).get("network")
+        return settings
 
     def describe_network(self) -> str:
         """The network's settings, for a message."""
@@ -53,10 +63,11 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
             "(weights from elsewhere: train on them with `pretrained` first)"
         )
     network = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
-    config = yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {}
     return TrainedCheckpoint(
         backbone={name: tensor for name, tensor in network.items() if not name.startswith(_HEAD)},
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
         class_names=content.get("class_names"),
-        network=config.get("model", {}).get("init_args", {}).get("network"),
+        image_size=content.get("image_size"),
+        settings=yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {},
+        splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )

@@ -1,6 +1,7 @@
 """EfficientNet, from the efficientnet_pytorch package."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import efficientnet_pytorch
 from efficientnet_pytorch.utils import url_map
@@ -76,6 +77,11 @@ class EfficientNet(Network):
         super().__init__(num_classes, feature_dim, mean, std, dropout, channels_last, cosine_scale)
         self.backbone = backbone
         self._finish()
+
+    @classmethod
+    def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Network.arguments_to_rebuild`."""
+        return {**arguments, "pretrained": False}
 
     def _features(self, normalized: Tensor) -> Tensor:
         feature_map: Tensor = self.backbone.extract_features(normalized)

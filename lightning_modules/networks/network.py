@@ -1,7 +1,7 @@
 """The base of every network: images in [0, 1] in, features and logits out."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,15 @@ class Network(nn.Module):
             self.head = DropoutLinear(feature_dim, num_classes, dropout)
         else:
             self.head = NormalizedLinear(feature_dim, num_classes, cosine_scale, dropout)
+
+    @classmethod
+    def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Constructor arguments of the same network, to be filled with a checkpoint: without fetching weights first.
+
+        Args:
+            arguments: Those that the checkpoint's network was made with.
+        """
+        return dict(arguments)
 
     def adapt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take channel mean and std from the data, unless the network came with its own.

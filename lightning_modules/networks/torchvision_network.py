@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torchvision
 from torch import Tensor, nn
@@ -60,6 +61,11 @@ class TorchvisionNetwork(Network):
         super().__init__(num_classes, feature_dim, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         self.backbone = backbone
         self._finish()
+
+    @classmethod
+    def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Network.arguments_to_rebuild`; of GoogLeNet and Inception v3, weights change the function too."""
+        return dict(arguments) if arguments.get("name") in _WITH_AUXILIARY_LOGITS else {**arguments, "weights": None}
 
     def own_key(self, key: str) -> str:
         """See `Network.own_key`."""

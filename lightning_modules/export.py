@@ -1,0 +1,119 @@
+"""`tailmatch export`: a checkpoint's network as a file that runs without this package."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from lightning_modules.image_module import to_float
+from lightning_modules.networks import Network
+from lightning_modules.trained_checkpoint import TrainedCheckpoint, read_checkpoint
+from lightning_modules.trained_network import trained_network
+
+ONNX, PROGRAM = ".onnx", ".pt2"
+
+
+class PixelClassifier(nn.Module):
+    """A network with the preprocessing around it: what is exported.
+
+    Args:
+        network: In evaluation mode.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`."""
+        logits = self.network(to_float(images)).float()
+        return logits.softmax(dim=1), logits
+
+
+def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
+    """The program of a `PixelClassifier` for a batch of any size, and images of one height and width."""
+    example = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # of one image, the batch would be taken as fixed
+    with torch.no_grad():
+        return torch.export.export(
+            PixelClassifier(network).eval(), (example,), dynamic_shapes={"images": {0: Dim("batch")}}
+        )
+
+
+def write_program(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
+    """Write a `.pt2` for `torch.export.load`, with the facts as its `extra_files`."""
+    torch.export.save(program, path, extra_files=facts)
+
+
+def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
+    """Write an ONNX file with input `images`, outputs `probs` and `logits`, and the facts as its metadata.
+
+    Raises:
+        ValueError: The packages for it are not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{path} needs {' and '.join(missing)}: pip install 'tailmatch[export]'")
+    made = torch.onnx.export(
+        program,
+        input_names=["images"],
+        output_names=["probs", "logits"],
+        dynamic_shapes={"images": {0: "batch"}},  # the name; that it is dynamic lies in the program
+        dynamo=True,
+        verbose=False,
+    )
+    if made is None:
+        raise ValueError(f"torch made no ONNX program for {path}")
+    made.model.metadata_props.update(facts)
+    made.save(path)
+
+
+WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
+
+
+def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, str]:
+    """What a user of the file needs to know, as JSON: `class_names` in the order of the outputs, `image_size`."""
+    return {"class_names": json.dumps(source.class_names), "image_size": json.dumps(list(image_size))}
+
+
+def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) -> None:
+    """Write a checkpoint's evaluated network, with its preprocessing.
+
+    Args:
+        checkpoint: A run's file.
+        out: `.onnx` or `.pt2`.
+        image_size: Height and width; None takes those of the checkpoint's own data.
+
+    Raises:
+        ValueError: The checkpoint, the size or the file's name is wrong.
+    """
+    if out.suffix not in WRITERS:
+        raise ValueError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
+    source = read_checkpoint(checkpoint)
+    size = image_size or source.image_size
+    if size is None or min(size) < 1:
+        raise ValueError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[out.suffix](exported(trained_network(source, checkpoint), size), facts_of(source, size), out)
+
+
+def main(args: Sequence[str]) -> None:
+    """`tailmatch export CHECKPOINT OUT`."""
+    parser = argparse.ArgumentParser(
+        prog="tailmatch export",
+        description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
+        "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
+        "float32 [B, K]. Metadata: class_names and image_size, as JSON.",
+    )
+    parser.add_argument("checkpoint", help="a run's file, such as runs/demo/checkpoints/best.ckpt")
+    parser.add_argument("out", type=Path, help=f"the file to write, *{ONNX} or *{PROGRAM}")
+    parser.add_argument(
+        "--image_size", type=int, nargs=2, metavar=("H", "W"), help="default: the images of the checkpoint's data"
+    )
+    asked = parser.parse_args(args)
+    export(asked.checkpoint, asked.out, asked.image_size)
+    print(f"exported: {asked.out}", flush=True)

@@ -1,0 +1,80 @@
+"""The network of a checkpoint, built from the configuration in it: for use without the run that made it."""
+
+import importlib
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from lightning_modules.classifier import ImageClassifier
+from lightning_modules.networks import Network
+from lightning_modules.networks.weights import load_weights
+from lightning_modules.trained_checkpoint import TrainedCheckpoint
+
+_OF_TRAINING = ("optimizer", "lr_scheduler", "pretrained")
+
+
+def trained_network(source: TrainedCheckpoint, path: str) -> Network:
+    """The evaluated network of a checkpoint of any method, with the head that its method gave it.
+
+    Frozen, and in evaluation mode. Classes of this package or of the user are built by name, as the command line
+    builds them; no code of the file is executed.
+
+    Args:
+        source: What `read_checkpoint` found.
+        path: The checkpoint's file, for messages.
+
+    Raises:
+        ValueError: The file does not say which network it was, it cannot be built, or its method does not classify
+            by the network alone.
+    """
+    settings = source.settings.get("model")
+    if settings is None or source.class_names is None:
+        raise ValueError(
+            f"checkpoint {path!r} does not say which network it was: it must come from a run of the command line"
+        )
+    method = _method(settings, len(source.class_names), path)
+    if type(method).forward is not ImageClassifier.forward:
+        raise ValueError(
+            f"checkpoint {path!r} is of a {type(method).__name__}, which does not classify by its network alone: "
+            "train a classifier that begins with it (`pretrained`), and use that"
+        )
+    head = {f"head.{name}": tensor for name, tensor in source.head.items()}
+    load_weights(method.network, source.backbone | head, path)
+    return method.network.requires_grad_(False).eval()
+
+
+def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClassifier:
+    """The method, without what only training needs (and which may lie in files or packages that are not here)."""
+    arguments = {name: value for name, value in settings["init_args"].items() if name not in _OF_TRAINING}
+    if isinstance(arguments.get("network"), dict):
+        arguments["network"] = _to_rebuild(arguments["network"])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageClassifier, "model")
+    model = {"class_path": settings["class_path"], "init_args": arguments | {"num_classes": num_classes}}
+    try:
+        built = parser.instantiate(parser.parse_object({"model": model}))
+    except ArgumentError as error:
+        raise ValueError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
+    method: ImageClassifier = built.model
+    return method
+
+
+def _to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a network that fetches no pretrained weights, since the checkpoint's take their place."""
+    found = class_named(network["class_path"])
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        return network  # the parser will refuse it
+    return {**network, "init_args": found.arguments_to_rebuild(network.get("init_args", {}))}
+
+
+def class_named(class_path: str) -> Any:
+    """What a configuration's `class_path` names.
+
+    Raises:
+        ValueError: There is no such module, or nothing of that name in it.
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
