@@ -11,7 +11,8 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from datamodules import LabeledUnlabeledDataModule
-from datamodules.pseudo_labels import Array, Column, Origin, check_output, key_column, write_pseudo_labels
+from datamodules.pseudo_label_files import Column, check_output, key_column, write_pseudo_labels
+from datamodules.pseudo_labels import Array, Origin
 from lightning_modules.image_module import run_folder
 
 CHUNK_ROWS = 8192
@@ -21,7 +22,7 @@ CHUNK_ROWS = 8192
 class PseudoLabelWriter(Callback):
     """Writes label and confidence of every unlabeled image when `predict` runs.
 
-    `datamodules/pseudo_labels.py` describes the file; give it to the data module as `pseudo_labels`. Rows are in the
+    `datamodules/pseudo_label_files.py` describes the file; give it to the data module as `pseudo_labels`. Rows are in the
     order of the unlabeled set. Nothing is kept in memory: each process appends its predictions to files beside the
     output, which process 0 puts together in the end (so the folder must be one that all processes share). The
     result has the same bytes whatever the number of processes.

@@ -24,7 +24,8 @@ from datamodules.batches import (
 )
 from datamodules.images import ImageBatch, ImageBlocks, ImageRows, Sources, whole
 from datamodules.long_tail import ClassCounts, LabeledFraction
-from datamodules.pseudo_labels import PseudoLabels, read_pseudo_labels
+from datamodules.pseudo_label_files import read_pseudo_labels
+from datamodules.pseudo_labels import PseudoLabels
 from datamodules.split_warnings import duplicate_warnings, split_warnings
 from datamodules.splits import draw_split
 

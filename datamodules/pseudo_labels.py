@@ -1,27 +1,7 @@
-"""Pseudo-label files: one row for each unlabeled image, with what is needed to refuse them for other data.
+"""Pseudo-labels of an unlabeled set, and how those of a file are attached to it."""
 
-An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with pyarrow: `pip install
-'tailmatch[parquet]'`) holds the first four as columns and the others as metadata of its schema.
-
-* `key`: what names the image in every split: its path within the data set (`str [n]`, `/` between folders), or its
-  place in the training pool (`int64 [n]`) where there are no files.
-* `label`: `int64 [n]`, the most likely class.
-* `confidence`: `float32 [n]`, its probability.
-* `probs`: `float32 [n, K]`, where the whole rows were asked for.
-* `class_names`: `str [K]`.
-* `checkpoint`: SHA-256 of the checkpoint file that predicted, empty if none did.
-* `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images.
-* `format`: 1.
-
-The same rows give the same bytes.
-"""
-
-import json
-import os
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +11,8 @@ from torch import Tensor
 
 from datamodules.images import ImageRows
 
-FORMAT = 1
 NAMED_KEYS = 5
 """Keys that an error names; it counts the others."""
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Time stamp of the members: the first that a zip file can hold."""
 
 Array = NDArray[Any]
 
@@ -63,21 +40,6 @@ class Origin:
     checkpoint: str
     fingerprint: str
     pool: int
-
-
-@dataclass(frozen=True)
-class Column:
-    """An array that is too large for the memory.
-
-    Attributes:
-        dtype: Of its elements.
-        shape: The first entry is the number of rows.
-        chunks: Begins to read it: successive rows, cut at the same places in all columns of a file.
-    """
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    chunks: Callable[[], Iterator[Array]]
 
 
 @dataclass(frozen=True)
@@ -157,169 +119,3 @@ def _check_classes(there: list[str], here: list[str]) -> None:
 def _some(keys: list[Any]) -> str:
     more = f" and {len(keys) - NAMED_KEYS} more" if len(keys) > NAMED_KEYS else ""
     return ", ".join(str(key) for key in keys[:NAMED_KEYS]) + more
-
-
-# Columns
-
-
-def in_memory(array: Array) -> Column:
-    """An array that is not too large."""
-    return Column(array.dtype, array.shape, lambda: iter([array]))
-
-
-def key_column(unlabeled: ImageRows, size: int) -> Column:
-    """Keys of an unlabeled set, in chunks of `size`."""
-    keys, rows = unlabeled.images.keys, unlabeled.rows.numpy()
-    longest = 0 if keys is None else max((len(keys[row]) for row in rows), default=1)
-    dtype = np.dtype(np.int64) if keys is None else np.dtype(f"<U{longest}")
-
-    def chunks() -> Iterator[Array]:
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            yield part if keys is None else np.array([keys[row] for row in part], dtype)
-
-    return Column(dtype, (len(rows),), chunks)
-
-
-# Writing
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse what could not be written in the end.
-
-    Raises:
-        ValueError: The file exists and `overwrite` is false, its suffix is neither `.npz` nor `.parquet`, or it is
-            `.parquet` and pyarrow is missing.
-    """
-    if path.suffix not in (".npz", ".parquet"):
-        raise ValueError(f"output is {path}; its name must end in .npz or .parquet")
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists: remove it, name another output, or set the writer's overwrite to true")
-    if path.suffix == ".parquet":
-        _pyarrow()
-
-
-def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    """Write a file chunk by chunk, beside its place, and move it there when it is whole.
-
-    Args:
-        path: `.npz` or `.parquet`.
-        columns: `key`, `label`, `confidence` and maybe `probs`.
-        origin: What they were made of.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        (_write_npz if path.suffix == ".npz" else _write_parquet)(partial, columns, origin)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    facts = {
-        "class_names": origin.class_names,
-        "checkpoint": origin.checkpoint,
-        "fingerprint": origin.fingerprint,
-        "pool": origin.pool,
-        "format": FORMAT,
-    }
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, column in (columns | {name: in_memory(np.asarray(fact)) for name, fact in facts.items()}).items():
-            member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
-            if column.dtype.kind == "U":  # mostly zeros: four bytes a letter, all as long as the longest
-                member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as file:
-                header = {"descr": column.dtype.str, "fortran_order": False, "shape": column.shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for chunk in column.chunks():
-                    file.write(np.ascontiguousarray(chunk, column.dtype).tobytes())
-
-
-def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    pyarrow, parquet = _pyarrow()
-    types = {
-        "key": pyarrow.int64() if columns["key"].dtype.kind == "i" else pyarrow.string(),
-        "label": pyarrow.int64(),
-        "confidence": pyarrow.float32(),
-    }
-    if "probs" in columns:
-        types["probs"] = pyarrow.list_(pyarrow.float32(), len(origin.class_names))
-    facts = {"tailmatch": json.dumps({**vars(origin), "format": FORMAT})}
-    schema = pyarrow.schema(list(types.items()), metadata=facts)
-    with parquet.ParquetWriter(path, schema) as writer:
-        for chunks in zip(*(columns[name].chunks() for name in types), strict=True):
-            arrays = [
-                pyarrow.FixedSizeListArray.from_arrays(chunk.reshape(-1), chunk.shape[1])
-                if chunk.ndim == 2
-                else pyarrow.array(chunk, type_)
-                for chunk, type_ in zip(chunks, types.values(), strict=True)
-            ]
-            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "pseudo-labels in .parquet need pyarrow: pip install 'tailmatch[parquet]', or name an .npz file"
-        ) from error
-    return pyarrow, parquet
-
-
-# Reading
-
-
-def read_pseudo_labels(path: Path) -> PseudoLabelFile:
-    """Read a pseudo-label file; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It is no pseudo-label file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no pseudo-label file {path}: `tailmatch predict` writes one")
-    try:
-        arrays, facts = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
-        if facts.pop("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        file = PseudoLabelFile(**arrays, origin=Origin(**facts))
-        _check_rows(file)
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no pseudo-label file: {error}") from error
-    return file
-
-
-def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no archive of arrays (datamodules.legacy_pseudo_labels converts pickles)")
-    with np.load(path, allow_pickle=False) as members:
-        arrays = {name: members[name] for name in ("key", "label", "confidence")}
-        arrays["probs"] = members["probs"] if "probs" in members else None
-        names = ("class_names", "checkpoint", "fingerprint", "pool", "format")
-        return arrays, {name: members[name].tolist() for name in names}
-
-
-def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    table = _pyarrow()[1].read_table(path)
-    facts = json.loads(table.schema.metadata[b"tailmatch"])
-    arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
-    arrays["probs"] = None
-    if "probs" in table.column_names:
-        flat = table["probs"].combine_chunks().flatten().to_numpy()
-        arrays["probs"] = flat.reshape(len(table), -1)
-    return arrays, facts
-
-
-def _check_rows(file: PseudoLabelFile) -> None:
-    rows, classes = len(file.key), len(file.origin.class_names)
-    for name in ("label", "confidence", "probs"):
-        array = getattr(file, name)
-        if array is not None and len(array) != rows:
-            raise ValueError(f"{len(array)} rows of {name} for {rows} keys")
-    if rows and not 0 <= file.label.min() <= file.label.max() < classes:
-        raise ValueError(f"labels from {file.label.min()} to {file.label.max()} for {classes} classes")
-    if file.probs is not None and file.probs.shape[1:] != (classes,):
-        raise ValueError(f"probs {file.probs.shape} for {classes} classes")

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from callbacks import PseudoLabelWriter
 from callbacks.pseudo_labels import file_digest, merged_blocks
 from datamodules import Digits, LabeledFraction
-from datamodules.pseudo_labels import read_pseudo_labels
+from datamodules.pseudo_label_files import read_pseudo_labels
 from lightning_modules import Supervised
 from lightning_modules.image_module import to_float
 from lightning_modules.networks import CifarResNet

@@ -12,7 +12,7 @@ import pytest
 
 from datamodules import Digits, LabeledFraction
 from datamodules.legacy_pseudo_labels import convert, read_extrapolated_targets
-from datamodules.pseudo_labels import read_pseudo_labels
+from datamodules.pseudo_label_files import read_pseudo_labels
 
 
 def saved(path: Path, content: Any, protocol: int = 3) -> Path:

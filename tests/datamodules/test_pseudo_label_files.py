@@ -12,16 +12,15 @@ from PIL import Image
 
 from datamodules import Digits, ImageFolder, LabeledFraction
 from datamodules.images import ImageBlocks, ImageRows, Images
-from datamodules.pseudo_labels import (
+from datamodules.pseudo_label_files import (
     Column,
-    Origin,
-    PseudoLabelFile,
     check_output,
     in_memory,
     key_column,
     read_pseudo_labels,
     write_pseudo_labels,
 )
+from datamodules.pseudo_labels import Origin, PseudoLabelFile
 
 NAMES = ["ant", "bee", "cow"]
 
