@@ -34,7 +34,7 @@ from callbacks.run_folder import (
 from datamodules import LabeledUnlabeledDataModule
 from lightning_modules import ImageClassifier, export
 from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
-from lightning_modules.trained_network import class_named
+from lightning_modules.trained_network import class_named, network_to_rebuild
 
 OWN_FILES = tuple(
     str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
@@ -171,7 +171,7 @@ class TailmatchCLI(LightningCLI):
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder) / "config.yaml"
             if not typed_values(typed, "--config", "-c"):
-                config = config_of_checkpoint(resolved) if resolved else data_of_members(typed)
+                config = config_of_checkpoint(resolved, typed[0]) if resolved else data_of_members(typed)
                 if config is not None:
                     base.write_text(config)
                     typed[1:1] = ["--config", str(base)]
@@ -240,10 +240,16 @@ class TailmatchCLI(LightningCLI):
         print(text, flush=True)
 
 
-def config_of_checkpoint(path: Path) -> str | None:
-    """The configuration in a checkpoint, as YAML."""
+def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
+    """The configuration in a checkpoint, as YAML; but for a fit, with a network that fetches no pretrained weights."""
     config: str | None = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
-    return config
+    if config is None or subcommand == "fit":
+        return config
+    settings = yaml.safe_load(config)
+    arguments = settings.get("model", {}).get("init_args", {})
+    if isinstance(arguments.get("network"), dict):
+        arguments["network"] = network_to_rebuild(arguments["network"])
+    return yaml.safe_dump(settings)
 
 
 def data_of_members(args: list[str]) -> str | None:
@@ -271,7 +277,9 @@ def network_of_source(model: Any) -> dict[str, Any] | None:
     """Model settings with the network of the checkpoint that a method begins with; None if there is nothing to take."""
     source = model.init_args.get("checkpoint")
     network = None if source is None else read_checkpoint(source).network
-    return None if network is None else {"class_path": model.class_path, "init_args": {"network": network}}
+    if network is None:
+        return None
+    return {"class_path": model.class_path, "init_args": {"network": network_to_rebuild(network)}}
 
 
 def start_anew_on_class_change() -> None:

@@ -22,8 +22,8 @@ CHUNK_ROWS = 8192
 class PseudoLabelWriter(Callback):
     """Writes label and confidence of every unlabeled image when `predict` runs.
 
-    `datamodules/pseudo_label_files.py` describes the file; give it to the data module as `pseudo_labels`. Rows are in the
-    order of the unlabeled set. Nothing is kept in memory: each process appends its predictions to files beside the
+    `datamodules/pseudo_label_files.py` describes the file; give it to the data module as `pseudo_labels`. Rows are in
+    the order of the unlabeled set. Nothing is kept in memory: each process appends its predictions to files beside the
     output, which process 0 puts together in the end (so the folder must be one that all processes share). The
     result has the same bytes whatever the number of processes.
 

@@ -47,7 +47,7 @@ def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClass
     """The method, without what only training needs (and which may lie in files or packages that are not here)."""
     arguments = {name: value for name, value in settings["init_args"].items() if name not in _OF_TRAINING}
     if isinstance(arguments.get("network"), dict):
-        arguments["network"] = _to_rebuild(arguments["network"])
+        arguments["network"] = network_to_rebuild(arguments["network"])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageClassifier, "model")
     model = {"class_path": settings["class_path"], "init_args": arguments | {"num_classes": num_classes}}
@@ -59,7 +59,7 @@ def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClass
     return method
 
 
-def _to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
+def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
     """Settings of a network that fetches no pretrained weights, since the checkpoint's take their place."""
     found = class_named(network["class_path"])
     if not (isinstance(found, type) and issubclass(found, Network)):

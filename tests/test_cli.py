@@ -8,6 +8,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cli import config_of_checkpoint
 from tests.command_line import call as tailmatch
 
 ROOT = Path(__file__).parent.parent
@@ -140,3 +141,17 @@ def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) ->
 def test_testing_needs_a_checkpoint() -> None:
     result = tailmatch("test", "--config=configs/demo.yaml")
     assert result.returncode == 1 and "test needs trained weights: add --ckpt_path" in result.stderr
+
+
+@pytest.mark.parametrize(("subcommand", "weights"), [("test", None), ("fit", "IMAGENET1K_V2")])
+def test_a_checkpoint_is_tested_without_the_weights_that_it_began_with(
+    subcommand: str, weights: str | None, tmp_path: Path
+) -> None:
+    network = {
+        "class_path": "lightning_modules.networks.TorchvisionNetwork",
+        "init_args": {"name": "resnet50", "weights": "IMAGENET1K_V2"},
+    }
+    config = {"model": {"class_path": "lightning_modules.FixMatch", "init_args": {"network": network}}}
+    torch.save({"config": yaml.safe_dump(config)}, tmp_path / "last.ckpt")
+    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", subcommand) or "")
+    assert settings["model"]["init_args"]["network"]["init_args"] == {"name": "resnet50", "weights": weights}
