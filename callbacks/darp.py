@@ -1,6 +1,5 @@
 """DARP: refine pseudo-labels to the class totals of the unlabeled set."""
 
-import math
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from callbacks.darp_solver import Refinement, refine
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules import SemiSupervisedClassifier
 from lightning_modules.arguments import check_at_least
+from lightning_modules.image_module import ImageModule
 from lightning_modules.processes import gather_interleaved, sum_over_processes
 
 
@@ -85,9 +85,10 @@ class DARP(Callback):
         if stage != "fit":
             return
         if not isinstance(pl_module, SemiSupervisedClassifier):
-            raise ValueError(f"DARP refines pseudo-labels, and {type(pl_module).__name__} has none")
+            hint = "; callbacks.DARPRefinement is for its labels" if reads_labels(pl_module) else ""
+            raise ValueError(f"DARP refines pseudo-labels of a step, and {type(pl_module).__name__} has none{hint}")
         data = trainer.datamodule  # type: ignore[attr-defined]
-        epochs = math.ceil(pl_module.total_steps() * trainer.accumulate_grad_batches / data.steps_per_epoch)
+        epochs = pl_module.total_epochs()
         if self.warmup_epochs >= epochs:
             raise ValueError(
                 f"DARP would never run: warmup_epochs is {self.warmup_epochs} and the training has {epochs} epochs"
@@ -184,6 +185,11 @@ class DARP(Callback):
         if not rows.numel():
             return rows
         return gather_interleaved(rows, int(self.totals.sum().round()), torch.device("cpu"))
+
+
+def reads_labels(pl_module: LightningModule) -> bool:
+    """Whether a method trains on pseudo-labels that were made beforehand."""
+    return isinstance(pl_module, ImageModule) and pl_module.reads_pseudo_labels
 
 
 def known(rows: Tensor) -> Tensor:

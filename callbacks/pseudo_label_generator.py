@@ -1,7 +1,6 @@
 """Label the unlabeled images within a training, by a teacher or by the student itself."""
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,11 @@ from datamodules.labeled_unlabeled import Loader
 from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules import SelfTraining
 from lightning_modules.arguments import check_at_least
+from lightning_modules.classifier import check_same_classes
 from lightning_modules.image_module import to_float
 from lightning_modules.networks import NetworkFactory
 from lightning_modules.processes import gather_interleaved
+from lightning_modules.trained_checkpoint import read_checkpoint
 
 
 class PseudoLabelGenerator(Callback):
@@ -85,7 +86,7 @@ class PseudoLabelGenerator(Callback):
             raise ValueError(
                 f"labels come from PseudoLabelGenerator and from pseudo_labels {data.pseudo_label_file}: choose one"
             )
-        epochs = math.ceil(pl_module.total_steps() * trainer.accumulate_grad_batches / data.steps_per_epoch)
+        epochs = pl_module.total_epochs()
         if self.warmup_epochs >= epochs:
             raise ValueError(
                 f"PseudoLabelGenerator would never run: warmup_epochs is {self.warmup_epochs} and the training has "
@@ -172,14 +173,10 @@ def load_teacher(network: nn.Module, checkpoint: Path, class_names: list[str]) -
     Raises:
         ValueError: It is of other classes, or of another network.
     """
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    names = content.get("class_names", class_names)
-    if names != class_names:
-        raise ValueError(f"teacher {checkpoint} knows the classes {names[:10]}, and the data has {class_names[:10]}")
-    prefix = "network."
-    weights = {k.removeprefix(prefix): v for k, v in content.get("state_dict", {}).items() if k.startswith(prefix)}
+    source = read_checkpoint(str(checkpoint))
+    check_same_classes(source.class_names or class_names, class_names, f"teacher {checkpoint}")
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(source.backbone | {f"head.{name}": tensor for name, tensor in source.head.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"teacher {checkpoint} has another network ({reason}): set teacher_network") from error

@@ -1,5 +1,6 @@
 """The base of everything that trains: network, optimizer, schedule, views, training numbers."""
 
+import math
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -153,6 +154,12 @@ class ImageModule(LightningModule):
         if isinstance(trainer.limit_train_batches, int):
             steps = min(steps, trainer.limit_train_batches)
         return trainer.max_epochs * int(-(-steps // trainer.accumulate_grad_batches))
+
+    def total_epochs(self) -> int:
+        """Epochs of the whole training, by the data module's `steps_per_epoch`; the last may be cut short."""
+        trainer = self.trainer
+        steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
+        return math.ceil(self.total_steps() * trainer.accumulate_grad_batches / steps)
 
     # Training
 

@@ -16,7 +16,7 @@ from callbacks import DARP
 from callbacks.darp_solver import refine
 from datamodules import Digits, ListedCounts
 from datamodules.class_prior import unlabeled_totals
-from lightning_modules import FixMatch, Supervised
+from lightning_modules import FixMatch, SelfTraining, Supervised
 from lightning_modules.networks import CifarResNet
 from lightning_modules.processes import gather_interleaved
 
@@ -34,11 +34,9 @@ def digits() -> Digits:
 
 
 def set_up(darp: DARP, *, epochs: int = 5, rank: int = 0, world_size: int = 1, method: Any = FixMatch) -> Any:
-    trainer = SimpleNamespace(
-        datamodule=digits(), global_rank=rank, world_size=world_size, accumulate_grad_batches=1, current_epoch=0
-    )
+    trainer = SimpleNamespace(datamodule=digits(), global_rank=rank, world_size=world_size, current_epoch=0)
     model = method(num_classes=10, network=partial(CifarResNet, depth=8))
-    model.total_steps = lambda: epochs * 4
+    model.total_epochs = lambda: epochs
     darp.setup(trainer, model, "fit")  # type: ignore[arg-type]
     return trainer
 
@@ -156,8 +154,10 @@ def test_two_processes_refine_as_one_and_their_checkpoint_resumes_on_one(tmp_pat
 
 
 def test_what_cannot_work_is_said_at_the_start() -> None:
-    with pytest.raises(ValueError, match="DARP refines pseudo-labels, and Supervised has none"):
+    with pytest.raises(ValueError, match="DARP refines pseudo-labels of a step, and Supervised has none$"):
         set_up(DARP(), method=Supervised)
+    with pytest.raises(ValueError, match="and SelfTraining has none; callbacks.DARPRefinement is for"):
+        set_up(DARP(), method=SelfTraining)
     with pytest.raises(ValueError, match="DARP would never run: warmup_epochs is 5 and the training has 5 epochs"):
         set_up(DARP(warmup_epochs=5), epochs=5)
     with pytest.raises(ValueError, match="refine_every is 0"):
