@@ -1,4 +1,4 @@
-"""Write the predictions of the unlabeled images as a pseudo-label file."""
+"""Write predictions as a pseudo-label file."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ CHUNK_ROWS = 8192
 
 
 class PseudoLabelWriter(Callback):
-    """Writes label and confidence of every unlabeled image when `predict` runs.
+    """Writes label and confidence of every unlabeled image (or of another `predict_set`) when `predict` runs.
 
     `datamodules/pseudo_label_files.py` describes the file; give it to the data module as `pseudo_labels`. Rows are in
-    the order of the unlabeled set. Nothing is kept in memory: each process appends its predictions to files beside the
+    the order of the set. Nothing is kept in memory: each process appends its predictions to files beside the
     output, which process 0 puts together in the end (so the folder must be one that all processes share). The
     result has the same bytes whatever the number of processes.
 
@@ -52,7 +52,7 @@ class PseudoLabelWriter(Callback):
         if stage != "predict":
             return
         if not isinstance(getattr(trainer, "datamodule", None), LabeledUnlabeledDataModule):
-            raise ValueError("PseudoLabelWriter labels a data module's unlabeled images, and predict was given none")
+            raise ValueError("PseudoLabelWriter labels the images of a data module, and predict was given none")
         self._path = self.output or run_folder(trainer) / "pseudo_labels.npz"
         check_output(self._path, self.overwrite)
 
@@ -83,11 +83,11 @@ class PseudoLabelWriter(Callback):
         trainer.strategy.barrier("pseudo-labels are on the disk")
         if trainer.is_global_zero:
             data: LabeledUnlabeledDataModule = trainer.datamodule  # type: ignore[attr-defined]
-            pool = data.unlabeled.images
+            pool = data.predicted.images
             checkpoint = file_digest(Path(trainer.ckpt_path)) if trainer.ckpt_path else ""
             origin = Origin(data.class_names, checkpoint, pool.fingerprint(), len(pool.pixels))
             write_pseudo_labels(self._path, self._columns(data, trainer.world_size), origin)
-            print(f"{len(data.unlabeled):,} pseudo-labels: {self._path}", flush=True)
+            print(f"{len(data.predicted):,} pseudo-labels: {self._path}", flush=True)
         trainer.strategy.barrier("pseudo-labels are written")
         self._remove_shards(trainer)
 
@@ -97,9 +97,9 @@ class PseudoLabelWriter(Callback):
         self._remove_shards(trainer)
 
     def _columns(self, data: LabeledUnlabeledDataModule, world_size: int) -> dict[str, Column]:
-        total, block = len(data.unlabeled), data.eval_batch_size
+        total, block = len(data.predicted), data.eval_batch_size
         chunk = block * max(1, CHUNK_ROWS // block)
-        columns = {"key": key_column(data.unlabeled, chunk)}
+        columns = {"key": key_column(data.predicted, chunk)}
         for name in self._shards:
             dtype = np.dtype(np.int64 if name == "label" else np.float32)
             width = (data.num_classes,) if name == "probs" else ()
@@ -107,7 +107,7 @@ class PseudoLabelWriter(Callback):
             written = sum(file.stat().st_size for file in files) // (dtype.itemsize * int(np.prod(width)))
             if written != total:
                 raise ValueError(
-                    f"{written} of {total} unlabeled images were predicted, so no file was written: leave "
+                    f"{written} of {total} images were predicted, so no file was written: leave "
                     "limit_predict_batches alone"
                 )
             rows = partial(merged_blocks, files, dtype, width, total=total, block=block, chunk=chunk)

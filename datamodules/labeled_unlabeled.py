@@ -4,7 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -30,6 +30,8 @@ from datamodules.split_warnings import duplicate_warnings, split_warnings
 from datamodules.splits import draw_split
 
 Loader = DataLoader[ImageBatch]
+
+PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
 
 
 class LabeledUnlabeledDataModule(LightningDataModule):
@@ -67,6 +69,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         num_workers: Loader processes. 0 is the fastest for data in memory.
         pseudo_labels: File of `callbacks.PseudoLabelWriter` with labels for the unlabeled images, for a method that
             trains on them (`SelfTraining`).
+        predict_set: The images that `predict` predicts: `unlabeled`, `labeled`, `pool` (labeled, then unlabeled),
+            `val` or `test`.
     """
 
     class_names: list[str]
@@ -93,6 +97,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         seed: int | None = None,
         num_workers: int = 0,
         pseudo_labels: str | None = None,
+        predict_set: PredictSet = "unlabeled",
     ) -> None:
         super().__init__()
         for name, value in (
@@ -122,6 +127,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.validate_on_test = validate_on_test
         self.seed = seed
         self.num_workers = num_workers
+        self.predict_set: PredictSet = predict_set
         self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
         self.pseudo_labels: PseudoLabels | None = None
         self._pool_digest = self._split_digest = self._pseudo_label_digest = ""
@@ -239,18 +245,39 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             raise ValueError("no test images: the data set has no test split, so give test_holdout")
         return self.evaluation_loader(self.test)
 
+    @property
+    def predicted(self) -> ImageRows:
+        """The images of `predict_set`, after `setup`.
+
+        Raises:
+            ValueError: There are none.
+        """
+        sets: dict[PredictSet, ImageRows | None] = {
+            "unlabeled": self.unlabeled,
+            "labeled": self.labeled,
+            "pool": self.pool,
+            "val": self.val,
+            "test": self.test,
+        }
+        rows = sets[self.predict_set]
+        if not rows:
+            filled = ", ".join(name for name, rows in sets.items() if rows)
+            raise ValueError(f"predict_set is {self.predict_set}, and it has no images; there are images in: {filled}")
+        return rows
+
     def predict_dataloader(self) -> Loader:
-        """The unlabeled images, every one once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
+        """The images of `predict_set`, each once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
 
         Raises:
             ValueError: There are fewer blocks than processes.
         """
-        blocks = ImageBlocks(self.unlabeled, self.eval_batch_size)
+        rows = self.predicted
+        blocks = ImageBlocks(rows, self.eval_batch_size)
         place = self._place()
         mine = range(place["rank"], len(blocks), place["world_size"])
         if not len(mine):
             raise ValueError(
-                f"{len(self.unlabeled)} unlabeled images are {len(blocks)} blocks of eval_batch_size "
+                f"{len(rows)} {self.predict_set} images are {len(blocks)} blocks of eval_batch_size "
                 f"{self.eval_batch_size}, fewer than {place['world_size']} processes: use fewer processes, or lower "
                 "eval_batch_size"
             )

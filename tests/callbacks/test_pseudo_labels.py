@@ -75,7 +75,7 @@ class Interrupt(Callback):
 
 
 def test_an_incomplete_prediction_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"128 of \d+ unlabeled images were predicted, so no file was written"):
+    with pytest.raises(ValueError, match=r"128 of \d+ images were predicted, so no file was written"):
         predict(tmp_path, PseudoLabelWriter(), limit_predict_batches=2)
     with pytest.raises(RuntimeError, match="interrupted"):
         predict(tmp_path, PseudoLabelWriter(), Interrupt())

@@ -11,7 +11,8 @@ from PIL import Image
 from torchvision import datasets
 
 from datamodules import CIFAR10, DARPCounts, Digits, ImageFolder, LabeledFraction, ListedCounts
-from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
+from datamodules.images import ImageRows
+from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule, PredictSet
 
 
 def save(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (20, 12)) -> None:
@@ -207,3 +208,25 @@ def test_another_split_of_the_same_images_is_refused() -> None:
     with pytest.raises(ValueError, match="another split of the data"):
         other.load_state_dict(state(first))
     first.load_state_dict(state(Digits(seed=1)))
+
+
+def test_predicts_the_images_of_the_set_that_is_asked_for() -> None:
+    def predicted(name: PredictSet) -> ImageRows:
+        data = Digits(class_counts=LabeledFraction(0.5), predict_set=name, val_holdout=2, test_holdout=2)
+        data.setup("predict")
+        batches = list(data.predict_dataloader())
+        assert torch.equal(torch.cat([batch["index"] for batch in batches]), torch.arange(len(data.predicted)))
+        assert torch.equal(batches[0]["image"][:3], data.predicted.__getitems__([0, 1, 2])["image"])
+        return data.predicted
+
+    pool = predicted("pool")
+    labeled, unlabeled = predicted("labeled"), predicted("unlabeled")
+    assert torch.equal(torch.cat([labeled.rows, unlabeled.rows]), pool.rows)
+    assert len(predicted("val")) == len(predicted("test")) == 20
+
+
+def test_an_empty_set_to_predict_names_those_with_images() -> None:
+    data = Digits(predict_set="test", val_holdout=2, test_holdout=0)
+    data.setup("predict")
+    with pytest.raises(ValueError, match="predict_set is test, and it has no images; .* unlabeled, labeled, pool, val"):
+        data.predict_dataloader()
