@@ -17,6 +17,9 @@ from datamodules.long_tail import LabeledFraction
 from datamodules.table import Table, TableFormat, read_table
 
 SPLITS = ("train", "val", "test", "unlabeled")
+LEFT_OUT = len(SPLITS)
+"""In the place of a split: of rows that are not used."""
+
 Integers = NDArray[np.int64]
 
 INTEGER = re.compile(r"(-?\d+)(?:\.0*)?")
@@ -36,6 +39,10 @@ class ImageTable(ImageFiles):
         image_column: Name of the column with their paths.
         target_column: Name of the column with their classes, as text or as numbers.
         split_column: Name of the column with `train`, `val`, `test` or `unlabeled`; None: `split`, if there is one.
+        min_class_count: Classes with fewer images than this in the whole table become one class, `rare_class`, the last
+            one. If that has fewer too, its images count as unlabeled, and those of the splits `val` and `test` are
+            left out.
+        rare_class: Its name.
         category_columns: Names of columns with other things that are known of each image; batches carry them as
             `categories`, and `category_names` has their values.
         columns: Names of the columns of a file without header.
@@ -63,6 +70,8 @@ class ImageTable(ImageFiles):
         image_column: str = "image",
         target_column: str = "target",
         split_column: str | None = None,
+        min_class_count: int = 1,
+        rare_class: str = "other",
         category_columns: list[str] | None = None,
         columns: list[str] | None = None,
         delimiter: str | None = None,
@@ -94,6 +103,9 @@ class ImageTable(ImageFiles):
             self.pool_keys = unlisted_files(Path(unlabeled_root), folder, set(self.keys))
         if kwargs.get("class_counts") is None and (self.pool_keys or (self.targets < 0).any()):
             kwargs["class_counts"] = LabeledFraction(1.0)
+        self._notes: list[str] = []
+        if min_class_count > 1:
+            self._group_rare_classes(min_class_count, rare_class)
         super().__init__(str(folder), **kwargs)
 
     def _check_evaluation_rows(self, target_column: str, arguments: dict[str, Any]) -> None:
@@ -112,6 +124,21 @@ class ImageTable(ImageFiles):
                     f"of split {split!r}: leave one of them out"
                 )
             setattr(self, f"default_{split}_holdout", 0)
+
+    def _group_rare_classes(self, least: int, name: str) -> None:
+        before = self.class_names
+        self.class_names, self.targets, rare = rare_grouped(before, self.targets, least, name)
+        if rare and name not in self.class_names:
+            evaluated = np.isin(self.splits, [SPLITS.index("val"), SPLITS.index("test")])
+            self.splits[evaluated & (self.targets < 0)] = LEFT_OUT
+        if rare:
+            counts = ", ".join(f"{value} {count}" for value, count in rare.items())
+            became = f"the class {name!r}" if name in self.class_names else "unlabeled: together they are too few"
+            self._notes = [f"{len(rare)} classes have fewer than {least} images ({counts}); they are {became}"]
+
+    def warnings(self) -> list[str]:
+        """See `LabeledUnlabeledDataModule.warnings`; classes that were put together too."""
+        return self._notes + super().warnings()
 
     def describe(self, key: str) -> str:
         """See `ImageFiles.describe`: the row that lists the file."""
@@ -224,6 +251,40 @@ def class_targets(table: Table, column: str) -> tuple[list[str], Integers]:
         raise ValueError(f"{table.path}: column {column!r} has no class in any row")
     places = {name: k for k, name in enumerate(classes)}
     return classes, coded.translate([places.get(name, -1) for name in names])
+
+
+def rare_grouped(
+    class_names: list[str], targets: Integers, least: int, name: str
+) -> tuple[list[str], Integers, dict[str, int]]:
+    """Put the classes with few images together.
+
+    Args:
+        class_names: K names.
+        targets: `int64 [N]`, -1 where there is no class.
+        least: Images that a class needs.
+        name: Of the class that the others become.
+
+    Returns:
+        The names, the group's last if it has `least` images; the targets, -1 in the group if it has not; and the
+        classes that were put together, with their numbers of images.
+
+    Raises:
+        ValueError: A class that stays has that name, or less than two classes are left.
+    """
+    counts = np.bincount(targets[targets >= 0], minlength=len(class_names))
+    rare = {class_names[k]: int(counts[k]) for k in np.flatnonzero(counts < least)}
+    kept = [value for value in class_names if value not in rare]
+    if name in kept and rare:
+        raise ValueError(f"rare_class is {name!r}, and a class with {least} images or more has that name: give another")
+    grouped = bool(rare) and sum(rare.values()) >= least
+    names = kept + [name] if grouped else kept
+    if len(names) < 2:
+        raise ValueError(
+            f"min_class_count is {least}, which leaves the classes {names}; the largest have "
+            f"{sorted(counts.tolist(), reverse=True)[:5]} images"
+        )
+    places = [kept.index(value) if value in kept else len(kept) if grouped else -1 for value in class_names]
+    return names, np.array([*places, -1], dtype=np.int64)[targets], rare
 
 
 def _class_name(value: str) -> str:

@@ -263,3 +263,38 @@ def test_fingerprints_stay_at_another_size_and_change_with_the_files(folder: Pat
     table = write(folder, plain())
     assert print_of(table) == print_of(table, image_size=6) == print_of(table, cache_budget_gb=0, num_workers=1)
     assert print_of(table) != print_of(write(folder, plain(18)))
+
+
+def shop(folder: Path, counts: dict[str, int]) -> Path:
+    names = [name for name, count in counts.items() for _ in range(count)]
+    return write(folder, ["image,target", *(f"images/{k}.png,{name}" for k, name in enumerate(names))])
+
+
+def test_rare_classes_become_one(folder: Path) -> None:
+    path = shop(folder, {"bag": 8, "hat": 2, "shoe": 6, "belt": 3})
+    data = opened(path, min_class_count=4, class_counts=LabeledFraction(1.0), val_holdout=0, test_holdout=0)
+    assert data.class_names == ["bag", "shoe", "other"] and data.class_counts == [8, 6, 5]
+    assert sorted(numbers(data.labeled.images, data.labeled.rows)[14:]) == [8, 9, 16, 17, 18]
+    note = "2 classes have fewer than 4 images (belt 3, hat 2); they are the class 'other'"
+    assert data.warnings()[0] == note
+    named = opened(path, min_class_count=4, rare_class="rare")
+    assert named.class_names == ["bag", "shoe", "rare"]
+    assert opened(path, min_class_count=2).class_names == ["bag", "belt", "hat", "shoe"]  # none is rare: no group
+
+
+def test_rare_classes_that_are_few_together_are_unlabeled(folder: Path) -> None:
+    rows = [f"images/{k}.png,{'bag' if k % 2 else 'shoe'},train" for k in range(12)]
+    rows += ["images/12.png,hat,train", "images/13.png,hat,val", "images/14.png,belt,test", "images/15.png,bag,val"]
+    data = opened(write(folder, [HEADER, *rows]), min_class_count=4, class_counts=LabeledFraction(0.5), test_holdout=0)
+    assert data.class_names == ["bag", "shoe"]
+    assert data.class_count_table()["validation"] == [1, 0]  # images 13 and 14 are in no set
+    assert sorted(numbers(data.pool.images, data.pool.rows)) == list(range(13))
+    assert 12 in numbers(data.unlabeled.images, data.unlabeled.rows)
+    assert "belt 1, hat 2); they are unlabeled" in data.warnings()[0]
+
+
+def test_a_group_of_rare_classes_needs_a_name_and_company(folder: Path) -> None:
+    with pytest.raises(ValueError, match="rare_class is 'other', and a class with 4 images or more has that name"):
+        opened(shop(folder, {"other": 8, "hat": 2, "shoe": 6}), min_class_count=4)
+    with pytest.raises(ValueError, match=r"min_class_count is 9, which leaves the classes \['other'\]; the largest"):
+        opened(shop(folder, {"bag": 8, "hat": 2, "shoe": 6}), min_class_count=9)
