@@ -154,12 +154,13 @@ def _floats(bits: Tensor) -> Tensor:
 
 def _sample_quantiles(probs: Tensor, kept: Tensor, total: float, reduce: Reduce) -> Tensor:
     """Bits [2, K] below and above each column's threshold, by five standard errors of its rank in a sample."""
-    sample = probs[:: max(1, int(total) // SAMPLE_ROWS)].t().contiguous().sort(1).values
-    size = reduce(kept.new_tensor([sample.shape[1]])).item()
+    sample, classes = probs[:: max(1, int(total) // SAMPLE_ROWS)], len(kept)
+    places = torch.arange(sample.numel(), device=probs.device)
+    size = reduce(kept.new_tensor([len(sample)])).item()
+    local = _count_by_sort([_keys(sample.flatten(), places, classes)], classes, probs.device)
 
     def count(bits: Tensor) -> Tensor:
-        below = torch.searchsorted(sample, _floats(bits).t().contiguous()).t()
-        return reduce((sample.shape[1] - below).double())
+        return reduce(local(bits))
 
     rank = kept * (size / total)
     margin = 5 * (rank * (1 - rank / size)).clamp(min=0).sqrt() + 2
@@ -187,14 +188,26 @@ def _candidate_counter(probs: Tensor, bracket: _Bracket, reduce: Reduce) -> Call
         block = probs[span]
         inside = (block >= low).logical_and_(block < high)
         where = inside.view(-1).nonzero()[:, 0]
-        bits = block.reshape(-1)[where].view(torch.int32).long()
-        keys.append(((where % classes) << 32) | bits)
-    column = torch.arange(classes, device=probs.device) << 32
-    candidates = torch.cat([*keys, column[:0]]).sort().values
-    ends = torch.searchsorted(candidates, column + (1 << 32))
+        keys.append(_keys(block.reshape(-1)[where], where, classes))
+    local = _count_by_sort(keys, classes, probs.device)
 
     def count(bits: Tensor) -> Tensor:
-        local = ends - torch.searchsorted(candidates, column | bits)
-        return bracket.above_high + reduce(local.double())
+        return bracket.above_high + reduce(local(bits))
 
     return count
+
+
+def _keys(values: Tensor, places: Tensor, classes: int) -> Tensor:
+    """Whole numbers that sort entries [n] of a flat [N, K] by column, then by value."""
+    return ((places % classes) << 32) | values.view(torch.int32).long()
+
+
+def _count_by_sort(keys: list[Tensor], classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Sort keys, whole numbers since PyTorch sorts those far faster than floats; return a counter.
+
+    It gives the number of each column's entries at or above bits [P, K], as [P, K] float64.
+    """
+    column = torch.arange(classes, device=device) << 32
+    ordered = torch.cat([*keys, column[:0]]).sort().values
+    ends = torch.searchsorted(ordered, column + (1 << 32))
+    return lambda bits: (ends - torch.searchsorted(ordered, column | bits)).double()

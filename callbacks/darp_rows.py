@@ -1,4 +1,4 @@
-"""What both parts of DARP's refinement share: rows in blocks, their entropies, checks."""
+"""What both parts of DARP's refinement share: rows in blocks, their logarithms and entropies, checks."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ Reduce = Callable[[Tensor], Tensor]
 """Sum of a float64 tensor over the ranks, bit-identical on each; leaves its argument alone."""
 
 FLOOR = 1e-6  # added to kept predictions and to both sides of the column scale by the authors' code
-TINY = 1e-37  # a normal float32 next to zero
+LOG_TINY = -85.0  # logarithm of a normal float32 next to zero
 
 
 def identity(value: Tensor) -> Tensor:
@@ -17,8 +17,8 @@ def identity(value: Tensor) -> Tensor:
     return value
 
 
-def entropies(probs: Tensor) -> Tensor:
-    """Row entropies, H_i = -sum_k p_ik log p_ik.
+def to_logs(probs: Tensor) -> Tensor:
+    """Replace predictions by their logarithms, and return the row entropies, H_i = -sum_k p_ik log p_ik.
 
     The authors' code has log(p_ik + 1e-6), which makes the entropy of rows with an entry beyond 1 - 1e-6
     negative. Without it every problem with positive predictions is convex and has exactly one solution.
@@ -27,7 +27,7 @@ def entropies(probs: Tensor) -> Tensor:
     entropy of a nearly one-hot row, 1e-5 or so, few digits.
 
     Args:
-        probs: [N, K] float32, rows sum to 1.
+        probs: [N, K] float32, rows sum to 1; afterwards log p_ik, minus infinity for zeros.
 
     Returns:
         [N], in nats.
@@ -36,7 +36,8 @@ def entropies(probs: Tensor) -> Tensor:
     for span, work in blocks(probs):
         minor = torch.le(probs[span], 0.5, out=work).mul_(probs[span])
         rest = minor.sum(1).clamp_(max=1)
-        entropy = -torch.clamp(minor, min=TINY, out=spare[: len(minor)]).log_().mul_(minor).sum(1)
+        logs = probs[span].log_()
+        entropy = -torch.clamp(logs, min=LOG_TINY, out=spare[: len(minor)]).mul_(minor).sum(1)
         result[span] = entropy - (1 - rest) * torch.log1p(-rest.clamp(max=0.9))
     return result
 

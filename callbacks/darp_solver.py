@@ -33,9 +33,8 @@ import torch
 from torch import Tensor
 
 from callbacks.darp_noise import remove_noise
-from callbacks.darp_rows import FLOOR, Reduce, blocks, checked, entropies, identity, scratch
+from callbacks.darp_rows import FLOOR, Reduce, blocks, checked, identity, scratch, to_logs
 
-LOWEST_EXPONENT = -80.0  # exp(-80) = 2e-35: as good as zero beside 1, and a normal float32
 # Tuned on synthetic predictions (benchmarks/darp_solver.py and the random problems of the tests).
 CURVATURE_CLASSES = 4  # the curvature is taken from one row in K / 4 ...
 CURVATURE_ROWS = 64  # ... but from no fewer than so many rows per class
@@ -44,6 +43,7 @@ COARSE_ROWS = 512  # ... where there are so many rows per class
 COARSE_BUDGET = 20  # most evaluations of these rows
 SLACK = 2.0  # how much further from the target a step may lead
 CROWD = 2.0  # how many times more uniform rows than it lacks a column may attract in one step
+MORE_FALL = 0.7  # nats that a price may rise beyond what like rows ask for
 ROUNDING = 1e-6  # float32 noise of the sum of |totals - target|, per row
 MOST_HALVINGS = 20
 
@@ -136,7 +136,7 @@ class _Problem:
     """Rows of one rank, with what does not change while prices are sought.
 
     Attributes:
-        rows: [n, K] float32.
+        logs: [n, K] float32, logarithms of the predictions.
         entropies: [n] float32, in nats.
         target: [K] float64, with the number of rows over all ranks as sum.
         share: this rank's share of the rows.
@@ -145,7 +145,7 @@ class _Problem:
         reduce: sum over ranks.
     """
 
-    rows: Tensor
+    logs: Tensor
     entropies: Tensor
     target: Tensor
     share: float
@@ -186,7 +186,7 @@ def _project_in_place(
     reduce: Reduce,
 ) -> Refinement:
     total, target = checked(rows, target, reduce)
-    nats = entropies(rows)
+    nats = to_logs(rows)
     problem = _problem(rows, nats, target, total, reduce)
     if warm_start is not None:
         nu = warm_start.to(target)
@@ -199,26 +199,25 @@ def _project_in_place(
     state, iterations = _solve(problem, nu, tolerance * target.clamp(min=1), max_iterations)
     exponents = _exponents(state.nu, target)
     for span, work in blocks(rows):
-        weights = _weights(rows[span], nats[span], exponents, work)
-        torch.div(weights, weights.sum(1, keepdim=True), out=rows[span])
+        _shares(rows[span], nats[span], exponents, work, out=rows[span])
     residual = float((state.totals - target).abs().max()) / total
     return Refinement(rows, state.nu, residual, residual <= tolerance, iterations)
 
 
-def _problem(rows: Tensor, nats: Tensor, target: Tensor, total: float, reduce: Reduce) -> _Problem:
+def _problem(logs: Tensor, nats: Tensor, target: Tensor, total: float, reduce: Reduce) -> _Problem:
     diffuse = reduce(nats.sum(dtype=torch.float64)[None]) / _uniform_entropy(target)
     # The K x K product would cost as much as K / 16 other operations. A part of the rows will do for it, since
     # `_direction` scales it to the exact diagonal.
-    part = max(1, min(len(target) // CURVATURE_CLASSES, len(rows) // (CURVATURE_ROWS * len(target))))
-    return _Problem(rows, nats, target, len(rows) / total, diffuse, part, reduce)
+    part = max(1, min(len(target) // CURVATURE_CLASSES, len(logs) // (CURVATURE_ROWS * len(target))))
+    return _Problem(logs, nats, target, len(logs) / total, diffuse, part, reduce)
 
 
 def _coarse_prices(problem: _Problem, total: float) -> Tensor:
     """Prices for one row in `COARSE_STRIDE`, to begin with: within half a standard error of a count."""
-    rows = problem.rows[::COARSE_STRIDE].contiguous()
-    count = problem.reduce(problem.target.new_tensor([len(rows)])).item()
+    logs = problem.logs[::COARSE_STRIDE].contiguous()
+    count = problem.reduce(problem.target.new_tensor([len(logs)])).item()
     target = problem.target * (count / total)
-    coarse = _problem(rows, problem.entropies[::COARSE_STRIDE], target, count, problem.reduce)
+    coarse = _problem(logs, problem.entropies[::COARSE_STRIDE], target, count, problem.reduce)
     state, _ = _solve(coarse, torch.zeros_like(target), 0.5 * (1 + target).sqrt(), COARSE_BUDGET)
     return state.nu
 
@@ -252,19 +251,18 @@ def _evaluate(problem: _Problem, nu: Tensor, band: Tensor) -> _State:
     target, classes = problem.target, len(problem.target)
     nu = torch.where(target > 0, nu - nu[target > 0].min(), 0.0)
     exponents = _exponents(nu, target)
-    sums, coupling = nu.new_zeros((3, classes)), problem.rows.new_zeros((classes, classes))
+    sums, coupling = nu.new_zeros((3, classes)), problem.logs.new_zeros((classes, classes))
     samples: list[Tensor] = []
-    spare = scratch(problem.rows)
-    for span, work in blocks(problem.rows):
+    spare = scratch(problem.logs)
+    for span, work in blocks(problem.logs):
         nats = problem.entropies[span]
-        shares = _weights(problem.rows[span], nats, exponents, work)
-        shares.div_(shares.sum(1, keepdim=True))
+        shares = _shares(problem.logs[span], nats, exponents, work, out=spare[: len(work)])
         sums[0] += shares.sum(0)
-        movable = torch.sub(1, shares, out=spare[: len(shares)]).mul_(shares)
+        movable = torch.addcmul(shares, shares, shares, value=-1, out=work)
         sums[1] += movable.sum(0)
         sums[2] += nats @ movable
         samples.append(shares[:: problem.part] * nats[:: problem.part, None].sqrt())
-        if len(samples) == problem.part or span.stop == len(problem.rows):  # one product for as much as a block
+        if len(samples) == problem.part or span.stop == len(problem.logs):  # one product for as much as a block
             sample = torch.cat(samples)
             coupling.addmm_(sample.t(), sample)
             samples.clear()
@@ -280,14 +278,9 @@ def _exponents(nu: Tensor, target: Tensor) -> Tensor:
     return torch.where(target > 0, -nu, -1e30).float()
 
 
-def _weights(rows: Tensor, entropies: Tensor, exponents: Tensor, out: Tensor) -> Tensor:
-    """Return p_ik exp(-nu_k H_i), not normalized.
-
-    No exponent is positive and that of one column is 0, so that nothing overflows and a row of predictions of
-    1e-12 or more cannot vanish. One with zeros may; by the lowest exponent it then keeps its predictions.
-    """
-    torch.mul(entropies[:, None], exponents, out=out)
-    return out.clamp_(min=LOWEST_EXPONENT).exp_().mul_(rows)
+def _shares(logs: Tensor, entropies: Tensor, exponents: Tensor, work: Tensor, out: Tensor) -> Tensor:
+    """Return y, the softmax of log p_ik - nu_k H_i: rows sum to 1. `out` may be `logs`, but not `work`."""
+    return torch.softmax(torch.addcmul(logs, entropies[:, None], exponents, out=work), dim=1, out=out)
 
 
 def _wanted_losses(problem: _Problem, state: _State) -> Tensor:
@@ -300,6 +293,9 @@ def _wanted_losses(problem: _Problem, state: _State) -> Tensor:
         c < q:  c + v (exp(-x) - 1) = q              what is contested grows
         c > q:  c = n y -> q with v = n y (1 - y)    the share y of n like rows falls, its logit by x
 
+    Where rows differ much, those that are nearly decided stay behind: x is then up to `MORE_FALL` more, but no more
+    than Newton's.
+
     Returns:
         [K] v x, positive where a column has too much.
     """
@@ -309,6 +305,7 @@ def _wanted_losses(problem: _Problem, state: _State) -> Tensor:
     rows = have.square() / (have - contested)
     wanted = target.clamp(min=FLOOR)
     fall = ((have - contested) / contested).log() + ((rows - wanted).clamp(min=FLOOR) / wanted).log()
+    fall = torch.maximum(fall, torch.minimum((have - target) / contested, fall + MORE_FALL))
     return contested * torch.where(have > target, fall, -rise)
 
 

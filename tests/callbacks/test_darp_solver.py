@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks import darp_reference
 from callbacks.darp_noise import column_thresholds, remove_noise
-from callbacks.darp_rows import entropies
+from callbacks.darp_rows import to_logs
 from callbacks.darp_solver import Refinement, project, refine
 
 ALPHA = 2.0
@@ -153,9 +153,13 @@ def test_entropies_keep_their_digits() -> None:
     small = torch.tensor([1e-9, 1e-6, 1e-3, 0.3], dtype=torch.float64)
     probs = torch.stack([1 - small - small / 2, small, small / 2], dim=1)
     expected = -(probs * probs.log()).sum(1)
-    torch.testing.assert_close(entropies(probs.float()).double(), expected, rtol=1e-5, atol=0)
+    logs = probs.float()
+    torch.testing.assert_close(to_logs(logs).double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(logs.double(), probs.float().double().log(), rtol=1e-6, atol=1e-9)
     extremes = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    torch.testing.assert_close(entropies(extremes), torch.tensor([math.log(2), 0.0]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(to_logs(extremes), torch.tensor([math.log(2), 0.0]), rtol=0, atol=1e-6)
+    half = -math.log(2)
+    torch.testing.assert_close(extremes, torch.tensor([[half, half, -math.inf], [0.0, -math.inf, -math.inf]]))
 
 
 def test_row_order_does_not_matter() -> None:
