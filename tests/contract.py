@@ -45,6 +45,7 @@ ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     FixMatch: {"threshold": 0.2},
     MoCoPretraining: {"queue_size": 20, "norm_splits": 2},
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
+    SelfTraining: {"relabel_threshold": 0.12},
 }
 """Arguments of a method that make a small run of it."""
 

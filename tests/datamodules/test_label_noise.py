@@ -132,7 +132,8 @@ def test_a_resume_with_other_labels_is_refused_and_a_test_is_not(tmp_path: Path)
         seed_everything(0)
         return Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, use_distributed_sampler=False,
-            default_root_dir=tmp_path, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            default_root_dir=tmp_path, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
         )  # fmt: skip
 
     def small(noise: LabelNoise | None) -> dict[str, Any]:
