@@ -205,13 +205,15 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         file = read_pseudo_labels(path)
         try:
             self.pseudo_labels = file.align(self.unlabeled, self.class_names, beside=self.labeled)
-            predictions = file.align(self.labeled, self.class_names, beside=self.unlabeled)
+            parts = [*vars(self.pseudo_labels).values()]
+            rest = len(file.key) - int((self.pseudo_labels.label >= 0).sum())
+            if rest or self.include_labeled_in_unlabeled:  # else none of its rows is labeled here
+                predictions = file.align(self.labeled, self.class_names, beside=self.unlabeled)
+                if (predictions.label >= 0).any():
+                    self.labeled_predictions = predictions
+                    parts += vars(predictions).values()
         except ValueError as error:
             raise ValueError(f"pseudo_labels {path} does not fit the data: {error}") from error
-        parts = [*vars(self.pseudo_labels).values()]
-        if (predictions.label >= 0).any():
-            self.labeled_predictions = predictions
-            parts += vars(predictions).values()
         self._pseudo_label_digest = _digest(*(part for part in parts if part is not None))
 
     @property
