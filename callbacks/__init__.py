@@ -2,6 +2,7 @@
 
 from callbacks.darp import DARP
 from callbacks.darp_refinement import DARPRefinement
+from callbacks.early_learning import EarlyLearningCurves
 from callbacks.last_evaluations import LastEvaluations
 from callbacks.logit_adjustment import LogitAdjustment
 from callbacks.prior_estimation import UnlabeledPriorEstimator
@@ -14,6 +15,7 @@ __all__ = [
     "DARP",
     "DARPRefinement",
     "DistributionAlignment",
+    "EarlyLearningCurves",
     "LastEvaluations",
     "LogitAdjustment",
     "PseudoLabelGenerator",

@@ -1,8 +1,8 @@
 """Label the unlabeled images within a training, by a teacher or by the student itself."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class PseudoLabelGenerator(Callback):
     The first labels are the teacher's, or without one those of the student's averaged weights after a warm-up. Every
     `every_n_epochs` from there the student's averaged weights, as they are then, label all unlabeled images anew
     (Xie et al. 2020, arXiv 1911.04252, "iterative training", where each student starts afresh: here it goes on).
-    Noise is the method's `unlabeled_view`; labels are predicted without.
+    Noise is the method's `unlabeled_view`; labels are predicted without. Where the method relabels, the labeled images
+    are predicted in the same way (a refiner does not change these).
 
     On several devices each process labels its own images (index modulo world size). Labels are saved in the order
     of the images, so that a resumed run goes on with them, also with another number of processes.
@@ -67,6 +68,7 @@ class PseudoLabelGenerator(Callback):
         self.teacher_network = teacher_network
         self.refiner = refiner
         self._labels: PseudoLabels | None = None
+        self._labeled: PseudoLabels | None = None  # those of the labeled images, to relabel them
         self._epoch = -1  # in which they were made
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -94,7 +96,7 @@ class PseudoLabelGenerator(Callback):
             )
         if self.teacher is not None and not self.teacher.is_file():
             raise FileNotFoundError(f"no teacher {self.teacher}: give the checkpoint of a run")
-        self._labels, self._epoch = None, -1
+        self._labels, self._labeled, self._epoch = None, None, -1
         pl_module.awaits_pseudo_labels = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +113,7 @@ class PseudoLabelGenerator(Callback):
                 f"the checkpoint has pseudo-labels of {len(self._labels.label)} images, and {len(unlabeled)} are "
                 "unlabeled: resume on the same images"
             )
-        pl_module.take_pseudo_labels(self._labels)
+        pl_module.take_pseudo_labels(self._labels, self._labeled)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Label before the first step of an epoch whose turn it is.
@@ -121,23 +123,23 @@ class PseudoLabelGenerator(Callback):
         due = due_epoch(trainer.current_epoch, self.warmup_epochs, self.every_n_epochs)
         if due > self._epoch and isinstance(pl_module, SelfTraining):
             self._epoch = due
-            self._labels = self._label(trainer, pl_module)
-            pl_module.take_pseudo_labels(self._labels)
+            self._label(trainer, pl_module)
 
-    def _label(self, trainer: Trainer, pl_module: SelfTraining) -> PseudoLabels:
+    def _label(self, trainer: Trainer, pl_module: SelfTraining) -> None:
         data: LabeledUnlabeledDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        loader = data.evaluation_loader(data.unlabeled)
+        network: nn.Module = pl_module.network
+        weights = pl_module.evaluated_weights()
         if self._labels is None and self.teacher is not None:
-            probs = predict(trainer, self._teacher(self.teacher, pl_module, data.class_names), loader)
-        else:
-            with pl_module.evaluated_weights():
-                probs = predict(trainer, pl_module.network, loader)
+            network, weights = self._teacher(self.teacher, pl_module, data.class_names), nullcontext()
+        with weights:
+            probs = predict(trainer, network, data.evaluation_loader(data.unlabeled))
+            if pl_module.relabel_threshold is not None:
+                labeled = predict(trainer, network, data.evaluation_loader(data.labeled))
+                self._labeled = most_likely(labeled, len(data.labeled), pl_module.soft)
         if self.refiner is not None:
             probs = self.refiner(probs, data)
-        confidence, label = probs.max(dim=1)
-        total = len(data.unlabeled)
-        rows = gathered(probs, total) if pl_module.soft else None
-        return PseudoLabels(gathered(label, total), gathered(confidence, total), rows)
+        self._labels = most_likely(probs, len(data.unlabeled), pl_module.soft)
+        pl_module.take_pseudo_labels(self._labels, self._labeled)
 
     def _teacher(self, checkpoint: Path, pl_module: SelfTraining, class_names: list[str]) -> nn.Module:
         network: nn.Module = copy.deepcopy(pl_module.network)
@@ -150,13 +152,16 @@ class PseudoLabelGenerator(Callback):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The labels of all unlabeled images, in their order, and the epoch that they were due."""
-        return {"epoch": self._epoch, "labels": None if self._labels is None else dict(vars(self._labels))}
+        """The labels of all unlabeled images, in their order, those of the labeled ones, and when they were due."""
+        parts = {"labels": self._labels, "labeled": self._labeled}
+        kept = {name: None if labels is None else dict(vars(labels)) for name, labels in parts.items()}
+        return {"epoch": self._epoch, **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them up."""
         self._epoch = state_dict["epoch"]
-        self._labels = None if state_dict["labels"] is None else PseudoLabels(**state_dict["labels"])
+        kept = (state_dict.get(name) for name in ("labels", "labeled"))
+        self._labels, self._labeled = (None if labels is None else PseudoLabels(**labels) for labels in kept)
 
 
 def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int:
@@ -182,14 +187,37 @@ def load_teacher(network: nn.Module, checkpoint: Path, class_names: list[str]) -
         raise ValueError(f"teacher {checkpoint} has another network ({reason}): set teacher_network") from error
 
 
+def most_likely(probs: Tensor, total: int, keep_probs: bool) -> PseudoLabels:
+    """Pseudo-labels of all images from this process' `probs [n, K]`.
+
+    Args:
+        probs: Rows sum to 1.
+        total: N, images of all processes.
+        keep_probs: Whether the labels have the rows too.
+    """
+    confidence, label = probs.max(dim=1)
+    rows = gathered(probs, total) if keep_probs else None
+    return PseudoLabels(gathered(label, total), gathered(confidence, total), rows)
+
+
 @torch.no_grad()
-def predict(trainer: Trainer, network: nn.Module, loader: Loader) -> Tensor:
-    """Predictions of this process' images, `float32 [n, K]` on the device; the network's modes stay as they were."""
+def predict(
+    trainer: Trainer, network: nn.Module, loader: Loader, keep: Callable[[Tensor], Tensor] = lambda probs: probs
+) -> Tensor:
+    """Predictions of this process' images, `float32 [n, K]` on the device; the network's modes stay as they were.
+
+    Args:
+        trainer: Its device, precision and progress bar.
+        network: Gives logits.
+        loader: Every image once, over the processes.
+        keep: What is kept of a batch's `probs [B, K]`; all, by default.
+    """
     device = trainer.strategy.root_device
     rows = []
     with evaluation_mode(network), trainer.precision_plugin.val_step_context():
         for batch in shown(trainer, loader):
-            rows.append(network(to_float(batch["image"].to(device, non_blocking=True))).float().softmax(dim=1))
+            logits = network(to_float(batch["image"].to(device, non_blocking=True)))
+            rows.append(keep(logits.float().softmax(dim=1)))
     return torch.cat(rows)
 
 
@@ -215,7 +243,7 @@ def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:
     progress = live if isinstance(live, Progress) else Progress()
     if progress is not live:
         progress.start()
-    task = progress.add_task("Pseudo-labels", total=len(loader))
+    task = progress.add_task("Predictions", total=len(loader))
     try:
         for batch in loader:
             yield batch

@@ -26,6 +26,11 @@ class ClassCountsReport(Callback):
         table = data.class_count_table()
         console = Console()
         console.print(class_counts_table(table, data.class_names, len(data.unlabeled)))
+        truth = data.labeled.truth
+        if truth is not None:
+            changed, total = int((data.labeled.targets != truth).sum()), len(truth)
+            noise = f"label noise: {changed:,} of {total:,} labels are wrong ({changed / total:.1%})"
+            console.print(noise, markup=False, highlight=False)
         for warning in data.warnings():
             console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
         figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))

@@ -5,6 +5,7 @@ from datamodules.digits import Digits
 from datamodules.fashion_mnist import FashionMNIST
 from datamodules.image_folder import ImageFolder
 from datamodules.image_table import ImageTable
+from datamodules.label_noise import PairNoise, SymmetricNoise
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
 from datamodules.long_tail import DARPCounts, LabeledFraction, ListedCounts, SemiSelfCounts
 from datamodules.stl10 import STL10
@@ -21,7 +22,9 @@ __all__ = [
     "LabeledFraction",
     "LabeledUnlabeledDataModule",
     "ListedCounts",
+    "PairNoise",
     "STL10",
     "SVHN",
     "SemiSelfCounts",
+    "SymmetricNoise",
 ]

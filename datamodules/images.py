@@ -128,11 +128,13 @@ class ImageRows(Dataset[ImageBatch]):
         images: The pool.
         rows: `int64 [n]` rows of the pool.
         labeled: Whether batches carry their target. Unlabeled batches never do, also where it is known.
+        given: `int64 [n]`, other classes than those of the pool, as after label noise; None: those of the pool.
     """
 
     images: Images
     rows: Tensor
     labeled: bool = field(default=True)
+    given: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,7 +148,7 @@ class ImageRows(Dataset[ImageBatch]):
         rows = self.rows[index]
         batch: ImageBatch = {"image": self.images.pixels.index_select(0, rows), "index": index}
         if self.labeled:
-            batch["target"] = self.images.targets[rows]
+            batch["target"] = self.images.targets[rows] if self.given is None else self.given[index]
         if self.images.categories is not None:
             batch["categories"] = self.images.categories[rows]
         return batch
@@ -154,7 +156,12 @@ class ImageRows(Dataset[ImageBatch]):
     @property
     def targets(self) -> Tensor:
         """Classes of the rows, `int64 [n]`, -1 where unknown: for reports, never in an unlabeled batch."""
-        return self.images.targets[self.rows]
+        return self.images.targets[self.rows] if self.given is None else self.given
+
+    @property
+    def truth(self) -> Tensor | None:
+        """Classes before label noise, `int64 [n]`, for reports; None where the targets are all that is known."""
+        return None if self.given is None else self.images.targets[self.rows]
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,26 @@ from datamodules.batches import (
     PoolBatches,
     Sampling,
     UnlabeledBatches,
+    generator,
     global_seed,
     sampling_weights,
     training_step_index,
 )
 from datamodules.images import ImageBatch, ImageBlocks, ImageRows, Sources, whole
+from datamodules.label_noise import LabelNoise, noise_warnings
 from datamodules.long_tail import ClassCounts, LabeledFraction
 from datamodules.pseudo_label_files import read_pseudo_labels
 from datamodules.pseudo_labels import PseudoLabels
 from datamodules.split_warnings import duplicate_warnings, split_warnings
-from datamodules.splits import draw_split
+from datamodules.splits import SPLIT_STREAM, draw_split
 
 Loader = DataLoader[ImageBatch]
 
 PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
+
+
+NOISE = 2
+"""Part of the split's random numbers that label noise is drawn from; 1 is that of a separate unlabeled pool."""
 
 
 class LabeledUnlabeledDataModule(LightningDataModule):
@@ -68,9 +74,12 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             follows the training seed.
         num_workers: Loader processes. 0 is the fastest for data in memory.
         pseudo_labels: File of `callbacks.PseudoLabelWriter` with labels for the unlabeled images, for a method that
-            trains on them (`SelfTraining`).
+            trains on them (`SelfTraining`); and for the labeled ones, for one that relabels them.
         predict_set: The images that `predict` predicts: `unlabeled`, `labeled`, `pool` (labeled, then unlabeled),
             `val` or `test`.
+        label_noise: Wrong labels on purpose, for the images of the labeled stream alone: `class_counts` count the
+            labels after it, and held-out images (`labeled_holdout` too), the unlabeled and the test set keep
+            theirs. Drawn from the split's seed. `labeled.truth` has the classes before.
     """
 
     class_names: list[str]
@@ -98,6 +107,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         num_workers: int = 0,
         pseudo_labels: str | None = None,
         predict_set: PredictSet = "unlabeled",
+        label_noise: LabelNoise | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -129,8 +139,12 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.predict_set: PredictSet = predict_set
         self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
-        self.pseudo_labels: PseudoLabels | None = None
-        self._pool_digest = self._split_digest = self._pseudo_label_digest = ""
+        self.pseudo_labels: PseudoLabels | None = None  # of the unlabeled images
+        self.labeled_predictions: PseudoLabels | None = None  # of the labeled ones, where the file has such rows
+        self.label_noise = label_noise
+        if label_noise is not None:
+            label_noise.check(self.class_names)
+        self._pool_digest = self._split_digest = self._pseudo_label_digest = self._noise_digest = ""
 
     @abstractmethod
     def load(self) -> Sources:
@@ -164,7 +178,12 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         unlabeled = split.unlabeled
         if self.include_labeled_in_unlabeled:
             unlabeled = torch.cat([split.labeled, unlabeled])
-        self.labeled = ImageRows(sources.train, split.labeled)
+        given = None
+        if self.label_noise is not None:
+            random = generator(seed, SPLIT_STREAM, NOISE)
+            given = self.label_noise(sources.train.targets, self.class_names, random)[split.labeled]
+            self._noise_digest = _digest(given)
+        self.labeled = ImageRows(sources.train, split.labeled, given=given)
         self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
         self.pool = ImageRows(sources.train, torch.cat([split.labeled, split.unlabeled]), labeled=False)
         self.test = ImageRows(sources.train, split.test) if self.test_holdout else _own(sources.test)
@@ -185,10 +204,17 @@ class LabeledUnlabeledDataModule(LightningDataModule):
     def _read_pseudo_labels(self, path: Path) -> None:
         file = read_pseudo_labels(path)
         try:
-            self.pseudo_labels = file.align(self.unlabeled, self.class_names)
+            self.pseudo_labels = file.align(self.unlabeled, self.class_names, beside=self.labeled)
+            parts = [*vars(self.pseudo_labels).values()]
+            rest = len(file.key) - int((self.pseudo_labels.label >= 0).sum())
+            if rest or self.include_labeled_in_unlabeled:  # else none of its rows is labeled here
+                predictions = file.align(self.labeled, self.class_names, beside=self.unlabeled)
+                if (predictions.label >= 0).any():
+                    self.labeled_predictions = predictions
+                    parts += vars(predictions).values()
         except ValueError as error:
             raise ValueError(f"pseudo_labels {path} does not fit the data: {error}") from error
-        self._pseudo_label_digest = _digest(*(part for part in vars(self.pseudo_labels).values() if part is not None))
+        self._pseudo_label_digest = _digest(*(part for part in parts if part is not None))
 
     @property
     def class_counts(self) -> list[int]:
@@ -207,9 +233,9 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     def warnings(self) -> list[str]:
         """What in the split will hurt, after `setup`."""
-        return split_warnings(self.class_count_table(), self.class_names) + duplicate_warnings(
-            {"training": self.pool, "validation": self.val, "test": self.test}
-        )
+        noise = [] if self.label_noise is None else noise_warnings(self.label_noise, self.num_classes)
+        sets = {"training": self.pool, "validation": self.val, "test": self.test}
+        return split_warnings(self.class_count_table(), self.class_names) + noise + duplicate_warnings(sets)
 
     def train_dataloader(self) -> dict[str, Loader]:
         """The streams that the method trains on."""
@@ -284,15 +310,20 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         return self._loader(blocks, sampler=mine, batch_size=None)  # so that Lightning keeps no list of all indices
 
     def state_dict(self) -> dict[str, Any]:
-        """Digests of the training pool, its split and the pseudo-labels, to tell a resume or a test on other ones."""
-        return {"pool": self._pool_digest, "split": self._split_digest, "pseudo_labels": self._pseudo_label_digest}
+        """Digests of the training pool, its split and what it learns, to tell a resume or a test on other ones."""
+        return {
+            "pool": self._pool_digest,
+            "split": self._split_digest,
+            "pseudo_labels": self._pseudo_label_digest,
+            "label_noise": self._noise_digest,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another split of the same images, or a resume with other pseudo-labels.
+        """Refuse a checkpoint of another split of the same images, or a resume with other labels or pseudo-labels.
 
         Raises:
             ValueError: Its labeled, unlabeled or held-out images were others, so training images would be
-                mixed with evaluation images; or its pseudo-labels were.
+                mixed with evaluation images; or, where a fit goes on, its labels or pseudo-labels were.
         """
         same_pool = state_dict["pool"] == self._pool_digest
         fitting = self.trainer is not None and self.trainer.training
@@ -301,6 +332,11 @@ class LabeledUnlabeledDataModule(LightningDataModule):
                 "the checkpoint was trained on another split of the data: use its seed (data seed or "
                 f"seed_everything, here {global_seed() if self.seed is None else self.seed}), class_counts and "
                 "holdouts, or start a new run"
+            )
+        if fitting and state_dict.get("label_noise", "") != self._noise_digest:
+            raise ValueError(
+                "the checkpoint was trained with other labels than label_noise gives now: resume with the label_noise "
+                "and the seed of its run, or start a new run"
             )
         if fitting and state_dict.get("pseudo_labels", "") != self._pseudo_label_digest:
             raise ValueError(

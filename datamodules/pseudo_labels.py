@@ -1,4 +1,4 @@
-"""Pseudo-labels of an unlabeled set, and how those of a file are attached to it."""
+"""Pseudo-labels of a set of images, and how those of a file are attached to it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.images import ImageRows
+from datamodules.images import ImageRows, Images
 
 NAMED_KEYS = 5
 """Keys that an error names; it counts the others."""
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo-labels of an unlabeled set, in its order.
+    """Pseudo-labels of a set, in its order.
 
     Attributes:
         label: `int64 [N]`, -1 where an image has none.
@@ -52,37 +52,54 @@ class PseudoLabelFile:
     probs: Array | None
     origin: Origin
 
-    def align(self, unlabeled: ImageRows, class_names: Sequence[str]) -> PseudoLabels:
-        """Labels in the order of an unlabeled set, attached by key: the split may be another than the file's.
+    def align(self, rows: ImageRows, class_names: Sequence[str], beside: ImageRows | None = None) -> PseudoLabels:
+        """Labels in the order of a set, attached by key: the split may be another than the file's.
 
-        Unlabeled images that the file has no row for stay without a label, so that rows may be dropped from a file.
+        Images that the file has no row for stay without a label, so that rows may be dropped from a file.
+
+        Args:
+            rows: The set: the unlabeled images, or with `beside` the labeled or the unlabeled ones.
+            class_names: K names.
+            beside: The other of the two, whose rows in the file are left alone.
 
         Raises:
-            ValueError: The file is of other classes or of another data set, or it labels images that are not
-                unlabeled here.
+            ValueError: The file is of other classes or of another data set, or it labels images of neither set.
         """
         _check_classes(self.origin.class_names, list(class_names))
-        images = unlabeled.images
+        images = rows.images
         if self.origin.fingerprint != images.fingerprint():
             raise ValueError(
                 f"it was made for another data set, of {self.origin.pool} images; this one has {len(images.pixels)}"
                 + ("" if self.origin.pool != len(images.pixels) else ", other ones or of another size")
                 + ": predict the pseudo-labels of these images"
             )
-        places = self._places(unlabeled)
-        shape = (len(unlabeled),)
-        label, confidence = torch.full(shape, -1), torch.zeros(shape)
-        label[places] = torch.from_numpy(self.label.astype(np.int64))
-        confidence[places] = torch.from_numpy(self.confidence.astype(np.float32))
+        pool_rows = self._pool_rows(images)
+        place = torch.full((len(images.pixels),), -1)
+        place[rows.rows] = torch.arange(len(rows))
+        known = place >= 0
+        if beside is not None:
+            known[beside.rows] = True
+        elsewhere = (~known[pool_rows]).nonzero().squeeze(1).tolist()
+        if elsewhere:
+            others = "not unlabeled here but labeled, held out" if beside is None else "held out here"
+            raise ValueError(
+                f"{len(elsewhere)} of its {len(pool_rows)} images are {others} or left out "
+                f"({_some(self.key[elsewhere].tolist())}): use the split that it was predicted with (seed, "
+                "class_counts, holdouts), or predict again"
+            )
+        here = (place[pool_rows] >= 0).numpy()
+        places = place[pool_rows][here]
+        label, confidence = torch.full((len(rows),), -1), torch.zeros(len(rows))
+        label[places] = torch.from_numpy(self.label[here].astype(np.int64))
+        confidence[places] = torch.from_numpy(self.confidence[here].astype(np.float32))
         if self.probs is None:
             return PseudoLabels(label, confidence)
-        probs = torch.zeros(len(unlabeled), len(class_names))
-        probs[places] = torch.from_numpy(self.probs.astype(np.float32))
+        probs = torch.zeros(len(rows), len(class_names))
+        probs[places] = torch.from_numpy(self.probs[here].astype(np.float32))
         return PseudoLabels(label, confidence, probs)
 
-    def _places(self, unlabeled: ImageRows) -> Tensor:
-        """Place in the unlabeled set of each row of the file, `int64 [n]`."""
-        images = unlabeled.images
+    def _pool_rows(self, images: Images) -> Tensor:
+        """Row of the pool that each row of the file names, `int64 [n]`, all different."""
         if images.keys is None:
             rows = torch.from_numpy(self.key.astype(np.int64))
         else:
@@ -91,20 +108,10 @@ class PseudoLabelFile:
         strange = ((rows < 0) | (rows >= len(images.pixels))).nonzero().squeeze(1).tolist()
         if strange:
             raise ValueError(f"{len(strange)} keys name no image of this data set: {_some(self.key[strange].tolist())}")
-        place = torch.full((len(images.pixels),), -1)
-        place[unlabeled.rows] = torch.arange(len(unlabeled))
-        places = place[rows]
-        elsewhere = (places < 0).nonzero().squeeze(1).tolist()
-        if elsewhere:
-            raise ValueError(
-                f"{len(elsewhere)} of its {len(rows)} images are not unlabeled here but labeled, held out or left out "
-                f"({_some(self.key[elsewhere].tolist())}): use the split that it was predicted with (seed, "
-                "class_counts, holdouts), or predict again"
-            )
-        repeated = len(places) - int((torch.bincount(places) > 0).sum())
+        repeated = len(rows) - len(set(rows.tolist()))
         if repeated:
             raise ValueError(f"{repeated} of its rows name an image that has a row already: keep one of each")
-        return places
+        return rows
 
 
 def _check_classes(there: list[str], here: list[str]) -> None:

@@ -3,19 +3,18 @@
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datamodules.images import ImageRows
 from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules.arguments import check_at_least, check_share
 from lightning_modules.image_module import Batch
 from lightning_modules.losses import CrossEntropy
 from lightning_modules.pseudo_label_selection import select
+from lightning_modules.relabeling import check_labeled_predictions, relabel
+from lightning_modules.self_training_report import report_relabeling, report_selection
 from lightning_modules.supervised import Supervised
-
-LISTED_CLASSES = 30
-"""Most classes whose selected pseudo-labels are reported one by one."""
 
 
 class SelfTraining(Supervised):
@@ -32,6 +31,9 @@ class SelfTraining(Supervised):
     Labels come from the data module's `pseudo_labels` (a file of `PseudoLabelWriter`) or from a
     `PseudoLabelGenerator`. They are selected when they arrive, once, among all unlabeled images.
 
+    With `relabel_threshold` they also replace labels of labeled images that the teacher contradicts (`relabeling.py`),
+    always from the given ones; `relabeled.csv` in the run folder lists them.
+
     Args:
         soft: Train on the teacher's probs instead of its most likely class; needs the loss `CrossEntropy`, and a
             file with `probs`.
@@ -39,6 +41,7 @@ class SelfTraining(Supervised):
         threshold: Least confidence of a pseudo-label; 0 uses all, as the authors' code.
         top_k_per_class: The most confident pseudo-labels of each class, no more than this many; None for all.
         unlabeled_view: View of the unlabeled images; None is `view`, as there. `StrongView` makes a noisy student.
+        relabel_threshold: Least confidence of a prediction that replaces a given label; None keeps them all.
         **kwargs: The arguments of `Supervised`.
     """
 
@@ -54,6 +57,7 @@ class SelfTraining(Supervised):
         threshold: float = 0.0,
         top_k_per_class: int | None = None,
         unlabeled_view: nn.Module | None = None,
+        relabel_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,6 +65,8 @@ class SelfTraining(Supervised):
         check_share("threshold", threshold)
         if top_k_per_class is not None:
             check_at_least("top_k_per_class", top_k_per_class, 1)
+        if relabel_threshold is not None:
+            check_share("relabel_threshold", relabel_threshold)
         if soft and not isinstance(self.loss, CrossEntropy):
             raise ValueError(f"soft is true and the loss is {type(self.loss).__name__}; soft labels need CrossEntropy")
         self.soft = soft
@@ -68,32 +74,35 @@ class SelfTraining(Supervised):
         self.threshold = threshold
         self.top_k_per_class = top_k_per_class
         self.unlabeled_view = unlabeled_view or self.view
+        self.relabel_threshold = relabel_threshold
         self.register_buffer("selected_share", torch.zeros(()), persistent=False)
         self.awaits_pseudo_labels = False
         # Of this process' unlabeled images, whose index modulo the world size is its rank:
         self._target: Tensor | None = None
         self._weights = torch.empty(0)
+        self._relabeled: Tensor | None = None  # of all labeled images
 
     def on_train_start(self) -> None:
         """Take the data module's pseudo-labels.
 
         Raises:
-            ValueError: There are none, and no callback will bring them.
+            ValueError: There are none, and no callback will bring them; or they do not fit `relabel_threshold`.
         """
-        labels = self.trainer.datamodule.pseudo_labels  # type: ignore[attr-defined]
-        if labels is not None:
-            self.take_pseudo_labels(labels)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.pseudo_labels is not None:
+            check_labeled_predictions(data, self.relabel_threshold)
+            self.take_pseudo_labels(data.pseudo_labels, data.labeled_predictions)
         elif not self.awaits_pseudo_labels:
             raise ValueError(
                 "SelfTraining has no pseudo-labels: give the data module's pseudo_labels a file that `tailmatch "
                 "predict` wrote, or add callbacks.PseudoLabelGenerator"
             )
 
-    def take_pseudo_labels(self, labels: PseudoLabels) -> None:
-        """Train on these pseudo-labels of all unlabeled images from now on.
+    def take_pseudo_labels(self, labels: PseudoLabels, labeled: PseudoLabels | None = None) -> None:
+        """Train on these pseudo-labels of all unlabeled images from now on, and relabel by those of all labeled ones.
 
         Raises:
-            ValueError: They have no probs, and `soft` needs them.
+            ValueError: They have no probs and `soft` needs them, or there are none to relabel with.
         """
         if self.soft and labels.probs is None:
             raise ValueError(
@@ -101,13 +110,20 @@ class SelfTraining(Supervised):
             )
         selected = select(labels.label, labels.confidence, self.threshold, self.top_k_per_class)
         counts = torch.bincount(labels.label[selected], minlength=self.num_classes)
-        self.adapt_loss(self.class_counts + counts.to(self.device))
+        labeled_counts = self.class_counts
+        if self.relabel_threshold is not None:
+            rows: ImageRows = self.trainer.datamodule.labeled  # type: ignore[attr-defined]
+            relabeling = relabel(rows.targets, labeled, self.relabel_threshold)
+            self._relabeled = relabeling.target(self.soft).to(self.device)
+            labeled_counts = torch.bincount(relabeling.label, minlength=self.num_classes).to(self.device)
+            report_relabeling(self.trainer, relabeling, rows, self.class_names)
+        self.adapt_loss(labeled_counts + counts.to(self.device))
         mine = slice(self.global_rank, None, self.trainer.world_size)
         target = labels.probs if self.soft and labels.probs is not None else labels.label.clamp(min=0)
         self._target = target[mine].to(self.device)
         self._weights = self.unlabeled_weight * selected[mine].to(self.device, torch.float32)
         self.selected_share.fill_(selected.float().mean())
-        self._report(counts.tolist(), len(selected))
+        report_selection(self.trainer, self.class_names, counts.tolist(), len(selected), self.threshold)
 
     def make_views(self, batch: Batch) -> Batch:
         """One view of both streams."""
@@ -117,7 +133,9 @@ class SelfTraining(Supervised):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`. Before the first pseudo-labels, the labeled images teach alone."""
         images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
-        if self.soft:
+        if self._relabeled is not None:
+            target = self._relabeled[batch["labeled"]["index"]]
+        elif self.soft:
             target = functional.one_hot(target, self.num_classes).float()
         weights = images.new_ones(len(images))
         if self._target is not None:
@@ -129,18 +147,3 @@ class SelfTraining(Supervised):
         loss = self.mean_loss(images, target, weights)
         self.track(loss=loss, selected=self.selected_share)
         return loss
-
-    def _report(self, counts: list[int], total: int) -> None:
-        """Print and log how many pseudo-labels of each class were selected, of all unlabeled images."""
-        if not sum(counts):
-            rank_zero_warn(f"none of {total} pseudo-labels is selected: threshold is {self.threshold}")
-        listed = dict(list(zip(self.class_names, counts, strict=True))[:LISTED_CLASSES])
-        if self.trainer.is_global_zero:
-            classes = ", ".join(f"{name} {count}" for name, count in listed.items())
-            more = ", ..." if len(counts) > len(listed) else ""
-            print(
-                f"pseudo-labels: {sum(counts):,} of {total:,} unlabeled images selected ({classes}{more})", flush=True
-            )
-        scalars = {f"pseudo/selected_class/{name}": float(count) for name, count in listed.items()}
-        for logger in self.trainer.loggers:
-            logger.log_metrics({"pseudo/selected": sum(counts) / total, **scalars}, step=self.trainer.global_step)

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
-from callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelGenerator, PseudoLabelMonitor
+from callbacks import (
+    DARP,
+    DistributionAlignment,
+    EarlyLearningCurves,
+    LastEvaluations,
+    PseudoLabelGenerator,
+    PseudoLabelMonitor,
+)
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
 from lightning_modules import (
@@ -45,6 +52,7 @@ ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
     FixMatch: {"threshold": 0.2},
     MoCoPretraining: {"queue_size": 20, "norm_splits": 2},
     ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
+    SelfTraining: {"relabel_threshold": 0.12},
 }
 """Arguments of a method that make a small run of it."""
 
@@ -101,7 +109,7 @@ def callbacks_of(remedy: str) -> list[Callback]:
         if remedy == "DARP"
         else DistributionAlignment(list(range(1, 11)), batches=5)
     )
-    return [chosen, PseudoLabelMonitor(), LastEvaluations(2)]
+    return [chosen, PseudoLabelMonitor(), LastEvaluations(2), EarlyLearningCurves()]
 
 
 class Killed(Exception):
@@ -173,7 +181,7 @@ def assert_same_training(whole: dict[str, Any], resumed: dict[str, Any], remedy:
     for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names"):
         if part in whole or part in resumed:
             assert_same(whole[part], resumed[part], part)
-    for callback in () if remedy == NO_REMEDY else (remedy, "LastEvaluations"):
+    for callback in () if remedy == NO_REMEDY else (remedy, "LastEvaluations", "EarlyLearningCurves"):
         assert_same(whole["callbacks"][callback], resumed["callbacks"][callback], callback)
 
 

@@ -43,6 +43,8 @@ def composition(file: str) -> list[str]:
         base = [METHOD]
     if folder == "losses":
         base = [DATA, SUPERVISED]
+    if folder == "noise":
+        base = ["data/cifar10_lt.yaml", METHOD]
     if folder == "pretraining":
         base = [DATA]
     files = list(dict.fromkeys([*base, file]))

@@ -11,10 +11,11 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import FixMatch, ImageClassifier, SimMixMatch
+from lightning_modules import FixMatch, ImageClassifier, SelfTraining, SimMixMatch
 from lightning_modules.heads import NCM, ComputedHead, TauNorm
 from lightning_modules.losses import nt_xent
 from tests.contract import (
+    ARGUMENTS,
     EPOCHS,
     METHODS,
     NO_REMEDY,
@@ -104,6 +105,19 @@ def test_the_contrast_over_processes_has_the_gradient_of_the_whole(runs: Path) -
         # Each process' loss is a mean over its own views: data-parallel training averages the two gradients.
         gradient = torch.load(folder / f"contrast-{process}.pt", weights_only=True) / 2
         assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+def test_labels_of_all_images_are_replaced_on_two_processes(runs: Path) -> None:
+    folder = case_folder(runs, SelfTraining, NO_REMEDY)
+    states = [saved(folder / name)["callbacks"]["PseudoLabelGenerator"] for name in ("whole", "resumed")]
+    assert_same(states[0], states[1], "labels")
+    labeled = states[0]["labeled"]
+    report = [(folder / name / "relabeled.csv").read_text() for name in ("whole", "resumed")]
+    listed = {int(line.split(",")[0]) for line in report[0].splitlines()[1:]}
+    assert report[0] == report[1] and len(labeled["label"]) == 40
+    given = torch.arange(10).repeat_interleave(4)
+    replaced = (labeled["label"] != given) & (labeled["confidence"] >= ARGUMENTS[SelfTraining]["relabel_threshold"])
+    assert listed == set(replaced.nonzero().squeeze(1).tolist()) and len(listed) > 0
 
 
 @pytest.mark.parametrize("head", [TauNorm(), NCM()], ids=lambda head: type(head).__name__)

@@ -13,7 +13,7 @@ from callbacks import DARPRefinement, PseudoLabelGenerator
 from callbacks.checkpoints import LastCheckpoint
 from callbacks.darp_solver import refine
 from callbacks.pseudo_label_generator import due_epoch, evaluation_mode, load_teacher
-from datamodules import Digits, ListedCounts
+from datamodules import Digits, ListedCounts, SymmetricNoise
 from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules import FixMatch, SelfTraining, Supervised
 from lightning_modules.image_module import to_float
@@ -41,10 +41,12 @@ class Taken(SelfTraining):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.taken: list[tuple[int, PseudoLabels]] = []
+        self.relabelings: list[tuple[PseudoLabels | None, Tensor | None]] = []
 
-    def take_pseudo_labels(self, labels: PseudoLabels) -> None:
+    def take_pseudo_labels(self, labels: PseudoLabels, labeled: PseudoLabels | None = None) -> None:
         self.taken.append((self.trainer.global_step, labels))
-        super().take_pseudo_labels(labels)
+        super().take_pseudo_labels(labels, labeled)
+        self.relabelings.append((labeled, self._relabeled))
 
 
 def fit(
@@ -58,7 +60,7 @@ def fit(
         steps_per_epoch=3,
         seed=0,
         eval_batch_size=7,
-        pseudo_labels=kwargs.pop("pseudo_labels", None),
+        label_noise=kwargs.pop("label_noise", None),
     )
     model = method(num_classes=10, network=NETWORK, ema_decay=0.5, **kwargs)
     trainer = Trainer(
@@ -70,9 +72,9 @@ def fit(
     return model
 
 
-def predictions(network: torch.nn.Module, model: Any) -> Tensor:
-    unlabeled = model.trainer.datamodule.unlabeled
-    pixels = unlabeled.images.pixels[unlabeled.rows]
+def predictions(network: torch.nn.Module, model: Any, of: str = "unlabeled") -> Tensor:
+    rows = getattr(model.trainer.datamodule, of)
+    pixels = rows.images.pixels[rows.rows]
     with torch.no_grad(), evaluation_mode(network):
         return network(to_float(pixels)).softmax(dim=1)  # type: ignore[no-any-return]
 
@@ -137,6 +139,57 @@ def test_darp_refines_the_labels_of_the_whole_set(teacher: Path, tmp_path: Path)
     assert expected.converged and torch.allclose(refined.probs, expected.rows, atol=1e-4)
     assert refined.probs.sum(dim=0).tolist() == pytest.approx(target, abs=0.01)
     assert torch.equal(refined.label, refined.probs.argmax(dim=1))
+
+
+def test_each_labeling_relabels_anew_by_what_the_same_network_says_of_the_labeled_images(
+    teacher: Path, tmp_path: Path
+) -> None:
+    averaged: list[Tensor] = []
+
+    class Watch(Callback):
+        def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            averaged.append(predictions(pl_module.network, pl_module, of="labeled"))
+
+    generator = PseudoLabelGenerator(str(teacher), every_n_epochs=2)
+    model = fit(tmp_path, generator, Watch(), label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
+    network = NETWORK(10)
+    load_teacher(network, teacher, model.class_names)
+    given = model.trainer.datamodule.labeled.targets
+    expected = (predictions(network, model, of="labeled"), averaged[1])
+    for (labeled, relabeled), probs in zip(model.relabelings, expected, strict=True):
+        assert torch.equal(labeled.label, probs.argmax(dim=1)) and labeled.probs is None
+        assert torch.allclose(labeled.confidence, probs.amax(dim=1), atol=1e-5)
+        wrong = (labeled.label != given) & (labeled.confidence >= 0.12)
+        assert wrong.any() and torch.equal(relabeled, torch.where(wrong, labeled.label, given))
+    first, second = (relabeled for _, relabeled in model.relabelings)
+    assert not torch.equal(first, second)
+    assert len((tmp_path / "relabeled.csv").read_text().splitlines()) == 1 + int((second != given).sum())
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_resumed_run_goes_on_with_the_replaced_labels(soft: bool, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"label_noise": SymmetricNoise(0.5), "relabel_threshold": 0.1, "soft": soft, "epochs": 4}
+    save = LastCheckpoint(tmp_path, "seven", every_n_train_steps=7, save_top_k=1, enable_version_counter=False)
+    whole = fit(tmp_path, PseudoLabelGenerator(every_n_epochs=2, warmup_epochs=1), save, **settings)
+    generator = PseudoLabelGenerator(every_n_epochs=2, warmup_epochs=1)
+    resumed = fit(tmp_path, generator, ckpt=tmp_path / "seven.ckpt", **settings)
+    assert len(whole.relabelings) == len(resumed.relabelings) == 2
+    for (_, before), (_, after) in zip(whole.relabelings, resumed.relabelings, strict=True):
+        assert torch.equal(before, after) and before.ndim == 1 + soft
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    without = fit(
+        tmp_path, PseudoLabelGenerator(every_n_epochs=2, warmup_epochs=1), **{**settings, "relabel_threshold": None}
+    )
+    assert any(not torch.equal(value, without.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_run_without_predictions_of_the_labeled_images_does_not_go_on_with_relabeling(tmp_path: Path) -> None:
+    save = LastCheckpoint(tmp_path, "four", every_n_train_steps=4, save_top_k=1, enable_version_counter=False)
+    fit(tmp_path, PseudoLabelGenerator(every_n_epochs=1), save, epochs=2)
+    with pytest.raises(ValueError, match="a run that began without it cannot be resumed with it"):
+        generator = PseudoLabelGenerator(every_n_epochs=1)
+        fit(tmp_path, generator, ckpt=tmp_path / "four.ckpt", epochs=2, relabel_threshold=0.5)
 
 
 @pytest.mark.parametrize("soft", [False, True])

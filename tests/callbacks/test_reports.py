@@ -1,12 +1,16 @@
 """Reports: figures have the right content, tables the right numbers."""
 
 import io
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 from rich.console import Console
 
 from callbacks import figures
-from callbacks.reports import ViewGrid, class_counts_table
+from callbacks.reports import ClassCountsReport, ViewGrid, class_counts_table
+from datamodules import Digits, ListedCounts, PairNoise
 
 
 def test_figures_are_images_of_what_they_are_given() -> None:
@@ -55,3 +59,13 @@ def test_long_tables_are_cut_in_the_middle() -> None:
     console.print(class_counts_table({"labeled": [1] * 100, "unlabeled": [0] * 100}, names, 0))
     text = console.export_text()
     assert "k0" in text and "k99" in text and "k50" not in text and "..." in text
+
+
+def test_the_report_says_how_many_labels_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Digits(class_counts=ListedCounts([5] * 10, [6] * 10), label_noise=PairNoise(1.0, {"3": "8"}))
+    data.setup("fit")
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[])
+    ClassCountsReport().on_fit_start(trainer, None)  # type: ignore[arg-type]
+    out = capsys.readouterr().out
+    assert "label noise: 5 of 50 labels are wrong (10.0%)" in out
+    assert "1 class (3) without a labeled image" in out and "label_noise changes a share of 1" in out

@@ -95,6 +95,18 @@ def test_labels_attach_by_key_in_the_order_of_the_unlabeled_set() -> None:
     assert file(images, [4, 5, 3]).align(ImageRows(images, torch.tensor([3, 5, 4])), NAMES).label.tolist() == [0, 2, 1]
 
 
+def test_a_file_of_the_pool_is_split_into_labeled_and_unlabeled() -> None:
+    images = pool()
+    labeled, unlabeled = ImageRows(images, torch.tensor([2, 0])), ImageRows(images, torch.tensor([3, 4]), labeled=False)
+    content = file(images, [4, 0, 3, 2], probs=True)
+    assert content.align(unlabeled, NAMES, beside=labeled).label.tolist() == [0, 1]
+    labels = content.align(labeled, NAMES, beside=unlabeled)
+    assert labels.label.tolist() == [2, 0] and labels.confidence.tolist() == pytest.approx([0.2, 0.0])
+    assert labels.probs is not None and labels.probs.tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match=r"1 of its 2 images are held out here or left out \(f\)"):
+        file(images, [5, 3]).align(labeled, NAMES, beside=unlabeled)
+
+
 @pytest.mark.parametrize(
     ("rows", "names", "fill", "message"),
     [

@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer, seed_everything
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules import Digits, ListedCounts
+from datamodules import Digits, ListedCounts, PairNoise
 from datamodules.pseudo_label_files import in_memory, key_column, write_pseudo_labels
 from datamodules.pseudo_labels import Origin, PseudoLabels
 from lightning_modules import FixMatch, SelfTraining, Supervised
@@ -49,11 +49,11 @@ PSEUDO = PseudoLabels(
 INDEX = torch.tensor([2, 0, 1])  # of the three unlabeled images of the batch: labels 1, 0, 1
 
 
-def loss(method: SelfTraining, pseudo: PseudoLabels | None = PSEUDO) -> float:
+def loss(method: SelfTraining, pseudo: PseudoLabels | None = PSEUDO, labeled: PseudoLabels | None = None) -> float:
     if pseudo is not None:
-        method.take_pseudo_labels(pseudo)
+        method.take_pseudo_labels(pseudo, labeled)
     batch = {
-        "labeled": {"weak": images(LABELED), "target": LABELS},
+        "labeled": {"weak": images(LABELED), "target": LABELS, "index": torch.tensor([5, 3])},
         "unlabeled": {"view": images(UNLABELED), "index": INDEX},
     }
     return method.training_step(batch, 0).item()
@@ -163,9 +163,52 @@ def test_each_process_keeps_the_rows_of_its_images() -> None:
     assert method._weights.tolist() == [0.0, 1.0] and method.selected_share.item() == 0.75
 
 
+# Seven labeled images, of which the batch has 5 and 3, labels 0 and 2; the teacher says 1 of the first, with 0.8.
+GIVEN = torch.tensor([0, 0, 0, 2, 1, 0, 1])
+TEACHER = PseudoLabels(
+    torch.tensor([0, 0, 0, 0, 1, 1, 2]),
+    torch.tensor([0.9, 0.9, 0.9, 0.6, 0.9, 0.8, 0.9]),
+    functional.one_hot(torch.tensor([0, 0, 0, 0, 1, 1, 2]), 3).float() * 0.5 + 1 / 6,
+)
+
+
+def relabeling_student(**kwargs: Any) -> SelfTraining:
+    method = student(relabel_threshold=0.7, **kwargs)
+    labeled = SimpleNamespace(targets=GIVEN, truth=None)
+    method._trainer.datamodule = SimpleNamespace(labeled=labeled)  # type: ignore[union-attr]
+    return method
+
+
+def test_a_confident_teacher_replaces_given_labels() -> None:
+    method = relabeling_student()
+    logits, target = torch.cat([LABELED, UNLABELED]), torch.tensor([1, 2, 1, 0, 1])
+    assert loss(method, labeled=TEACHER) == pytest.approx(functional.cross_entropy(logits, target).item(), rel=1e-6)
+    assert method._relabeled is not None and method._relabeled.tolist() == [0, 0, 0, 2, 1, 1, 2]
+    # A later labeling begins with the given labels again: what it does not say is not changed any more.
+    method.take_pseudo_labels(PSEUDO, PseudoLabels(torch.full((7,), 1), torch.linspace(0.1, 0.7, 7)))
+    assert method._relabeled.tolist() == [0, 0, 0, 2, 1, 0, 1]
+
+
+def test_soft_labels_replace_given_ones_too() -> None:
+    assert PSEUDO.probs is not None and TEACHER.probs is not None
+    labeled = torch.stack([TEACHER.probs[5], torch.eye(3)[2]])
+    expected = functional.cross_entropy(joint()[0], torch.cat([labeled, PSEUDO.probs[INDEX]])).item()
+    assert loss(relabeling_student(soft=True), labeled=TEACHER) == pytest.approx(expected, rel=1e-6)
+
+
+def test_class_weights_follow_the_replaced_labels() -> None:
+    method = relabeling_student(class_weights=InverseWeights(), world_size=2, rank=1)
+    method.take_pseudo_labels(PSEUDO, TEACHER)
+    counts = torch.tensor([3 + 1, 2 + 2, 2 + 1])  # replaced labels 0 0 0 2 1 1 2, pseudo-labels 0 1 1 2
+    expected = (1 / counts) / (1 / counts).mean()
+    torch.testing.assert_close(method.label_weights, expected)
+    assert method._relabeled is not None and len(method._relabeled) == 7  # every process has all of them
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"relabel_threshold": 1.5}, r"relabel_threshold is 1.5; it must be in \[0, 1\]"),
         ({"soft": True, "loss": Focal()}, "soft is true and the loss is Focal"),
         ({"unlabeled_weight": -1.0}, "unlabeled_weight is -1.0; it must be at least 0"),
         ({"threshold": 1.5}, r"threshold is 1.5; it must be in \[0, 1\]"),
@@ -187,7 +230,7 @@ def test_soft_labels_need_probs_and_a_selection_of_nothing_warns() -> None:
 # With a data module
 
 
-def digits(pseudo_labels: Path | None = None) -> Digits:
+def digits(pseudo_labels: Path | None = None, **kwargs: Any) -> Digits:
     return Digits(
         class_counts=ListedCounts([4] * 10, [6] * 10),
         labeled_batch_size=6,
@@ -195,16 +238,18 @@ def digits(pseudo_labels: Path | None = None) -> Digits:
         steps_per_epoch=2,
         pseudo_labels=None if pseudo_labels is None else str(pseudo_labels),
         seed=0,
+        **kwargs,
     )
 
 
-def write(path: Path, label: int) -> Path:
-    """A file that gives every unlabeled image one label."""
+def write(path: Path, label: int, of: str = "unlabeled") -> Path:
+    """A file that gives every image of a set one label."""
     data = digits()
     data.setup("predict")
-    pool, count = data.unlabeled.images, len(data.unlabeled)
+    rows = getattr(data, of)
+    pool, count = rows.images, len(rows)
     columns = {
-        "key": key_column(data.unlabeled, count),
+        "key": key_column(rows, count),
         "label": in_memory(np.full(count, label)),
         "confidence": in_memory(np.ones(count, np.float32)),
     }
@@ -212,13 +257,15 @@ def write(path: Path, label: int) -> Path:
     return path
 
 
-def fit(method: type[Supervised] | type[FixMatch], folder: Path, data: Digits, ckpt: Path | None = None) -> Trainer:
+def fit(
+    method: type[Supervised] | type[FixMatch], folder: Path, data: Digits, ckpt: Path | None = None, **kwargs: Any
+) -> Trainer:
     seed_everything(0)
     trainer = Trainer(
         max_epochs=2 if ckpt else 1, accelerator="cpu", logger=False, use_distributed_sampler=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
-    trainer.fit(method(num_classes=10, network=partial(CifarResNet, depth=8)), data, ckpt_path=ckpt)
+    trainer.fit(method(num_classes=10, network=partial(CifarResNet, depth=8), **kwargs), data, ckpt_path=ckpt)
     return trainer
 
 
@@ -240,3 +287,39 @@ def test_labels_that_nobody_reads_or_nobody_gives_are_refused(tmp_path: Path) ->
             fit(method, tmp_path, digits(labels))
     with pytest.raises(ValueError, match="SelfTraining has no pseudo-labels"):
         fit(SelfTraining, tmp_path, digits())
+
+
+def test_a_file_of_the_pool_relabels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = write(tmp_path / "labels.npz", 3, of="pool")
+    data = digits(labels, label_noise=PairNoise(1.0, {"4": "3"}))
+    trainer = fit(SelfTraining, tmp_path, data, relabel_threshold=0.9)
+    model = trainer.lightning_module
+    assert isinstance(model, SelfTraining) and model._relabeled is not None and model._target is not None
+    assert model._relabeled.tolist() == [3] * 40 and model._target.tolist() == [3] * 60
+    assert "relabeled: 32 of 40 labeled images (0 -> 3 4, 1 -> 3 4, 2 -> 3 4, 5 -> 3 4, 6 -> 3 4, ...), 0 of" in (
+        capsys.readouterr().out
+    )
+    report = (tmp_path / "relabeled.csv").read_text().splitlines()
+    assert report[0] == "index,key,given,predicted,confidence,true" and len(report) == 33
+    assert report[1] == f"0,{int(data.labeled.rows[0])},0,3,1.000000,0"
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+
+    def resume(file: Path) -> None:
+        data = digits(file, label_noise=PairNoise(1.0, {"4": "3"}))
+        fit(SelfTraining, tmp_path, data, tmp_path / "one.ckpt", relabel_threshold=0.9)
+
+    resume(labels)
+    with pytest.raises(ValueError, match="was trained with other pseudo_labels"):
+        resume(write(tmp_path / "less.npz", 3))
+
+
+def test_a_file_that_does_not_fit_the_threshold_is_refused(tmp_path: Path) -> None:
+    pool, unlabeled = write(tmp_path / "pool.npz", 3, of="pool"), write(tmp_path / "unlabeled.npz", 3)
+    with pytest.raises(ValueError, match="pool.npz has images that are labeled here, and they would not be used"):
+        fit(SelfTraining, tmp_path, digits(pool))
+    with pytest.raises(ValueError, match="unlabeled.npz has no labeled images: predict them too"):
+        fit(SelfTraining, tmp_path, digits(unlabeled), relabel_threshold=0.9)
+    together = digits(unlabeled, include_labeled_in_unlabeled=True)
+    with pytest.raises(ValueError, match="unlabeled.npz has no labeled images: predict them too"):
+        fit(SelfTraining, tmp_path, together, relabel_threshold=0.9)
+    fit(SelfTraining, tmp_path, digits(pool, include_labeled_in_unlabeled=True))
