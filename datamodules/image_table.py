@@ -37,7 +37,7 @@ class ImageTable(ImageFiles):
         target_column: Name of the column with their classes, as text or as numbers.
         split_column: Name of the column with `train`, `val`, `test` or `unlabeled`; None: `split`, if there is one.
         category_columns: Names of columns with other things that are known of each image; batches carry them as
-            `categories`, and `category_names` has their values.
+            `categories`, and `category_values` has their values (a `CategoryNetwork` learns from them).
         columns: Names of the columns of a file without header.
         delimiter: Between cells; None: by the table's suffix.
         encoding: Of the table; the default is UTF-8, with or without a byte order mark.
@@ -83,7 +83,7 @@ class ImageTable(ImageFiles):
         self.splits = splits_of_rows(self.table, split_column or "split")
         self.targets[self.splits == SPLITS.index("unlabeled")] = -1
         self._check_evaluation_rows(target_column, kwargs)
-        self.category_names, self.categories = category_codes(self.table, levels)
+        self.category_values, self.categories = category_codes(self.table, levels)
         self.pool_keys: list[str] = []
         self.pool_table: Table | None = None
         if unlabeled_table is not None:
@@ -248,13 +248,19 @@ def splits_of_rows(table: Table, column: str) -> Integers:
     return coded.translate([SPLITS.index(value or "train") for value in coded.values])
 
 
-def category_codes(table: Table, columns: Sequence[str]) -> tuple[list[list[str]], Integers | None]:
-    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell."""
-    names, codes = [], []
+def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
+    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell.
+
+    Raises:
+        ValueError: A column is named twice.
+    """
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"category_columns are {list(columns)}; name each column once")
+    names, codes = {}, []
     for column in columns:
         coded = table.coded[column]
         values = sorted(set(coded.values) - {""})
         places = {value: place for place, value in enumerate(values)}
-        names.append(values)
+        names[column] = values
         codes.append(coded.translate([places.get(value, -1) for value in coded.values]))
     return names, np.stack(codes, axis=1) if codes else None

@@ -156,6 +156,12 @@ class ImageRows(Dataset[ImageBatch]):
         """Classes of the rows, `int64 [n]`, -1 where unknown: for reports, never in an unlabeled batch."""
         return self.images.targets[self.rows]
 
+    @property
+    def categories(self) -> Tensor:
+        """Categories of the rows, `int64 [n, L]`, -1 where unknown; `[n, 0]` where the pool has none."""
+        known = self.images.categories
+        return torch.empty(len(self.rows), 0, dtype=torch.long) if known is None else known[self.rows]
+
 
 @dataclass(frozen=True)
 class ImageBlocks(Dataset[ImageBatch]):

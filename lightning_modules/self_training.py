@@ -119,7 +119,7 @@ class SelfTraining(Supervised):
         images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
         if self.soft:
             target = functional.one_hot(target, self.num_classes).float()
-        weights = images.new_ones(len(images))
+        weights = torch.ones(len(images), device=target.device)
         if self._target is not None:
             unlabeled = batch["unlabeled"]
             rows = unlabeled["index"] // self.trainer.world_size

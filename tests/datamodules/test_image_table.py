@@ -144,7 +144,7 @@ def test_categories_are_in_every_batch(folder: Path) -> None:
         split = ("train", "train", "val", "test")[k % 4]
         rows.append(f"images/{k}.png,{'ab'[k % 3 % 2]},{('red', 'blue', '')[k % 3]},s{k % 2},{split}")
     data = opened(write(folder, rows), category_columns=["color", "season"], unlabeled_ratio=1, steps_per_epoch=2)
-    assert data.category_names == [["blue", "red"], ["s0", "s1"]]
+    assert data.category_values == {"color": ["blue", "red"], "season": ["s0", "s1"]}
     loaders = data.train_dataloader()
     batches = [*loaders["labeled"], *loaders["unlabeled"], *data.val_dataloader(), *data.test_dataloader()]
     assert len(batches) == 6
