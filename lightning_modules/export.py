@@ -75,7 +75,8 @@ def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> N
         program,
         input_names=inputs,
         output_names=["probs", "logits"],
-        dynamic_shapes={name: {0: "batch"} for name in inputs},  # the name; that it is dynamic lies in the program
+        # The name, which all inputs share; that it is dynamic lies in the program.
+        dynamic_shapes={name: {0: "batch"} if name == inputs[0] else None for name in inputs},
         dynamo=True,
         verbose=False,
     )

@@ -1,6 +1,7 @@
 """What else is known of an image, as embeddings beside its features."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TypedDict
 
 import torch
@@ -104,14 +105,14 @@ class CategoryEmbeddings(nn.Module):
 
     def weights(self, rows: Tensor) -> Tensor:
         """One weight for each row of the table, `[B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
-        chosen = self.table.new_zeros(len(rows), sum(self.sizes))
+        chosen = self.table.new_zeros(rows.shape[0], sum(self.sizes))
         return chosen.scatter_(1, rows, 1.0)[:, :, None, None]
 
     def forward(self, weights: Tensor) -> Tensor:
         """Embeddings `[B, L dim]`, level by level, of `weights [B, R, 1, 1]`: linear in them."""
-        of_levels = torch.split_with_sizes(weights.flatten(1), self.sizes, dim=1)
-        tables = torch.split_with_sizes(self.table, self.sizes)
-        return torch.cat([weight @ table for weight, table in zip(of_levels, tables, strict=True)], dim=1)
+        levels = list(pairwise(accumulate(self.sizes, initial=0)))
+        flat = weights.flatten(1)
+        return torch.cat([flat[:, first:end] @ self.table[first:end] for first, end in levels], dim=1)
 
 
 class CategoryNetwork(Network):
@@ -245,8 +246,9 @@ class CategoryNetwork(Network):
 
     def _warn_of_unknown(self) -> None:
         if self._has_values and self._data is not None:
-            for level in self.vocabulary:
-                warn_of_unknown(level, self._data.get(level["name"]))
+            text = unknown_in(self.vocabulary, self._data)
+            if text:
+                rank_zero_warn(text)
 
     # Images
 
@@ -254,9 +256,9 @@ class CategoryNetwork(Network):
         """See `Network.with_categories`; in training mode, levels are dropped."""
         embeddings = self.category_embeddings
         unknown = embeddings.translation[:, 0]
-        rows = unknown.expand(len(images), -1) if categories is None else embeddings.rows(categories)
+        rows = unknown.expand(images.shape[0], -1) if categories is None else embeddings.rows(categories)
         if self.training and self.level_dropout:
-            dropped = torch.rand(len(rows), rows.shape[1]) < self.level_dropout
+            dropped = torch.rand(rows.shape) < self.level_dropout
             rows = torch.where(to_device(dropped, rows.device), unknown, rows)
         return TaggedImages(images, embeddings.weights(rows))
 
@@ -292,24 +294,29 @@ def widened(head: nn.Module, in_features: int) -> nn.Module:
     return wider
 
 
-def warn_of_unknown(level: Level, values: Sequence[str] | None) -> None:
-    """Warn where data has values of a level that have no embedding, or where unknown ones never learned theirs.
+def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]]) -> str:
+    """What of a network's levels will count as unknown on data with these values of its levels, and what it learned.
 
-    Args:
-        level: As the network was trained.
-        values: Those of the data; None if it lacks the level.
+    Returns:
+        A warning; empty if the network has embeddings of all levels and values of the data.
     """
-    strange = [] if values is None else [value for value in values if value not in set(level["values"])]
-    if values is not None and not strange:
-        return
-    if strange:
-        listed = ", ".join(strange[:SHOWN]) + (", ..." if len(strange) > SHOWN else "")
-        text = f"{len(strange)} values of {level['name']} count as unknown, since no training image has them: {listed}"
-    else:
-        text = f"the data has no {level['name']}, which counts as unknown for every image"
-    if not level["unknown_trained"]:
+    parts, untrained = [], []
+    for level in vocabulary:
+        name, theirs = level["name"], values.get(level["name"])
+        strange = [value for value in theirs or () if value not in set(level["values"])]
+        if strange:
+            listed = ", ".join(strange[:SHOWN]) + (", ..." if len(strange) > SHOWN else "")
+            parts.append(f"{len(strange)} values of {name} that no training image has ({listed})")
+        if theirs is None:
+            parts.append(f"{name}, which the data lacks")
+        if (strange or theirs is None) and not level["unknown_trained"]:
+            untrained.append(name)
+    if not parts:
+        return ""
+    text = f"categories that count as unknown: {'; '.join(parts)}"
+    if untrained:
         text += (
-            ". The network never learned what that means, for every training image had a known one, and takes the mean "
-            "of the embeddings' initial distribution: train with level_dropout above 0"
+            f". Every training image had a known {', '.join(untrained)}, so that the network never learned what unknown"
+            " means there, and takes the mean of the distribution that embeddings began with: train with level_dropout"
         )
-    rank_zero_warn(text)
+    return text

@@ -25,8 +25,9 @@ class TaggedImages:
     tags: Tensor
 
     def __post_init__(self) -> None:
-        if self.tags.ndim != 4 or len(self.tags) != len(self.images):
-            raise ValueError(f"tags are {list(self.tags.shape)}; they must be [{len(self.images)}, T, 1, 1]")
+        size = self.images.shape[0]  # len() would be a constant in an exported program
+        if self.tags.ndim != 4 or self.tags.shape[0] != size:
+            raise ValueError(f"tags are {list(self.tags.shape)}; they must be [{size}, T, 1, 1]")
 
     def __len__(self) -> int:
         return len(self.images)
