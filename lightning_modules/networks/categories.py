@@ -60,7 +60,7 @@ class CategoryEmbeddings(nn.Module):
     def take(self, levels: Sequence[Level]) -> None:
         """Make room for these levels' values, in which `categories` count; all embeddings are zeros."""
         self.levels = [{**level, "values": list(level["values"])} for level in levels]
-        self.table.data = self.table.new_zeros(sum(self.sizes), self.table.shape[1])
+        self.table.data, self.table.grad = self.table.new_zeros(sum(self.sizes), self.table.shape[1]), None
         self.translate({level["name"]: level["values"] for level in self.levels})
 
     @torch.no_grad()
@@ -205,7 +205,7 @@ class CategoryNetwork(Network):
         """See `Network.adapt_categories`.
 
         Raises:
-            ValueError: It is to be trained on data that lacks one of its levels.
+            ValueError: It is to be trained on data that lacks one of its levels, or has no known value of it.
         """
         if training is not None:
             missing = [level["name"] for level in self.vocabulary if level["name"] not in values]
@@ -224,13 +224,15 @@ class CategoryNetwork(Network):
         self._warn_of_unknown()
 
     def _learn_values(self, values: Mapping[str, Sequence[str]], training: Tensor) -> None:
-        """Take those that occur in `training int64 [N, M]`."""
+        """Take those that occur in `training int64 [N, M]`; of each level there must be some."""
         levels: list[Level] = []
         for level in self.vocabulary:
             counts = torch.bincount(1 + training[:, list(values).index(level["name"])])
             found = [place - 1 for place, count in enumerate(counts.tolist()) if count]
-            listed = values[level["name"]]
-            levels.append({**level, "values": [listed[place] for place in found if place >= 0]})
+            learned = [values[level["name"]][place] for place in found if place >= 0]
+            if not learned:
+                raise ValueError(f"no training image has a known {level['name']}: leave it out of the network's levels")
+            levels.append({**level, "values": learned})
         self.category_embeddings.take(levels)
         self.category_embeddings.draw()
         self._has_values = True
@@ -306,7 +308,8 @@ def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]])
         strange = [value for value in theirs or () if value not in set(level["values"])]
         if strange:
             listed = ", ".join(strange[:SHOWN]) + (", ..." if len(strange) > SHOWN else "")
-            parts.append(f"{len(strange)} values of {name} that no training image has ({listed})")
+            values_are = "1 value" if len(strange) == 1 else f"{len(strange)} values"
+            parts.append(f"{values_are} of {name} that no training image has ({listed})")
         if theirs is None:
             parts.append(f"{name}, which the data lacks")
         if (strange or theirs is None) and not level["unknown_trained"]:

@@ -77,12 +77,14 @@ def untagged(images: Tensor | TaggedImages) -> Tensor:
     return images.images if isinstance(images, TaggedImages) else images
 
 
-def _cat(tensors: Sequence[TaggedImages]) -> TaggedImages:
+def _cat(tensors: Sequence[TaggedImages], dim: int = 0) -> TaggedImages:
     _check_all_tagged("cat", tensors)
+    _check_rows("cat", dim)
     return TaggedImages(torch.cat([part.images for part in tensors]), torch.cat([part.tags for part in tensors]))
 
 
-def _split(tensor: TaggedImages, split_size_or_sections: int | list[int]) -> tuple[TaggedImages, ...]:
+def _split(tensor: TaggedImages, split_size_or_sections: int | list[int], dim: int = 0) -> tuple[TaggedImages, ...]:
+    _check_rows("split", dim)
     images = torch.split(tensor.images, split_size_or_sections)
     tags = torch.split(tensor.tags, split_size_or_sections)
     return tuple(TaggedImages(*parts) for parts in zip(images, tags, strict=True))
@@ -98,6 +100,11 @@ def _check_all_tagged(name: str, parts: Sequence[object]) -> None:
     if not all(isinstance(part, TaggedImages) for part in parts):
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"torch.{name} of {kinds}: all images have categories, or none has")
+
+
+def _check_rows(name: str, dim: int) -> None:
+    if dim != 0:
+        raise TypeError(f"torch.{name} in dimension {dim}: images with categories are rows of dimension 0")
 
 
 _OPERATIONS: dict[Any, Callable[..., Any]] = {torch.cat: _cat, torch.lerp: _lerp, torch.split: _split}
