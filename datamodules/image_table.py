@@ -75,6 +75,10 @@ class ImageTable(ImageFiles):
         folder = Path(table).parent if root is None else Path(root)
         layout = TableFormat(columns, delimiter, encoding)
         levels = category_columns or []
+        if len({target_column, *levels}) <= len(levels):
+            raise ValueError(
+                f"category_columns are {levels} and target_column is {target_column!r}; name each column once"
+            )
         needed = [target_column, *levels, *([split_column] if split_column else [])]
         self.table = read_table(Path(table), layout, image_column, needed, [] if split_column else ["split"])
         self.image_column = image_column
@@ -249,13 +253,7 @@ def splits_of_rows(table: Table, column: str) -> Integers:
 
 
 def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
-    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell.
-
-    Raises:
-        ValueError: A column is named twice.
-    """
-    if len(set(columns)) < len(columns):
-        raise ValueError(f"category_columns are {list(columns)}; name each column once")
+    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell."""
     names, codes = {}, []
     for column in columns:
         coded = table.coded[column]

@@ -53,6 +53,7 @@ def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
             PixelClassifier(network).eval(),
             tuple(examples.values()),
             dynamic_shapes={name: {0: batch} for name in examples},
+            strict=False,  # the default from torch 2.7 on
         )
 
 

@@ -34,7 +34,7 @@ class CategoryEmbeddings(nn.Module):
     """Embeddings of the values of L levels, in one table of R rows.
 
     A level with V values has 1 + V neighboring rows; the first is that of an unknown value, and begins as zeros, the
-    mean of what the others are drawn from.
+    mean of what the others are drawn from. `translate` says which values `categories` count in.
 
     Args:
         names: Of the levels.
@@ -104,14 +104,14 @@ class CategoryEmbeddings(nn.Module):
         return self.translation.gather(1, known[:, self.columns].T).T
 
     def weights(self, rows: Tensor) -> Tensor:
-        """One weight for each row of the table, `[B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
-        chosen = self.table.new_zeros(rows.shape[0], sum(self.sizes))
+        """One weight for each row of the table, `float32 [B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
+        chosen = torch.zeros(rows.shape[0], sum(self.sizes), device=rows.device)
         return chosen.scatter_(1, rows, 1.0)[:, :, None, None]
 
     def forward(self, weights: Tensor) -> Tensor:
         """Embeddings `[B, L dim]`, level by level, of `weights [B, R, 1, 1]`: linear in them."""
         levels = list(pairwise(accumulate(self.sizes, initial=0)))
-        flat = weights.flatten(1)
+        flat = weights.flatten(1).to(self.table.dtype)
         return torch.cat([flat[:, first:end] @ self.table[first:end] for first, end in levels], dim=1)
 
 
@@ -304,8 +304,8 @@ def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]])
     """
     parts, untrained = [], []
     for level in vocabulary:
-        name, theirs = level["name"], values.get(level["name"])
-        strange = [value for value in theirs or () if value not in set(level["values"])]
+        name, known, theirs = level["name"], set(level["values"]), values.get(level["name"])
+        strange = [value for value in theirs or () if value not in known]
         if strange:
             listed = ", ".join(strange[:SHOWN]) + (", ..." if len(strange) > SHOWN else "")
             values_are = "1 value" if len(strange) == 1 else f"{len(strange)} values"

@@ -151,6 +151,9 @@ def test_categories_are_in_every_batch(folder: Path) -> None:
     for batch in batches:
         files = batch["image"][:, 0, 0, 0].tolist()
         assert batch["categories"].tolist() == [[(1, 0, -1)[k % 3], k % 2] for k in files]
+    for columns in (["color", "color"], ["color", "target"]):
+        with pytest.raises(ValueError, match=r"category_columns are .* target_column is 'target'; name each column"):
+            opened(write(folder, rows), category_columns=columns)
     pooled = opened(write(folder, rows), category_columns=["color"], unlabeled_root=str(folder / "images"))
     assert pooled.unlabeled.__getitems__([0])["categories"].tolist() == [[-1]]
 

@@ -22,19 +22,19 @@ def test_rows_of_both() -> None:
     rows = torch.tensor([2, 0, 0])
     assert_parts(TAGGED[rows], IMAGES[rows], TAGS[rows])
     assert_parts(TAGGED[1:3], IMAGES[1:3], TAGS[1:3])
-    assert_parts(torch.cat([TAGGED, TAGGED[:1]]), torch.cat([IMAGES, IMAGES[:1]]), torch.cat([TAGS, TAGS[:1]]))  # type: ignore[list-item, arg-type]
-    parts = torch.split(TAGGED, [1, 3])  # type: ignore[arg-type]
+    assert_parts(torch.cat([TAGGED, TAGGED[:1]]), torch.cat([IMAGES, IMAGES[:1]]), torch.cat([TAGS, TAGS[:1]]))
+    parts = torch.split(TAGGED, [1, 3])
     for part, rows_of_part in zip(parts, (slice(0, 1), slice(1, 4)), strict=True):
-        assert_parts(part, IMAGES[rows_of_part], TAGS[rows_of_part])  # type: ignore[arg-type]
+        assert_parts(part, IMAGES[rows_of_part], TAGS[rows_of_part])
     assert (len(TAGGED), TAGGED.shape, TAGGED.ndim, TAGGED.device) == (4, IMAGES.shape, 4, IMAGES.device)
     assert untagged(TAGGED) is IMAGES and untagged(IMAGES) is IMAGES
 
 
 def test_mixtures_of_both_by_hand() -> None:
-    half = torch.lerp(TAGGED[0:1], TAGGED[1:2], 0.25)  # type: ignore[call-overload]
+    half = torch.lerp(TAGGED[0:1], TAGGED[1:2], 0.25)
     assert_parts(half, IMAGES[0:1] + 3.0, torch.tensor([0.75, 0.25]).view(1, 2, 1, 1))  # image 1 is image 0 plus 12
     weight, partner = torch.tensor([1.0, 0.75, 0.5, 0.5]), torch.tensor([1, 0, 3, 2])
-    mixed: Any = mixup(TAGGED, weight, partner)  # type: ignore[arg-type]
+    mixed: Any = mixup(TAGGED, weight, partner)
     expected = [[1.0, 0.0], [0.25, 0.75], [0.375, 0.625], [0.375, 0.625]]
     assert_parts(mixed, mixup(IMAGES, weight, partner), torch.tensor(expected).view(4, 2, 1, 1))
 
@@ -42,12 +42,12 @@ def test_mixtures_of_both_by_hand() -> None:
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
-        (lambda: torch.flip(TAGGED, [3]), "flip has no meaning for images with categories; there are cat, lerp, split"),  # type: ignore[arg-type]
-        (lambda: torch.cat([TAGGED, IMAGES]), "torch.cat of TaggedImages, Tensor: all images have categories, or"),  # type: ignore[list-item]
-        (lambda: torch.lerp(IMAGES, TAGGED, 0.5), "torch.lerp of Tensor, TaggedImages"),  # type: ignore[call-overload]
-        (lambda: torch.cat([TAGGED, TAGGED], dim=1), "torch.cat in dimension 1"),  # type: ignore[list-item]
-        (lambda: torch.split(TAGGED, 1, dim=1), "torch.split in dimension 1"),  # type: ignore[arg-type]
-        (lambda: TAGGED[0, 1], r"by a slice or a tensor of rows, not by \(0, 1\)"),  # type: ignore[index]
+        (lambda: torch.flip(TAGGED, [3]), "flip has no meaning for images with categories; there are cat, lerp, split"),
+        (lambda: torch.cat([TAGGED, IMAGES]), "torch.cat of TaggedImages, Tensor: all images have categories, or"),
+        (lambda: torch.lerp(IMAGES, TAGGED, 0.5), "torch.lerp of Tensor, TaggedImages"),
+        (lambda: torch.cat([TAGGED, TAGGED], dim=1), "torch.cat in dimension 1"),
+        (lambda: torch.split(TAGGED, 1, dim=1), "torch.split in dimension 1"),
+        (lambda: TAGGED[0, 1], r"by a slice or a tensor of rows, not by \(0, 1\)"),
     ],
 )
 def test_anything_else_is_refused(operation: Any, message: str) -> None:
