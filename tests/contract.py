@@ -56,9 +56,8 @@ COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
 """Callbacks without which a method does not train."""
 
 
-def plain_network(num_classes: int) -> CifarResNet:
-    """A small network of images alone."""
-    return CifarResNet(num_classes, depth=8)
+plain_network = partial(CifarResNet, depth=8)
+"""Makes a small network of images alone."""
 
 
 def category_network(num_classes: int) -> CategoryNetwork:

@@ -104,7 +104,7 @@ class CategoryEmbeddings(nn.Module):
         return self.translation.gather(1, known[:, self.columns].T).T
 
     def weights(self, rows: Tensor) -> Tensor:
-        """One weight for each row of the table, `float32 [B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
+        """Weights of the table's rows, `float32 [B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
         chosen = torch.zeros(rows.shape[0], sum(self.sizes), device=rows.device)
         return chosen.scatter_(1, rows, 1.0)[:, :, None, None]
 
