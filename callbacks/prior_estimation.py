@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.labeled_unlabeled import Loader
 from lightning_modules import ImageClassifier
-from lightning_modules.image_module import run_folder, to_float
+from lightning_modules.image_module import network_input, run_folder
 from lightning_modules.processes import sum_over_processes
 
 
@@ -78,7 +78,7 @@ class UnlabeledPriorEstimator(Callback):
         model.eval()
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
             for batch in loader:
-                logits = model(to_float(batch["image"].to(model.device)))
+                logits = model(network_input(model.network, batch))
                 yield logits.double().softmax(dim=1), batch
         model.train()
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from callbacks.darp_refinement import DARPRefinement
 from datamodules import LabeledUnlabeledDataModule
@@ -18,8 +18,8 @@ from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules import SelfTraining
 from lightning_modules.arguments import check_at_least
 from lightning_modules.classifier import check_same_classes
-from lightning_modules.image_module import to_float
-from lightning_modules.networks import NetworkFactory
+from lightning_modules.image_module import network_input
+from lightning_modules.networks import Network, NetworkFactory
 from lightning_modules.processes import gather_interleaved
 from lightning_modules.trained_checkpoint import read_checkpoint
 
@@ -127,10 +127,10 @@ class PseudoLabelGenerator(Callback):
 
     def _label(self, trainer: Trainer, pl_module: SelfTraining) -> None:
         data: LabeledUnlabeledDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        network: nn.Module = pl_module.network
+        network: Network = pl_module.network
         weights = pl_module.evaluated_weights()
         if self._labels is None and self.teacher is not None:
-            network, weights = self._teacher(self.teacher, pl_module, data.class_names), nullcontext()
+            network, weights = self._teacher(self.teacher, pl_module, data), nullcontext()
         with weights:
             probs = predict(trainer, network, data.evaluation_loader(data.unlabeled))
             if pl_module.relabel_threshold is not None:
@@ -141,12 +141,13 @@ class PseudoLabelGenerator(Callback):
         self._labels = most_likely(probs, len(data.unlabeled), pl_module.soft)
         pl_module.take_pseudo_labels(self._labels, self._labeled)
 
-    def _teacher(self, checkpoint: Path, pl_module: SelfTraining, class_names: list[str]) -> nn.Module:
-        network: nn.Module = copy.deepcopy(pl_module.network)
+    def _teacher(self, checkpoint: Path, pl_module: SelfTraining, data: LabeledUnlabeledDataModule) -> Network:
+        network = copy.deepcopy(pl_module.network)
         if self.teacher_network is not None:
             with torch.random.fork_rng(devices=[]):  # its initial weights must not change what the step draws
                 network = self.teacher_network(pl_module.num_classes).to(pl_module.device)
-        load_teacher(network, checkpoint, class_names)
+            network.adapt_categories(data.category_values)
+        load_teacher(network, checkpoint, data.class_names)
         return network
 
     # Checkpoints
@@ -172,7 +173,7 @@ def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int
     return warmup_epochs if every_n_epochs is None else epoch - since % every_n_epochs
 
 
-def load_teacher(network: nn.Module, checkpoint: Path, class_names: list[str]) -> None:
+def load_teacher(network: Network, checkpoint: Path, class_names: list[str]) -> None:
     """Give a network the (averaged) weights of a checkpoint's.
 
     Raises:
@@ -181,8 +182,9 @@ def load_teacher(network: nn.Module, checkpoint: Path, class_names: list[str]) -
     source = read_checkpoint(str(checkpoint))
     check_same_classes(source.class_names or class_names, class_names, f"teacher {checkpoint}")
     try:
+        network.take_vocabulary(source.categories)
         network.load_state_dict(source.backbone | {f"head.{name}": tensor for name, tensor in source.head.items()})
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"teacher {checkpoint} has another network ({reason}): set teacher_network") from error
 
@@ -202,7 +204,7 @@ def most_likely(probs: Tensor, total: int, keep_probs: bool) -> PseudoLabels:
 
 @torch.no_grad()
 def predict(
-    trainer: Trainer, network: nn.Module, loader: Loader, keep: Callable[[Tensor], Tensor] = lambda probs: probs
+    trainer: Trainer, network: Network, loader: Loader, keep: Callable[[Tensor], Tensor] = lambda probs: probs
 ) -> Tensor:
     """Predictions of this process' images, `float32 [n, K]` on the device; the network's modes stay as they were.
 
@@ -212,17 +214,15 @@ def predict(
         loader: Every image once, over the processes.
         keep: What is kept of a batch's `probs [B, K]`; all, by default.
     """
-    device = trainer.strategy.root_device
     rows = []
     with evaluation_mode(network), trainer.precision_plugin.val_step_context():
         for batch in shown(trainer, loader):
-            logits = network(to_float(batch["image"].to(device, non_blocking=True)))
-            rows.append(keep(logits.float().softmax(dim=1)))
+            rows.append(keep(network(network_input(network, batch)).float().softmax(dim=1)))
     return torch.cat(rows)
 
 
 @contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
+def evaluation_mode(network: Network) -> Iterator[None]:
     """A network in evaluation mode; afterwards each of its modules is in its own mode again."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

@@ -10,6 +10,7 @@ from torch import Tensor
 from callbacks import figures
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.image_module import to_float
+from lightning_modules.networks.tagged_images import TaggedImages, untagged
 
 TABLE_LIMIT = 24
 """Most classes of which the printed table shows each; of more, it shows the first and last."""
@@ -82,9 +83,9 @@ class ViewGrid(Callback):
         for name, value in parts.items():
             numbered = value if isinstance(value, list) else [value]
             for number, images in enumerate(numbered):
-                if isinstance(images, Tensor) and images.ndim == 4:
+                if isinstance(images, Tensor | TaggedImages) and images.ndim == 4:
                     label = name if len(numbered) == 1 else f"{name} {number + 1}"
-                    shown = images[: self.images]
+                    shown = untagged(images)[: self.images]
                     views[label] = shown if shown.is_floating_point() else to_float(shown)
         return views
 

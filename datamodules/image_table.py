@@ -44,7 +44,7 @@ class ImageTable(ImageFiles):
             left out.
         rare_class: Its name.
         category_columns: Names of columns with other things that are known of each image; batches carry them as
-            `categories`, and `category_names` has their values.
+            `categories`, and `category_values` has their values (a `CategoryNetwork` learns from them).
         columns: Names of the columns of a file without header.
         delimiter: Between cells; None: by the table's suffix.
         encoding: Of the table; the default is UTF-8, with or without a byte order mark.
@@ -84,6 +84,10 @@ class ImageTable(ImageFiles):
         folder = Path(table).parent if root is None else Path(root)
         layout = TableFormat(columns, delimiter, encoding)
         levels = category_columns or []
+        if len({target_column, *levels}) <= len(levels):
+            raise ValueError(
+                f"category_columns are {levels} and target_column is {target_column!r}; name each column once"
+            )
         needed = [target_column, *levels, *([split_column] if split_column else [])]
         self.table = read_table(Path(table), layout, image_column, needed, [] if split_column else ["split"])
         self.image_column = image_column
@@ -92,7 +96,7 @@ class ImageTable(ImageFiles):
         self.splits = splits_of_rows(self.table, split_column or "split")
         self.targets[self.splits == SPLITS.index("unlabeled")] = -1
         self._check_evaluation_rows(target_column, kwargs)
-        self.category_names, self.categories = category_codes(self.table, levels)
+        self.category_values, self.categories = category_codes(self.table, levels)
         self.pool_keys: list[str] = []
         self.pool_table: Table | None = None
         if unlabeled_table is not None:
@@ -309,13 +313,13 @@ def splits_of_rows(table: Table, column: str) -> Integers:
     return coded.translate([SPLITS.index(value or "train") for value in coded.values])
 
 
-def category_codes(table: Table, columns: Sequence[str]) -> tuple[list[list[str]], Integers | None]:
+def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
     """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell."""
-    names, codes = [], []
+    names, codes = {}, []
     for column in columns:
         coded = table.coded[column]
         values = sorted(set(coded.values) - {""})
         places = {value: place for place, value in enumerate(values)}
-        names.append(values)
+        names[column] = values
         codes.append(coded.translate([places.get(value, -1) for value in coded.values]))
     return names, np.stack(codes, axis=1) if codes else None

@@ -163,6 +163,12 @@ class ImageRows(Dataset[ImageBatch]):
         """Classes before label noise, `int64 [n]`, for reports; None where the targets are all that is known."""
         return None if self.given is None else self.images.targets[self.rows]
 
+    @property
+    def categories(self) -> Tensor:
+        """Categories of the rows, `int64 [n, L]`, -1 where unknown; `[n, 0]` where the pool has none."""
+        known = self.images.categories
+        return torch.empty(len(self.rows), 0, dtype=torch.long) if known is None else known[self.rows]
+
 
 @dataclass(frozen=True)
 class ImageBlocks(Dataset[ImageBatch]):

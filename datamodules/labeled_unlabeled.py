@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -83,7 +83,7 @@ class LabeledUnlabeledDataModule(LightningDataModule):
     """
 
     class_names: list[str]
-    category_names: Sequence[list[str]] = ()  # values of each level of `categories`, for sets that have them
+    category_values: Mapping[str, Sequence[str]] = {}  # of each level of `categories`, by its name, where there are any
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     horizontal_flip: bool = True

@@ -8,8 +8,9 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
-from lightning_modules.image_module import ImageModule, run_folder, to_float
+from lightning_modules.image_module import ImageModule, network_input, run_folder
 from lightning_modules.metrics import Evaluation, LongTailMetrics
+from lightning_modules.networks.tagged_images import TaggedImages
 
 
 class ImageClassifier(ImageModule):
@@ -53,32 +54,33 @@ class ImageClassifier(ImageModule):
         checkpoint["image_size"] = self.image_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights for other classes.
+        """Refuse weights for other classes, or of other levels of categories.
 
         Raises:
             ValueError: The checkpoint's classes are not those of the data, in the same order.
         """
+        super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
 
     # Evaluation
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1]."""
+    def forward(self, images: Tensor | TaggedImages) -> Tensor:
+        """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], as `network_input` makes them."""
         logits: Tensor = self.network(images)
         return logits
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Count a validation batch."""
-        self.val_metrics.update(self(to_float(batch["image"])), batch["target"])
+        self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Count a test batch."""
-        self.test_metrics.update(self(to_float(batch["image"])), batch["target"])
+        self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predictions of a batch: `index int64 [B]` as it came, and `probs float32 [B, K]`."""
-        return {"index": batch["index"], "probs": self(to_float(batch["image"])).float().softmax(dim=1)}
+        return {"index": batch["index"], "probs": self(network_input(self.network, batch)).float().softmax(dim=1)}
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/...`."""

@@ -1,14 +1,15 @@
 """Several trained networks as one classifier."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.classifier import ImageClassifier, check_same_classes
 from lightning_modules.networks import Network
+from lightning_modules.networks.tagged_images import TaggedImages, untagged
 from lightning_modules.trained_checkpoint import read_checkpoint
 from lightning_modules.trained_network import trained_network
 from lightning_modules.views.prediction import MOST_CROPS, resized, views_for_prediction
@@ -60,16 +61,32 @@ class MeanNetwork(Network):
         super().__init__(classes, classes, mean=(0, 0, 0), std=(1, 1, 1), channels_last=False)
         self.head = nn.Identity()
         self.members = nn.ModuleList(members)
+        self.takes_categories = any(member.takes_categories for member in members)
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
         self.combine = mean
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
-    def _features(self, normalized: Tensor) -> Tensor:
+    def adapt_categories(self, values: Mapping[str, Sequence[str]], training: Tensor | None = None) -> None:
+        """See `Network.adapt_categories`."""
+        for member in self._networks():
+            member.adapt_categories(values, training)
+
+    def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
+        """Images whose tags are the data's categories, which each member reads for itself."""
+        return images if categories is None else TaggedImages(images, categories[:, :, None, None])
+
+    def features(self, images: Tensor | TaggedImages) -> Tensor:
+        """The mean over members, `[B, K]`, of images `[B, 3, H, W]` in [0, 1], with or without categories."""
+        pixels = self.normalize(untagged(images))
+        categories = images.tags.flatten(1) if isinstance(images, TaggedImages) else None
         logits = [
-            member(normalized if size is None else resized(normalized, size)).float()
-            for member, size in zip(self.members, self.sizes, strict=True)
+            member(member.with_categories(pixels if size is None else resized(pixels, size), categories)).float()
+            for member, size in zip(self._networks(), self.sizes, strict=True)
         ]
         return self.combine(torch.stack(logits), self.weights)
+
+    def _networks(self) -> list[Network]:
+        return cast(list[Network], list(self.members))
 
 
 class Ensemble(ImageClassifier):
@@ -147,10 +164,11 @@ class Ensemble(ImageClassifier):
             )
         super().setup(stage)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1]: the logarithm of the mean probs, or the mean logits."""
-        views = views_for_prediction(images, self.flip, self.crops, self.crop_share)
-        logits = torch.stack([self.network(view) for view in views])
+        tags = images.tags if isinstance(images, TaggedImages) else None
+        views = views_for_prediction(untagged(images), self.flip, self.crops, self.crop_share)
+        logits = torch.stack([self.network(view if tags is None else TaggedImages(view, tags)) for view in views])
         return self.mean(logits, logits.new_full((len(logits),), 1 / len(logits)))
 
     def evaluated_checkpoint(self) -> list[str]:

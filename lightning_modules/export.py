@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +30,30 @@ class PixelClassifier(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`."""
-        logits = self.network(to_float(images)).float()
+    def forward(self, images: Tensor, categories: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`.
+
+        Categories, `int64 [B, L]` and -1 where unknown, count in the values of the network's `vocabulary`.
+        """
+        logits = self.network(self.network.with_categories(to_float(images), categories)).float()
         return logits.softmax(dim=1), logits
 
 
 def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
-    """The program of a `PixelClassifier` for a batch of any size, and images of one height and width."""
-    example = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # of one image, the batch would be taken as fixed
+    """The program of a `PixelClassifier` for a batch of any size, and images of one height and width.
+
+    Its second input, of a network that takes categories, is `categories`.
+    """
+    examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # of one image, the batch would be fixed
+    if network.vocabulary is not None:
+        examples["categories"] = torch.zeros(2, len(network.vocabulary), dtype=torch.int64)
+    batch = Dim("batch")
     with torch.no_grad():
         return torch.export.export(
-            PixelClassifier(network).eval(), (example,), dynamic_shapes={"images": {0: Dim("batch")}}
+            PixelClassifier(network).eval(),
+            tuple(examples.values()),
+            dynamic_shapes={name: {0: batch} for name in examples},
+            strict=False,  # the default from torch 2.7 on
         )
 
 
@@ -50,7 +63,7 @@ def write_program(program: ExportedProgram, facts: dict[str, str], path: Path) -
 
 
 def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write an ONNX file with input `images`, outputs `probs` and `logits`, and the facts as its metadata.
+    """Write an ONNX file with the program's inputs, outputs `probs` and `logits`, and the facts as its metadata.
 
     Raises:
         ValueError: The packages for it are not installed.
@@ -58,11 +71,13 @@ def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> N
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ValueError(f"{path} needs {' and '.join(missing)}: pip install 'tailmatch[export]'")
+    inputs = [str(name) for name in program.graph_signature.user_inputs]
     made = torch.onnx.export(
         program,
-        input_names=["images"],
+        input_names=inputs,
         output_names=["probs", "logits"],
-        dynamic_shapes={"images": {0: "batch"}},  # the name; that it is dynamic lies in the program
+        # The name, which all inputs share; that it is dynamic lies in the program.
+        dynamic_shapes={name: {0: "batch"} if name == inputs[0] else None for name in inputs},
         dynamo=True,
         verbose=False,
     )
@@ -76,8 +91,15 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, str]:
-    """What a user of the file needs to know, as JSON: `class_names` in the order of the outputs, `image_size`."""
-    return {"class_names": json.dumps(source.class_names), "image_size": json.dumps(list(image_size))}
+    """What a user of the file needs to know, as JSON.
+
+    `class_names` in the order of the outputs, `image_size`, and of a network that takes categories the values of each
+    level, as `categories`.
+    """
+    facts: dict[str, Any] = {"class_names": source.class_names, "image_size": list(image_size)}
+    if source.categories is not None:
+        facts["categories"] = {level["name"]: level["values"] for level in source.categories}
+    return {name: json.dumps(fact) for name, fact in facts.items()}
 
 
 def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) -> None:
@@ -107,7 +129,8 @@ def main(args: Sequence[str]) -> None:
         prog="tailmatch export",
         description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
         "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
-        "float32 [B, K]. Metadata: class_names and image_size, as JSON.",
+        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that takes categories has them as a "
+        "second input, int64 [B, L] and -1 where unknown, and their values in the metadata.",
     )
     parser.add_argument("checkpoint", help="a run's file, such as runs/demo/checkpoints/best.ckpt")
     parser.add_argument("out", type=Path, help=f"the file to write, *{ONNX} or *{PROGRAM}")

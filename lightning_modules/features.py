@@ -5,7 +5,7 @@ from torch import Tensor
 
 from datamodules import LabeledUnlabeledDataModule
 from datamodules.images import ImageRows
-from lightning_modules.image_module import ImageModule, to_float
+from lightning_modules.image_module import ImageModule, network_input
 from lightning_modules.processes import gather_interleaved
 
 
@@ -29,8 +29,5 @@ def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
     """Features `float32 [N, D]` of images without augmentation; each process computes its share and gets all."""
     loader = data_module_of(method).evaluation_loader(rows)
     with method.trainer.precision_plugin.val_step_context():
-        features = [
-            method.network.features(to_float(batch["image"].to(method.device, non_blocking=True))).float()
-            for batch in loader
-        ]
+        features = [method.network.features(network_input(method.network, batch)).float() for batch in loader]
     return gather_interleaved(torch.cat(features), len(rows))

@@ -7,7 +7,7 @@ from typing_extensions import Self
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.heads import NewHead
 from lightning_modules.networks.weights import load_weights
-from lightning_modules.trained_checkpoint import TrainedCheckpoint, read_checkpoint
+from lightning_modules.trained_checkpoint import CATEGORIES_KEY, TrainedCheckpoint, read_checkpoint
 
 
 class FrozenBackbone(ImageClassifier):
@@ -57,7 +57,9 @@ class FrozenBackbone(ImageClassifier):
         if self.checkpoint is None:
             return
         source = read_checkpoint(self.checkpoint)
-        self.on_load_checkpoint({"class_names": source.class_names or self.class_names})
+        self.on_load_checkpoint(
+            {"class_names": source.class_names or self.class_names, CATEGORIES_KEY: source.categories}
+        )
         self._load(source, self.checkpoint)
         self.print(f"network of checkpoint {self.checkpoint}, with a new head: {type(self.new_head).__name__}")
         self.checkpoint = None  # a second fit goes on with what the first one made of it

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
-from lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
+from lightning_modules.networks import Network, NetworkFactory, WideResNet, load_pretrained
+from lightning_modules.networks.tagged_images import TaggedImages
 from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
 from lightning_modules.running_means import RunningMeans
+from lightning_modules.trained_checkpoint import CATEGORIES_KEY
 from lightning_modules.views import View
 from lightning_modules.weight_averaging import WeightAveraging
 
@@ -26,6 +29,30 @@ Batch = dict[str, dict[str, Any]]
 def to_float(images: Tensor) -> Tensor:
     """`uint8 [...]` pixels as float in [0, 1]."""
     return images.float() / 255
+
+
+def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | TaggedImages:
+    """What a network takes of a loader's batch: its images, without augmentation, and what else is known of them."""
+    device = network.mean.device
+    categories = batch.get("categories") if network.takes_categories else None
+    if categories is not None:
+        categories = categories.to(device, non_blocking=True)
+    return network.with_categories(to_float(batch["image"].to(device, non_blocking=True)), categories)
+
+
+def views_with_categories(network: Network, batch: Batch) -> Batch:
+    """Give the categories of each stream to its views: whatever is float `[B, 3, H, W]` in it, alone or in a list."""
+
+    def tagged(value: Any, categories: Tensor | None) -> Any:
+        if isinstance(value, list):
+            return [tagged(view, categories) for view in value]
+        is_view = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
+        return network.with_categories(value, categories) if is_view else value
+
+    return {
+        name: {key: tagged(value, stream.get("categories")) for key, value in stream.items()}
+        for name, stream in batch.items()
+    }
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -108,6 +135,8 @@ class ImageModule(LightningModule):
                 "it out, or train SelfTraining"
             )
         self.network.adapt_normalization(data.mean, data.std)
+        training = torch.cat([getattr(data, name).categories for name in self.streams]) if stage == "fit" else None
+        self.network.adapt_categories(data.category_values, training)
         for module in self.modules():
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
@@ -170,7 +199,8 @@ class ImageModule(LightningModule):
         step = training_step_index(self.trainer)
         torch.manual_seed(mix_seed(global_seed(), VIEW_STREAM, step, self.global_rank))
         with torch.no_grad():
-            return self.make_views(batch)
+            batch = self.make_views(batch)
+            return views_with_categories(self.network, batch) if self.network.takes_categories else batch
 
     def track(self, **values: Tensor) -> None:
         """Log the means of these numbers as `train/...`, once in `log_every_n_steps` steps.
@@ -190,8 +220,14 @@ class ImageModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never save weights of a broken step."""
+        """Never save weights of a broken step; keep what the network's categories stand for."""
         self._check_finite()
+        if self.network.vocabulary is not None:
+            checkpoint[CATEGORIES_KEY] = self.network.vocabulary
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
+        self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
 
     def _check_finite(self) -> None:
         bad = self._means.not_finite()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from lightning_modules.arguments import check_at_least, check_positive
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.features import data_module_of, features_of
+from lightning_modules.networks.tagged_images import TaggedImages
 
 
 class Pretraining(ImageClassifier):
@@ -39,13 +40,18 @@ class Pretraining(ImageClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(ema_decay=ema_decay, **kwargs)
+        if self.network.takes_categories:
+            raise ValueError(
+                f"network is a {type(self.network).__name__}, and {type(self).__name__} learns from images alone: "
+                "pre-train its inner network, and begin with that by `pretrained`"
+            )
         check_at_least("knn_neighbors", knn_neighbors, 1)
         check_positive("knn_temperature", knn_temperature)
         self.knn_neighbors = knn_neighbors
         self.knn_temperature = knn_temperature
         self._bank: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Scores `[B, K]` of images `[B, 3, H, W]` in [0, 1] by their nearest labeled images, as log votes.
 
         Raises:

@@ -137,7 +137,7 @@ class SelfTraining(Supervised):
             target = self._relabeled[batch["labeled"]["index"]]
         elif self.soft:
             target = functional.one_hot(target, self.num_classes).float()
-        weights = images.new_ones(len(images))
+        weights = torch.ones(len(images), device=target.device)
         if self._target is not None:
             unlabeled = batch["unlabeled"]
             rows = unlabeled["index"] // self.trainer.world_size

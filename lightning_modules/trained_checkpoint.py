@@ -12,6 +12,9 @@ from lightning_modules.networks.weights import read_file
 CONFIG_KEY = "config"
 """Checkpoint key of the run's whole configuration, as YAML."""
 
+CATEGORIES_KEY = "categories"
+"""Checkpoint key of a network's `vocabulary`."""
+
 _NETWORK, _HEAD = "network.", "head."
 
 
@@ -25,6 +28,7 @@ class TrainedCheckpoint:
         class_names: Names of the classes, None if it has none.
         image_size: Height and width of the images it was evaluated on, None if it does not say.
         settings: The run's configuration; empty for a run that was not started by the command line.
+        categories: The network's `vocabulary`, None of a network of images alone.
         splits: What its data module kept of its split, by the module's name.
     """
 
@@ -33,6 +37,7 @@ class TrainedCheckpoint:
     class_names: list[str] | None
     image_size: list[int] | None
     settings: dict[str, Any]
+    categories: list[dict[str, Any]] | None
     splits: dict[str, dict[str, Any]]
 
     @property
@@ -69,5 +74,6 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
         settings=yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {},
+        categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )

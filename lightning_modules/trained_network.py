@@ -39,6 +39,7 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
             "train a classifier that begins with it (`pretrained`), and use that"
         )
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
+    method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
     return method.network.requires_grad_(False).eval()
 
@@ -60,11 +61,14 @@ def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClass
 
 
 def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a network that fetches no pretrained weights, since the checkpoint's take their place."""
+    """Settings of a network, and of one in it, that fetch no pretrained weights: the checkpoint's take their place."""
     found = class_named(network["class_path"])
     if not (isinstance(found, type) and issubclass(found, Network)):
         return network  # the parser will refuse it
-    return {**network, "init_args": found.arguments_to_rebuild(network.get("init_args", {}))}
+    arguments = found.arguments_to_rebuild(network.get("init_args", {}))
+    inside = {name: value for name, value in arguments.items() if isinstance(value, dict) and "class_path" in value}
+    rebuilt = {name: network_to_rebuild(value) for name, value in inside.items()}
+    return {**network, "init_args": {**arguments, **rebuilt}}
 
 
 def class_named(class_path: str) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from callbacks import (
 )
 from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datamodules import Digits, ListedCounts
+from datamodules.images import Sources
 from lightning_modules import (
     ClassifierRetraining,
     FixMatch,
@@ -34,7 +36,7 @@ from lightning_modules import (
     Supervised,
 )
 from lightning_modules.heads import ComputedHead
-from lightning_modules.networks import CifarResNet
+from lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
 
 METHODS: list[type[ImageClassifier]] = [
     ClassifierRetraining,
@@ -62,20 +64,49 @@ COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
 """Callbacks without which a method does not train."""
 
 
-def arguments(method: type[ImageClassifier], folder: Path) -> dict[str, Any]:
+plain_network = partial(CifarResNet, depth=8)
+"""Makes a small network of images alone."""
+
+
+def category_network(num_classes: int) -> CategoryNetwork:
+    """A small network that reads the categories of `TaggedDigits`."""
+    return CategoryNetwork(num_classes, ["shade", "side"], plain_network, embedding_dim=3, level_dropout=0.2)
+
+
+class TaggedDigits(Digits):
+    """Digits with two levels of categories: how bright one is, and its brighter half, which is not known of all."""
+
+    category_values = {"side": ["left", "right"], "shade": ["dark", "gray", "light"]}
+
+    def load(self) -> Sources:
+        """See `Digits.load`."""
+        train = super().load().train
+        pixels = torch.as_tensor(train.pixels).float().mean(dim=1)
+        left, right = (half.mean(dim=(1, 2)) for half in pixels.chunk(2, dim=2))
+        bright = left + right
+        shade = torch.bucketize(bright, bright.quantile(torch.tensor([1 / 3, 2 / 3])))
+        side = (right > left).long()
+        side[::5] = -1
+        return Sources(train=replace(train, categories=torch.stack([side, shade], dim=1)))
+
+
+def arguments(method: type[ImageClassifier], folder: Path, network: NetworkFactory = plain_network) -> dict[str, Any]:
     """Arguments of a method that make a small run of it, and the checkpoint that it begins with if it needs one."""
     own: dict[str, Any] = {"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
-    return {**own, "checkpoint": source_checkpoint(folder)} if method is ClassifierRetraining else own
+    return {**own, "checkpoint": source_checkpoint(folder, network)} if method is ClassifierRetraining else own
 
 
-def source_checkpoint(folder: Path) -> str:
+def source_checkpoint(folder: Path, network: NetworkFactory = plain_network) -> str:
     """File of a network with random weights, the same in every process."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        state = CifarResNet(10, depth=8).state_dict()
+        made = network(10)
+        if made.takes_categories:
+            made.adapt_categories({"shade": ["light", "dark"], "side": ["right"]}, torch.tensor([[0, 0], [1, -1]]))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"source-{os.getpid()}.ckpt"
-    torch.save({"state_dict": {f"network.{name}": value for name, value in state.items()}}, file)
+    state = {f"network.{name}": value for name, value in made.state_dict().items()}
+    torch.save({"state_dict": state, "categories": made.vocabulary}, file)
     return str(file)
 
 
@@ -128,11 +159,16 @@ class Kill(Callback):
 
 
 def run(
-    method: type[ImageClassifier], folder: Path, *callbacks: Callback, ckpt: Path | None = None, **trainer: Any
+    method: type[ImageClassifier],
+    folder: Path,
+    *callbacks: Callback,
+    ckpt: Path | None = None,
+    network: NetworkFactory = plain_network,
+    **trainer: Any,
 ) -> Trainer:
-    """Train a method for a few steps on digits."""
+    """Train a method for a few steps on digits, which have categories where the network reads them."""
     seed_everything(3, verbose=False)
-    data = Digits(
+    data = (TaggedDigits if network is category_network else Digits)(
         image_size=8,
         class_counts=ListedCounts([4] * 10, [6] * 10),
         labeled_batch_size=6,
@@ -141,7 +177,7 @@ def run(
         val_holdout=2,
         test_holdout=3,
     )
-    model = method(num_classes=10, network=partial(CifarResNet, depth=8), **arguments(method, folder))
+    model = method(num_classes=10, network=network, **arguments(method, folder, network))
     made = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
@@ -178,7 +214,7 @@ def saved(folder: Path) -> dict[str, Any]:
 
 def assert_same_training(whole: dict[str, Any], resumed: dict[str, Any], remedy: str = NO_REMEDY) -> None:
     """Two checkpoints hold the same bits."""
-    for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names"):
+    for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names", "categories"):
         if part in whole or part in resumed:
             assert_same(whole[part], resumed[part], part)
     for callback in () if remedy == NO_REMEDY else (remedy, "LastEvaluations", "EarlyLearningCurves"):

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
 
 from lightning_modules import ImageClassifier, Supervised
 from lightning_modules.networks import CifarResNet
+from lightning_modules.pretraining import Pretraining
 from tests.command_line import call as tailmatch
 from tests.contract import (
     EPOCHS,
@@ -21,6 +24,7 @@ from tests.contract import (
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
+    category_network,
     differs,
     last,
     remedies,
@@ -83,6 +87,45 @@ def test_averaged_weights_are_what_is_tested(method: type[ImageClassifier], tmp_
         trainer.lightning_module, trainer.datamodule, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False  # type: ignore[attr-defined]
     )  # fmt: skip
     assert in_process == from_file and in_process[0]["test/loss"] > 0
+
+
+class SeenCategories(Callback):
+    """Notes what share of the levels is known, in each pass through a `CategoryNetwork`."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+
+    def setup(self, trainer: Trainer, pl_module: ImageClassifier, stage: str) -> None:  # type: ignore[override]
+        embeddings = pl_module.network.get_submodule("category_embeddings")
+        embeddings.register_forward_pre_hook(self.note)
+
+    def note(self, embeddings: Any, args: tuple[Tensor]) -> None:
+        self.shares.append(1 - float(args[0][:, embeddings.translation[:, 0]].mean()))
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if not issubclass(m, Pretraining)], ids=lambda m: m.__name__)
+def test_every_method_learns_from_categories_and_resumes_exactly(method: type[ImageClassifier], tmp_path: Path) -> None:
+    fit = partial(run, method, network=category_network)
+    seen = SeenCategories()
+    trainer = fit(tmp_path, at_epoch_ends(tmp_path / "whole"), seen)
+    assert len(seen.shares) >= EPOCHS * (STEPS_PER_EPOCH + 1) and min(seen.shares) > 0.3  # 0.72 without chance
+    with pytest.raises(Killed):
+        fit(tmp_path, last(tmp_path / "killed", every_n_train_steps=3), Kill(7))
+    fit(tmp_path, at_epoch_ends(tmp_path / "resumed"), ckpt=tmp_path / "killed" / "last.ckpt")
+    whole = saved(tmp_path / "whole")
+    assert_same_training(whole, saved(tmp_path / "resumed"))
+    assert [level["name"] for level in whole["categories"]] == ["shade", "side"]
+
+    model, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    in_process = trainer.test(model, data, verbose=False)
+    from_file = trainer.test(model, data, ckpt_path=str(tmp_path / "whole" / "last.ckpt"), verbose=False)
+    assert in_process == from_file
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if issubclass(m, Pretraining)], ids=lambda m: m.__name__)
+def test_a_pretraining_refuses_categories(method: type[ImageClassifier], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learns from images alone: pre-train its inner network"):
+        run(method, tmp_path, network=category_network)
 
 
 SMALL = [

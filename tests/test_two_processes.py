@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import FixMatch, ImageClassifier, SelfTraining, SimMixMatch
+from lightning_modules import FixMatch, ImageClassifier, MixMatch, SelfTraining, SimMixMatch
 from lightning_modules.heads import NCM, ComputedHead, TauNorm
 from lightning_modules.losses import nt_xent
 from tests.contract import (
@@ -24,6 +24,7 @@ from tests.contract import (
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
+    category_network,
     differs,
     post_hoc,
     remedies,
@@ -86,6 +87,14 @@ def test_two_processes(method: type[ImageClassifier], remedy: str, runs: Path, t
     else:
         plain = saved(case_folder(runs, method, NO_REMEDY) / "whole")
         assert differs(plain["state_dict"], whole["state_dict"])
+
+
+def test_categories_are_learned_on_two_processes(runs: Path, tmp_path: Path) -> None:
+    folder = runs / "categories"
+    whole = saved(folder / "whole")
+    assert_same_training(whole, saved(folder / "resumed"))
+    first = run(MixMatch, tmp_path, network=category_network).lightning_module.state_dict()  # on one process
+    assert differs(first, whole["state_dict"])
 
 
 def test_darp_goes_on_with_another_number_of_processes(runs: Path, tmp_path: Path) -> None:

@@ -10,23 +10,28 @@ import sys
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from lightning_modules import ImageClassifier, SimMixMatch
+from lightning_modules import ImageClassifier, MixMatch, SimMixMatch
 from lightning_modules.heads import NCM, TauNorm
+from lightning_modules.networks import NetworkFactory
 from tests.contract import (
     KILLED_AFTER,
     METHODS,
+    NO_REMEDY,
     SAVED_AFTER,
     Kill,
     Killed,
     at_epoch_ends,
     callbacks_of,
+    category_network,
     last,
+    plain_network,
     post_hoc,
     remedies,
     source_checkpoint,
@@ -39,12 +44,15 @@ def case_folder(root: Path, method: type[ImageClassifier], remedy: str) -> Path:
     return root / f"{method.__name__}-{remedy.replace(' ', '-')}"
 
 
-def run_case(method: type[ImageClassifier], remedy: str, folder: Path) -> dict[str, float]:
+def run_case(
+    method: type[ImageClassifier], remedy: str, folder: Path, network: NetworkFactory = plain_network
+) -> dict[str, float]:
     """A whole run, a killed and resumed one; test metrics of the whole one."""
 
     def run(name: str, *more: object, ckpt: Path | None = None) -> Trainer:
         strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-        return run_method(method, folder / name, *callbacks_of(remedy), *more, ckpt=ckpt, devices=2, strategy=strategy)  # type: ignore[arg-type]
+        arguments: dict[str, Any] = {"ckpt": ckpt, "network": network, "devices": 2, "strategy": strategy}
+        return run_method(method, folder / name, *callbacks_of(remedy), *more, **arguments)  # type: ignore[arg-type]
 
     trainer = run("whole", at_epoch_ends(folder / "whole"))
     if isinstance(trainer.lightning_module, SimMixMatch):
@@ -95,6 +103,7 @@ def main() -> None:
             if "error" in result:
                 sys.exit(1)  # the other process would wait for this one
     save_computed_heads(root)
+    run_case(MixMatch, NO_REMEDY, root / "categories", category_network)
 
 
 if __name__ == "__main__":

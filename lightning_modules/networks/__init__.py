@@ -1,5 +1,6 @@
 """Networks that take images in [0, 1], normalize them themselves and give logits."""
 
+from lightning_modules.networks.categories import CategoryNetwork
 from lightning_modules.networks.cifar_resnet import CifarResNet
 from lightning_modules.networks.efficientnet import EfficientNet
 from lightning_modules.networks.network import Network, NetworkFactory
@@ -8,6 +9,7 @@ from lightning_modules.networks.torchvision_network import TorchvisionNetwork
 from lightning_modules.networks.wide_resnet import WideResNet
 
 __all__ = [
+    "CategoryNetwork",
     "CifarResNet",
     "EfficientNet",
     "Network",

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.tagged_images import TaggedImages, untagged
+
 
 class DropoutLinear(nn.Linear):
     """A linear layer with dropout on its input, so that head and dropout are one module.
@@ -106,6 +108,8 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    takes_categories: bool = False
+    """Whether it looks at more than the image; see `CategoryNetwork`."""
 
     def __init__(
         self,
@@ -160,6 +164,31 @@ class Network(nn.Module):
         if not self.normalization_is_fixed:
             self._set_normalization(mean, std)
 
+    @property
+    def vocabulary(self) -> Sequence[Mapping[str, Any]] | None:
+        """Levels of categories and their values, for a checkpoint; None of a network of images alone."""
+        return None
+
+    def take_vocabulary(self, vocabulary: Sequence[Any] | None) -> None:
+        """Get ready for the weights of a checkpoint with this `vocabulary`; a network of images alone ignores it."""
+
+    def adapt_categories(self, values: Mapping[str, Sequence[str]], training: Tensor | None = None) -> None:
+        """Take over what the data's categories stand for; a network of images alone ignores it.
+
+        Args:
+            values: Values of each of the data's M levels, by the level's name.
+            training: `int64 [N, M]`, categories of the images that it will be trained on; None: it will not be.
+        """
+
+    def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
+        """What the network takes for images `[B, 3, H, W]` in [0, 1] of which more is known.
+
+        Args:
+            images: It takes these as they are, if it is a network of images alone.
+            categories: `int64 [B, M]` of the data's M levels, -1 where unknown; None: nothing is known.
+        """
+        return images
+
     def normalize(self, images: Tensor) -> Tensor:
         """Map images in [0, 1] to `(images - mean) / std`, per channel.
 
@@ -172,11 +201,11 @@ class Network(nn.Module):
             raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}; divide by 255")
         return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1]."""
-        return self._features(self.normalize(images))
+    def features(self, images: Tensor | TaggedImages) -> Tensor:
+        """Features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1]; tags are for networks that read them."""
+        return self._features(self.normalize(untagged(images)))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Logits `[B, num_classes]` of images `[B, 3, H, W]` in [0, 1]."""
         logits: Tensor = self.head(self.features(images))
         return logits

@@ -7,11 +7,11 @@ from torch import Tensor
 from lightning_modules.networks.network import Network
 from lightning_modules.networks.weights import COUNTER, load_weights, read_state_dict
 
-PREFIXES = ("network.", "module.encoder_q.", "encoder_q.", "module.", "")
-"""Where files keep the network: this package's checkpoints; MoCo's query network, with and without DataParallel
-around it (facebookresearch/moco); anything in DataParallel; a plain state dict."""
+PREFIXES = ("network.", "network.backbone.", "module.encoder_q.", "encoder_q.", "module.", "")
+"""Where files keep the network: this package's checkpoints, and those of a `CategoryNetwork`; MoCo's query network,
+with and without DataParallel around it (facebookresearch/moco); anything in DataParallel; a plain state dict."""
 
-HEAD, NORMALIZATION = "head.", ("mean", "std")
+HEAD, NORMALIZATION, EMBEDDINGS = "head.", ("mean", "std"), "category_embeddings."
 
 
 def load_pretrained(network: Network, path: str) -> str:
@@ -21,7 +21,8 @@ def load_pretrained(network: Network, path: str) -> str:
     `PREFIXES`; where several fit, the one with most tensors. Never loaded are
 
     * the head: the task that it was trained for is another one, or starts anew;
-    * mean and std of the channels: they describe the images that are fed, not those of the file.
+    * mean and std of the channels: they describe the images that are fed, not those of the file;
+    * embeddings of categories: their values are those of the data.
 
     Args:
         network: Gets the weights in place.
@@ -36,7 +37,7 @@ def load_pretrained(network: Network, path: str) -> str:
     """
     state = read_state_dict(path)
     own = network.state_dict()
-    backbone = [key for key in own if not key.startswith(HEAD) and key not in NORMALIZATION]
+    backbone = [key for key in own if not key.startswith((HEAD, EMBEDDINGS)) and key not in NORMALIZATION]
     prefix, names = max(
         ((prefix, _names_in_file(network, set(backbone), state, prefix)) for prefix in PREFIXES),
         key=lambda x: len(x[1]),
@@ -47,7 +48,9 @@ def load_pretrained(network: Network, path: str) -> str:
             f"it has {_some(list(state))}; the backbone has {_some(backbone)} (known prefixes: "
             f"{', '.join(filter(None, PREFIXES))}); name the network that was trained, or rename the tensors"
         )
-    load_weights(network, {key: state[name] for key, name in names.items()}, path, keep=(HEAD, *NORMALIZATION))
+    load_weights(
+        network, {key: state[name] for key, name in names.items()}, path, keep=(HEAD, EMBEDDINGS, *NORMALIZATION)
+    )
     return _report(path, prefix, list(own), names, list(state))
 
 
@@ -65,6 +68,7 @@ def _report(path: str, prefix: str, own: list[str], names: dict[str, str], in_fi
     left = {
         "the head starts anew": [key for key in own if key.startswith(HEAD)],
         "channel statistics of the data": list(NORMALIZATION),
+        "the embeddings start anew": [key for key in own if key.startswith(EMBEDDINGS)],
         "not in the file, and without effect": [key for key in own if key.endswith(COUNTER) and key not in names],
     }
     unused = sorted(set(in_file) - set(names.values()))

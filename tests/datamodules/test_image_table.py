@@ -144,13 +144,16 @@ def test_categories_are_in_every_batch(folder: Path) -> None:
         split = ("train", "train", "val", "test")[k % 4]
         rows.append(f"images/{k}.png,{'ab'[k % 3 % 2]},{('red', 'blue', '')[k % 3]},s{k % 2},{split}")
     data = opened(write(folder, rows), category_columns=["color", "season"], unlabeled_ratio=1, steps_per_epoch=2)
-    assert data.category_names == [["blue", "red"], ["s0", "s1"]]
+    assert data.category_values == {"color": ["blue", "red"], "season": ["s0", "s1"]}
     loaders = data.train_dataloader()
     batches = [*loaders["labeled"], *loaders["unlabeled"], *data.val_dataloader(), *data.test_dataloader()]
     assert len(batches) == 6
     for batch in batches:
         files = batch["image"][:, 0, 0, 0].tolist()
         assert batch["categories"].tolist() == [[(1, 0, -1)[k % 3], k % 2] for k in files]
+    for columns in (["color", "color"], ["color", "target"]):
+        with pytest.raises(ValueError, match=r"category_columns are .* target_column is 'target'; name each column"):
+            opened(write(folder, rows), category_columns=columns)
     pooled = opened(write(folder, rows), category_columns=["color"], unlabeled_root=str(folder / "images"))
     assert pooled.unlabeled.__getitems__([0])["categories"].tolist() == [[-1]]
 
