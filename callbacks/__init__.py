@@ -4,6 +4,7 @@ from callbacks.darp import DARP
 from callbacks.darp_refinement import DARPRefinement
 from callbacks.last_evaluations import LastEvaluations
 from callbacks.logit_adjustment import LogitAdjustment
+from callbacks.predictions import PredictionWriter
 from callbacks.prior_estimation import UnlabeledPriorEstimator
 from callbacks.pseudo_label_generator import PseudoLabelGenerator
 from callbacks.pseudo_label_monitor import PseudoLabelMonitor
@@ -16,6 +17,7 @@ __all__ = [
     "DistributionAlignment",
     "LastEvaluations",
     "LogitAdjustment",
+    "PredictionWriter",
     "PseudoLabelGenerator",
     "PseudoLabelMonitor",
     "PseudoLabelWriter",

@@ -45,8 +45,16 @@ class PredictionShards(Callback):
         self._shards: dict[str, Any] = {}
         self._kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
 
-    def check(self, path: Path, data: ImageDataModule) -> None:
-        """Raise a ValueError before the work for what could not be written in the end."""
+    def check_output(self, path: Path) -> None:
+        """Refuse before the work a file that could not be written in the end.
+
+        Raises:
+            ValueError: It exists and may not be replaced.
+        """
+        check_free(path, self.overwrite)
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """Raise a ValueError before the work for images that the file is not for."""
 
     @abstractmethod
     def rows(self, probs: Tensor) -> dict[str, Tensor]:
@@ -64,7 +72,7 @@ class PredictionShards(Callback):
         """Check before the work that the file can be written.
 
         Raises:
-            ValueError: It exists and may not be replaced, there is no data module, or `check` found something.
+            ValueError: There is no data module, or see `check_output` and `check_data`.
         """
         if stage != "predict":
             return
@@ -75,8 +83,8 @@ class PredictionShards(Callback):
                 + ("none" if data is None else f"a {type(data).__name__}")
             )
         self._path = self.path_in(run_folder(trainer))
-        check_free(self._path, self.overwrite)
-        self.check(self._path, data)
+        self.check_output(self._path)
+        self.check_data(data)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder."""

@@ -35,14 +35,17 @@ class PseudoLabelWriter(PredictionShards):
         super().__init__(output, overwrite)
         self.probs = probs
 
-    def check(self, path: Path, data: ImageDataModule) -> None:
-        """See `PredictionShards.check`."""
+    def check_output(self, path: Path) -> None:
+        """See `PredictionShards.check_output`; the suffix must be one of a pseudo-label file."""
+        check_output(path, self.overwrite)
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """See `PredictionShards.check_data`."""
         if not isinstance(data, LabeledUnlabeledDataModule):
             raise ValueError(
                 f"PseudoLabelWriter labels images of a training set, and {type(data).__name__} is none: use "
                 "callbacks.PredictionWriter"
             )
-        check_output(path, self.overwrite)
 
     def rows(self, probs: Tensor) -> dict[str, Tensor]:
         """See `PredictionShards.rows`."""

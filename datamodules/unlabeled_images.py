@@ -112,7 +112,7 @@ class UnlabeledImages(ImageDataModule):
 
     def teardown(self, stage: str) -> None:
         """Remove the cache."""
-        for path in self._built:
+        for path in (*self._built, *(path.with_suffix(".lock") for path in self._built)):
             with suppress(OSError):  # where a file in use cannot be removed, it stays, as with keep_cache
                 path.unlink(missing_ok=True)
         self._built = ()
@@ -129,8 +129,8 @@ class UnlabeledImages(ImageDataModule):
     def _given(self, name: str, value: T | None) -> T:
         if value is None:
             raise ValueError(
-                f"{name} is null, and no checkpoint says it: give {name}. ({type(self).__name__} is for predict alone: "
-                f"`tailmatch predict --ckpt_path FILE` takes it from the file)"
+                f"{name} is null: give it, since no checkpoint says it (`tailmatch predict --ckpt_path FILE` takes it "
+                "from a file of a run)"
             )
         return value
 
