@@ -76,12 +76,13 @@ def _check_whole(url: str, path: Path, size: int | None) -> None:
 
 
 def _not_fetched(url: str, error: Exception) -> ValueError:
-    reason = error.__cause__ or error
+    cause, query = error.__cause__ or error, url.partition("?")[2]
+    reason = " ".join(str(cause).split()).replace(query or "?", "...")
     if isinstance(error, ImportError):
         hint = "pip install 'tailmatch[s3]'" if url.startswith("s3") else "install the package that it names"
         return ValueError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
     return ValueError(
-        f"{_shown(url)} could not be fetched ({type(reason).__name__}: {reason}): check the address and the network, "
+        f"{_shown(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
         "or give the path of a local copy"
     )
 
