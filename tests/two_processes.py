@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -92,7 +91,7 @@ def write_photos(root: Path) -> None:
         Image.new("RGB", (8, 8), (20 * number, 100, 250 - 20 * number)).save(root / "photos" / f"{number}.png")
 
 
-def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
+def save_predictions(root: Path, folder: Path, devices: int = 1) -> None:
     """Predict images with labels and without, as text and as Parquet."""
     seed_everything(0, verbose=False)
     model = Supervised(num_classes=10, network=partial(CifarResNet, depth=8))
@@ -108,9 +107,13 @@ def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
             writer = PredictionWriter(
                 str(folder / f"{name}{suffix}"), ["key", "label", "confidence", "runners_up", "probs"]
             )
+            strategy = (
+                DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if devices > 1 else "auto"
+            )
             made = Trainer(
                 accelerator="cpu", default_root_dir=folder, callbacks=[writer], logger=False,
-                enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **trainer,
+                enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+                devices=devices, strategy=strategy,
             )  # fmt: skip
             made.predict(model, data(), return_predictions=False)
 
@@ -132,8 +135,7 @@ def main() -> None:
             if "error" in result:
                 sys.exit(1)  # the other process would wait for this one
     save_computed_heads(root)
-    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-    save_predictions(root, root / "predictions", devices=2, strategy=strategy)
+    save_predictions(root, root / "predictions", devices=2)
 
 
 if __name__ == "__main__":
