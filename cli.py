@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse._typehints
-import torch
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from callbacks import predict_command
 from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
-from callbacks.pseudo_labels import PseudoLabelWriter
 from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
 from callbacks.run_folder import (
     check_overlays,
@@ -31,8 +30,9 @@ from callbacks.run_folder import (
     run_dir_of,
     typed_values,
 )
-from datamodules import LabeledUnlabeledDataModule
+from datamodules import ImageDataModule
 from lightning_modules import ImageClassifier, export
+from lightning_modules.networks.weights import read_file
 from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
 from lightning_modules.trained_network import class_named, network_to_rebuild
 
@@ -119,7 +119,7 @@ class TailmatchCLI(LightningCLI):
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
             ImageClassifier,
-            LabeledUnlabeledDataModule,
+            ImageDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RunConfig,
@@ -154,10 +154,25 @@ class TailmatchCLI(LightningCLI):
             "--overwrite",
             type=bool,
             default=False,
-            help="Start anew in a run_dir that holds a run; the old one is moved aside, not deleted.",
+            help="Start anew in a run_dir that holds a run (the old one is moved aside, not deleted); of predict: "
+            "replace the output.",
         )
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Of `predict`, an output."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--output",
+                type=str | None,
+                default=None,
+                help="File to write: .csv, .tsv, .txt or .parquet for a table (callbacks.PredictionWriter), .npz for "
+                "pseudo-labels (callbacks.PseudoLabelWriter). Default, in run_dir: pseudo_labels.npz, or "
+                "predictions.csv for images without labels (datamodules.UnlabeledImages).",
+            )
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
@@ -186,7 +201,11 @@ class TailmatchCLI(LightningCLI):
         if resolved is not None:
             settings.ckpt_path = str(resolved)
             if not typed_values(typed, "--run_dir"):
-                settings.run_dir = str(run_dir_of(resolved))
+                own = run_dir_of(resolved)
+                settings.run_dir = None if own is None else str(own)
+        predict_command.take_facts(self.config.subcommand, settings, resolved)
+        if self.config.subcommand == "predict" and not any(word.startswith("--trainer.logger") for word in typed):
+            settings.trainer.logger = False  # a prediction logs nothing
         if settings.run_dir is None:
             names = [settings[part].class_path.rsplit(".", 1)[-1].lower() for part in ("model", "data")]
             settings.run_dir = str(free_run_dir(Path("runs") / "-".join(names)))
@@ -197,7 +216,9 @@ class TailmatchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse to write over another run."""
         settings = self.config[self.subcommand]
-        if self.subcommand == "fit" and settings.ckpt_path is None:
+        if self.subcommand != "fit":  # what was best in training is of no concern then
+            warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
+        elif settings.ckpt_path is None:
             claim_run_dir(Path(settings.run_dir), settings.overwrite)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -214,8 +235,9 @@ class TailmatchCLI(LightningCLI):
             callbacks = [ClassCountsReport()]
         configured = trainer_config.callbacks or []
         configured = configured if isinstance(configured, list) else [configured]
-        if self.subcommand == "predict" and not any(isinstance(c, PseudoLabelWriter) for c in configured):
-            callbacks.append(PseudoLabelWriter())
+        if self.subcommand == "predict":
+            data, *asked = (self._get(self.config_init, name) for name in ("data", "output", "overwrite"))
+            callbacks += predict_command.writers(configured, data, run_dir, *asked)
         if trainer_config.enable_checkpointing is not False:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
@@ -241,11 +263,16 @@ class TailmatchCLI(LightningCLI):
 
 
 def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
-    """The configuration in a checkpoint, as YAML; but for a fit, with a network that fetches no pretrained weights."""
-    config: str | None = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+    """The configuration in a checkpoint, as YAML.
+
+    But for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
+    """
+    content = read_file(str(path), mapped=True)
+    config: str | None = content.get(CONFIG_KEY) if isinstance(content, dict) else None
     if config is None or subcommand == "fit":
         return config
     settings = yaml.safe_load(config)
+    settings.pop("overwrite", None)
     arguments = settings.get("model", {}).get("init_args", {})
     if isinstance(arguments.get("network"), dict):
         arguments["network"] = network_to_rebuild(arguments["network"])

@@ -5,6 +5,7 @@ from callbacks.darp_refinement import DARPRefinement
 from callbacks.early_learning import EarlyLearningCurves
 from callbacks.last_evaluations import LastEvaluations
 from callbacks.logit_adjustment import LogitAdjustment
+from callbacks.predictions import PredictionWriter
 from callbacks.prior_estimation import UnlabeledPriorEstimator
 from callbacks.pseudo_label_generator import PseudoLabelGenerator
 from callbacks.pseudo_label_monitor import PseudoLabelMonitor
@@ -18,6 +19,7 @@ __all__ = [
     "EarlyLearningCurves",
     "LastEvaluations",
     "LogitAdjustment",
+    "PredictionWriter",
     "PseudoLabelGenerator",
     "PseudoLabelMonitor",
     "PseudoLabelWriter",

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.labeled_unlabeled import Loader
+from datamodules.image_data import Loader
 from lightning_modules import ImageClassifier
 from lightning_modules.image_module import network_input, run_folder
 from lightning_modules.processes import sum_over_processes

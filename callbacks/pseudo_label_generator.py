@@ -13,7 +13,7 @@ from torch import Tensor
 
 from callbacks.darp_refinement import DARPRefinement
 from datamodules import LabeledUnlabeledDataModule
-from datamodules.labeled_unlabeled import Loader
+from datamodules.image_data import Loader
 from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules import SelfTraining
 from lightning_modules.arguments import check_at_least

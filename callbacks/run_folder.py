@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from lightning_modules.remote_files import fetched_dir, local_file
+
 
 def typed_values(args: list[str], *names: str) -> list[str]:
     """Values of an option on a command line, as `--name value` or `--name=value`."""
@@ -14,17 +16,17 @@ def typed_values(args: list[str], *names: str) -> list[str]:
 
 
 def resolve_checkpoint(args: list[str]) -> Path | None:
-    """The checkpoint file that a command line asks for: a path, or `last` or `best` of its `--run_dir`.
+    """The checkpoint file that a command line asks for: a path, a URL, or `last` or `best` of its `--run_dir`.
 
     Raises:
-        ValueError: `last` or `best` without a run folder.
+        ValueError: `last` or `best` without a run folder, or a URL that cannot be fetched.
         FileNotFoundError: It is not there.
     """
     typed = typed_values(args, "--ckpt_path")
     if not typed or typed[-1] in ("null", "None", ""):
         return None
     name, run_dirs = typed[-1], typed_values(args, "--run_dir") or configured_run_dirs(args)
-    path = Path(name)
+    path = local_file(name)
     if name in ("last", "best"):
         if not run_dirs:
             raise ValueError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
@@ -84,8 +86,10 @@ def _others(path: Path) -> str:
     return f"; {path.parent} has {', '.join(there)}" if there else f"; {path.parent} has no checkpoints"
 
 
-def run_dir_of(checkpoint: Path) -> Path:
-    """The run folder of a checkpoint."""
+def run_dir_of(checkpoint: Path) -> Path | None:
+    """The run folder of a checkpoint; None if it was fetched from a URL."""
+    if checkpoint.is_relative_to(fetched_dir()):
+        return None
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 

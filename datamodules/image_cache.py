@@ -120,6 +120,12 @@ class FilePixels:
         return pixels
 
 
+def cache_paths(files: Files, size: int, cache_dir: Path) -> tuple[Path, Path]:
+    """Where the pixels of image files are cached, and the index of what could be read."""
+    path = cache_dir / f"{files.digest(size)}.uint8"
+    return path, path.with_suffix(".npz")
+
+
 @dataclass(frozen=True)
 class ReadableImages:
     """The files that could be read.
@@ -161,8 +167,7 @@ def open_images(
         ValueError: Files cannot be read (it names all of them) and `skip_bad` is false, or none can.
         OSError: The disk has no room for the cache.
     """
-    path = cache_dir / f"{files.digest(size)}.uint8"
-    index = path.with_suffix(".npz")
+    path, index = cache_paths(files, size, cache_dir)
 
     def done() -> bool:
         return index.exists() and (path.exists() or not cached)

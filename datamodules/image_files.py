@@ -1,18 +1,20 @@
 """The base of data sets that are made of image files: reading, caching, checks."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from datamodules.image_cache import default_cache_dir, find_files, open_images
+from datamodules.image_cache import cache_paths, default_cache_dir, find_files, open_images
 from datamodules.images import Images, Sources
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
+
+OnBadImage: TypeAlias = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,77 @@ class FileList:
     keys: Sequence[str]
     targets: Tensor
     categories: Tensor | None = None
+
+
+class FileReader:
+    """Reads the files of a data set through one cache, or without.
+
+    Args:
+        root: Folder that the keys are relative to.
+        image_size: See `ImageFiles`, as the others.
+        cache_dir: See there.
+        cache_budget_gb: See there.
+        on_bad_image: See there.
+
+    Raises:
+        ValueError: One of them is out of its domain.
+    """
+
+    def __init__(
+        self, root: Path, image_size: int, cache_dir: str | None, cache_budget_gb: float, on_bad_image: OnBadImage
+    ) -> None:
+        if image_size < 1:
+            raise ValueError(f"image_size is {image_size}; it must be at least 1")
+        if not cache_budget_gb >= 0:
+            raise ValueError(f"cache_budget_gb is {cache_budget_gb}; it must be at least 0")
+        if on_bad_image not in ("error", "skip"):
+            raise ValueError(f"on_bad_image is {on_bad_image!r}; it must be error or skip")
+        self.root = root
+        self.image_size = image_size
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.cache_budget_gb = cache_budget_gb
+        self.skip_bad = on_bad_image == "skip"
+
+    def read(
+        self, lists: Mapping[str, FileList], describe: Callable[[str], str], num_workers: int
+    ) -> dict[str, Images]:
+        """The images of each list that can be read.
+
+        Args:
+            lists: Files by split.
+            describe: How a message names a file, given its key.
+            num_workers: Of the loaders, which decode what is not cached.
+
+        Raises:
+            FileNotFoundError: Files are missing.
+            ValueError: Files cannot be read.
+        """
+        total = sum(len(files.keys) for files in lists.values()) * 3 * self.image_size**2
+        cached = total <= self.cache_budget_gb * 1e9
+        if not cached and not num_workers:
+            rank_zero_warn(
+                f"{total / 1e9:.1f} GB of pixels are more than cache_budget_gb {self.cache_budget_gb}, so every "
+                "batch is decoded anew, and num_workers is 0: give the number of processes that shall do it"
+            )
+        return {name: self._open(files, cached, describe) for name, files in lists.items()}
+
+    def cache_of(self, keys: Sequence[str], describe: Callable[[str], str]) -> tuple[Path, Path]:
+        """Where `read` keeps pixels and index of a list of files."""
+        return cache_paths(find_files(self.root, keys, describe), self.image_size, self.cache_dir)
+
+    def _open(self, listed: FileList, cached: bool, describe: Callable[[str], str]) -> Images:
+        files = find_files(self.root, listed.keys, describe)
+        found = open_images(
+            files, self.image_size, self.cache_dir, cached=cached, skip_bad=self.skip_bad, describe=describe
+        )
+        return Images(
+            found.pixels,
+            listed.targets[found.kept],
+            keys=tuple(listed.keys[row] for row in found.kept.tolist()),
+            file_sizes=torch.from_numpy(files.sizes)[found.kept],
+            categories=None if listed.categories is None else listed.categories[found.kept],
+            digests=found.digests,
+        )
 
 
 class ImageFiles(LabeledUnlabeledDataModule):
@@ -60,23 +133,15 @@ class ImageFiles(LabeledUnlabeledDataModule):
         std: tuple[float, float, float] | None = None,
         cache_dir: str | None = None,
         cache_budget_gb: float = 32.0,
-        on_bad_image: Literal["error", "skip"] = "error",
+        on_bad_image: OnBadImage = "error",
         **kwargs: Any,
     ) -> None:
-        if image_size < 1:
-            raise ValueError(f"image_size is {image_size}; it must be at least 1")
-        if not cache_budget_gb >= 0:
-            raise ValueError(f"cache_budget_gb is {cache_budget_gb}; it must be at least 0")
-        if on_bad_image not in ("error", "skip"):
-            raise ValueError(f"on_bad_image is {on_bad_image!r}; it must be error or skip")
         self.root = Path(root)
         self.image_size = image_size
         self.horizontal_flip = horizontal_flip
         self.mean = mean or self.mean
         self.std = std or self.std
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
-        self.cache_budget_gb = cache_budget_gb
-        self.skip_bad = on_bad_image == "skip"
+        self.reader = FileReader(self.root, image_size, cache_dir, cache_budget_gb, on_bad_image)
         self._sources: Sources | None = None
         super().__init__(**kwargs)
 
@@ -95,28 +160,6 @@ class ImageFiles(LabeledUnlabeledDataModule):
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""
         if self._sources is None:
-            lists = self.list_files()
-            total = sum(len(files.keys) for files in lists.values()) * 3 * self.image_size**2
-            cached = total <= self.cache_budget_gb * 1e9
-            if not cached and not self.num_workers:
-                rank_zero_warn(
-                    f"{total / 1e9:.1f} GB of pixels are more than cache_budget_gb {self.cache_budget_gb}, so every "
-                    "batch is decoded anew, and num_workers is 0: give the number of processes that shall do it"
-                )
-            images = {name: self._open(files, cached) for name, files in lists.items()}
+            images = self.reader.read(self.list_files(), self.describe, self.num_workers)
             self._sources = Sources(images["train"], val=images.get("val"), test=images.get("test"))
         return self._sources
-
-    def _open(self, listed: FileList, cached: bool) -> Images:
-        files = find_files(self.root, listed.keys, self.describe)
-        found = open_images(
-            files, self.image_size, self.cache_dir, cached=cached, skip_bad=self.skip_bad, describe=self.describe
-        )
-        return Images(
-            found.pixels,
-            listed.targets[found.kept],
-            keys=tuple(listed.keys[row] for row in found.kept.tolist()),
-            file_sizes=torch.from_numpy(files.sizes)[found.kept],
-            categories=None if listed.categories is None else listed.categories[found.kept],
-            digests=found.digests,
-        )

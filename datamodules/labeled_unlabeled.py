@@ -2,18 +2,14 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batches import (
-    EvaluationBatches,
     LabeledBatches,
     PoolBatches,
     Sampling,
@@ -23,15 +19,14 @@ from datamodules.batches import (
     sampling_weights,
     training_step_index,
 )
-from datamodules.images import ImageBatch, ImageBlocks, ImageRows, Sources, whole
+from datamodules.image_data import ChannelStatistics, ImageDataModule, Loader
+from datamodules.images import ImageRows, Sources, whole
 from datamodules.label_noise import LabelNoise, noise_warnings
 from datamodules.long_tail import ClassCounts, LabeledFraction
 from datamodules.pseudo_label_files import read_pseudo_labels
 from datamodules.pseudo_labels import PseudoLabels
 from datamodules.split_warnings import duplicate_warnings, split_warnings
 from datamodules.splits import SPLIT_STREAM, draw_split
-
-Loader = DataLoader[ImageBatch]
 
 PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
 
@@ -40,7 +35,7 @@ NOISE = 2
 """Part of the split's random numbers that label noise is drawn from; 1 is that of a separate unlabeled pool."""
 
 
-class LabeledUnlabeledDataModule(LightningDataModule):
+class LabeledUnlabeledDataModule(ImageDataModule):
     """Two training streams of `uint8` images, and two evaluation sets, drawn from `load()`.
 
     A subclass sets `class_names` before calling this `__init__` (so that the number of classes is known at
@@ -82,11 +77,8 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             theirs. Drawn from the split's seed. `labeled.truth` has the classes before.
     """
 
-    class_names: list[str]
-    category_values: Mapping[str, Sequence[str]] = {}  # of each level of `categories`, by its name, where there are any
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    horizontal_flip: bool = True
+    mean: ChannelStatistics = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
+    std: ChannelStatistics = (0.229, 0.224, 0.225)
     default_val_holdout: int | float = 0
     default_test_holdout: int | float = 0
 
@@ -109,12 +101,11 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         predict_set: PredictSet = "unlabeled",
         label_noise: LabelNoise | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(eval_batch_size, num_workers)
         for name, value in (
             ("labeled_batch_size", labeled_batch_size),
             ("unlabeled_ratio", unlabeled_ratio),
             ("steps_per_epoch", steps_per_epoch),
-            ("eval_batch_size", eval_batch_size),
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -127,7 +118,6 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio
         self.steps_per_epoch = steps_per_epoch
-        self.eval_batch_size = eval_batch_size
         self.labeled_sampling: Sampling = labeled_sampling
         self.include_labeled_in_unlabeled = include_labeled_in_unlabeled
         default_val = 0 if validate_on_test else self.default_val_holdout
@@ -136,7 +126,6 @@ class LabeledUnlabeledDataModule(LightningDataModule):
         self.labeled_holdout = labeled_holdout
         self.validate_on_test = validate_on_test
         self.seed = seed
-        self.num_workers = num_workers
         self.predict_set: PredictSet = predict_set
         self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
         self.pseudo_labels: PseudoLabels | None = None  # of the unlabeled images
@@ -149,11 +138,6 @@ class LabeledUnlabeledDataModule(LightningDataModule):
     @abstractmethod
     def load(self) -> Sources:
         """Read the images. Called once per process, after `prepare_data` ran on one of them."""
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.class_names)
 
     def setup(self, stage: str) -> None:
         """Read the images and draw the split, once; read pseudo-labels for a fit."""
@@ -218,8 +202,13 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     @property
     def class_counts(self) -> list[int]:
-        """Labeled images of each class, after `setup`."""
+        """See `ImageDataModule.class_counts`."""
         return _count(self.labeled, self.num_classes)
+
+    @property
+    def height_and_width(self) -> list[int]:
+        """See `ImageDataModule.height_and_width`."""
+        return list(self.labeled.images.pixels.shape[-2:])
 
     def class_count_table(self) -> dict[str, list[int]]:
         """Images per class of each set, after `setup`; the unlabeled row holds those whose class is known."""
@@ -291,24 +280,6 @@ class LabeledUnlabeledDataModule(LightningDataModule):
             raise ValueError(f"predict_set is {self.predict_set}, and it has no images; there are images in: {filled}")
         return rows
 
-    def predict_dataloader(self) -> Loader:
-        """The images of `predict_set`, each once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
-
-        Raises:
-            ValueError: There are fewer blocks than processes.
-        """
-        rows = self.predicted
-        blocks = ImageBlocks(rows, self.eval_batch_size)
-        place = self._place()
-        mine = range(place["rank"], len(blocks), place["world_size"])
-        if not len(mine):
-            raise ValueError(
-                f"{len(rows)} {self.predict_set} images are {len(blocks)} blocks of eval_batch_size "
-                f"{self.eval_batch_size}, fewer than {place['world_size']} processes: use fewer processes, or lower "
-                "eval_batch_size"
-            )
-        return self._loader(blocks, sampler=mine, batch_size=None)  # so that Lightning keeps no list of all indices
-
     def state_dict(self) -> dict[str, Any]:
         """Digests of the training pool, its split and what it learns, to tell a resume or a test on other ones."""
         return {
@@ -346,30 +317,6 @@ class LabeledUnlabeledDataModule(LightningDataModule):
 
     def _step(self) -> int:
         return training_step_index(self.trainer) if self.trainer is not None else 0
-
-    def _place(self) -> dict[str, int]:
-        if self.trainer is None:
-            return {"rank": 0, "world_size": 1}
-        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-
-    def evaluation_loader(self, rows: ImageRows) -> Loader:
-        """Every image once, spread over the processes."""
-        batches = EvaluationBatches(len(rows), self.eval_batch_size, **self._place())
-        return self._loader(rows, batch_sampler=batches)
-
-    def _loader(self, images: Dataset[ImageBatch], **batches: Any) -> Loader:
-        return DataLoader(
-            images,
-            **batches,
-            collate_fn=_as_fetched,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch
 
 
 def _own(images: Any) -> ImageRows | None:

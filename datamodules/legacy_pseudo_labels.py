@@ -24,8 +24,9 @@ from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from pytorch_lightning import seed_everything
 
+from datamodules.columns import in_memory, key_column
 from datamodules.labeled_unlabeled import LabeledUnlabeledDataModule
-from datamodules.pseudo_label_files import check_output, in_memory, key_column, write_pseudo_labels
+from datamodules.pseudo_label_files import check_output, write_pseudo_labels
 from datamodules.pseudo_labels import Origin
 
 KEY = "extrapolated_targets"

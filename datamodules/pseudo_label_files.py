@@ -17,58 +17,18 @@ The same rows give the same bytes.
 """
 
 import json
-import os
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.images import ImageRows
-from datamodules.pseudo_labels import Array, Origin, PseudoLabelFile
+from datamodules.columns import Column, check_free, in_memory, pyarrow_for, whole_file
+from datamodules.pseudo_labels import Origin, PseudoLabelFile
 
 FORMAT = 1
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time stamp of the members: the first that a zip file can hold."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """An array that is too large for the memory.
-
-    Attributes:
-        dtype: Of its elements.
-        shape: The first entry is the number of rows.
-        chunks: Begins to read it: successive rows, cut at the same places in all columns of a file.
-    """
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    chunks: Callable[[], Iterator[Array]]
-
-
-# Columns
-
-
-def in_memory(array: Array) -> Column:
-    """An array that is not too large."""
-    return Column(array.dtype, array.shape, lambda: iter([array]))
-
-
-def key_column(unlabeled: ImageRows, size: int) -> Column:
-    """Keys of an unlabeled set, in chunks of `size`."""
-    keys, rows = unlabeled.images.keys, unlabeled.rows.numpy()
-    longest = 0 if keys is None else max((len(keys[row]) for row in rows), default=1)
-    dtype = np.dtype(np.int64) if keys is None else np.dtype(f"<U{longest}")
-
-    def chunks() -> Iterator[Array]:
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            yield part if keys is None else np.array([keys[row] for row in part], dtype)
-
-    return Column(dtype, (len(rows),), chunks)
 
 
 # Writing
@@ -83,10 +43,9 @@ def check_output(path: Path, overwrite: bool) -> None:
     """
     if path.suffix not in (".npz", ".parquet"):
         raise ValueError(f"output is {path}; its name must end in .npz or .parquet")
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists: remove it, name another output, or set the writer's overwrite to true")
+    check_free(path, overwrite)
     if path.suffix == ".parquet":
-        _pyarrow()
+        pyarrow_for(path)
 
 
 def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) -> None:
@@ -97,13 +56,8 @@ def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) 
         columns: `key`, `label`, `confidence` and maybe `probs`.
         origin: What they were made of.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         (_write_npz if path.suffix == ".npz" else _write_parquet)(partial, columns, origin)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
@@ -127,7 +81,7 @@ def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
 
 
 def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    pyarrow, parquet = _pyarrow()
+    pyarrow, parquet = pyarrow_for(path)
     types = {
         "key": pyarrow.int64() if columns["key"].dtype.kind == "i" else pyarrow.string(),
         "label": pyarrow.int64(),
@@ -146,17 +100,6 @@ def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> No
                 for chunk, type_ in zip(chunks, types.values(), strict=True)
             ]
             writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "pseudo-labels in .parquet need pyarrow: pip install 'tailmatch[parquet]', or name an .npz file"
-        ) from error
-    return pyarrow, parquet
 
 
 # Reading
@@ -193,7 +136,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    table = _pyarrow()[1].read_table(path)
+    table = pyarrow_for(path)[1].read_table(path)
     facts = json.loads(table.schema.metadata[b"tailmatch"])
     arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
     arrays["probs"] = None

@@ -42,8 +42,9 @@ class ImageClassifier(ImageModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.class_names = list(data.class_names)
-            self.image_size = list(data.labeled.images.pixels.shape[-2:])
-            self.class_counts.copy_(torch.tensor(data.class_counts))
+            self.image_size = data.height_and_width
+            if data.class_counts is not None:
+                self.class_counts.copy_(torch.tensor(data.class_counts))
 
     # Checkpoints
 

@@ -129,12 +129,13 @@ class ImageModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        if data.pseudo_label_file is not None and stage == "fit" and not self.reads_pseudo_labels:
+        if stage == "fit" and data.pseudo_label_file is not None and not self.reads_pseudo_labels:
             raise ValueError(
                 f"pseudo_labels is {data.pseudo_label_file}, and {type(self).__name__} does not train on them: leave "
                 "it out, or train SelfTraining"
             )
-        self.network.adapt_normalization(data.mean, data.std)
+        if data.mean is not None:
+            self.network.adapt_normalization(data.mean, data.std)
         training = torch.cat([getattr(data, name).categories for name in self.streams]) if stage == "fit" else None
         self.network.adapt_categories(data.category_values, training)
         for module in self.modules():

@@ -51,6 +51,15 @@ class Pretraining(ImageClassifier):
         self.knn_temperature = knn_temperature
         self._bank: tuple[Tensor, Tensor] | None = None
 
+    def setup(self, stage: str) -> None:
+        """Refuse to predict: the labeled images that it would compare with belong to validation and test."""
+        if stage == "predict":
+            raise ValueError(
+                f"{type(self).__name__} is a pre-training and has no classifier to predict with: train one that begins "
+                "with it (`pretrained`), and predict with that"
+            )
+        super().setup(stage)
+
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Scores `[B, K]` of images `[B, 3, H, W]` in [0, 1] by their nearest labeled images, as log votes.
 

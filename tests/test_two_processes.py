@@ -32,7 +32,7 @@ from tests.contract import (
     saved,
     source_checkpoint,
 )
-from tests.two_processes import case_folder, embeddings
+from tests.two_processes import case_folder, embeddings, save_predictions, write_photos
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +41,7 @@ ROOT = Path(__file__).parent.parent
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of all cases, each run by the same two processes."""
     folder = tmp_path_factory.mktemp("two-processes")
+    write_photos(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -136,3 +137,16 @@ def test_a_head_is_computed_from_the_images_of_all_processes(head: ComputedHead,
     one = run(post_hoc(source_checkpoint(tmp_path), head), tmp_path)
     for name, value in one.lightning_module.network.head.state_dict().items():  # type: ignore[union-attr]
         torch.testing.assert_close(first[f"network.head.{name}"], value)
+
+
+def test_predictions_are_the_same_bytes(runs: Path, tmp_path: Path) -> None:
+    save_predictions(runs, tmp_path)
+    for name, rows in (("digits", 400), ("photos", 11)):
+        text = (tmp_path / f"{name}.csv").read_text()
+        assert text.count("\n") == 1 + rows
+        for suffix in (".csv", ".parquet"):
+            file = f"{name}{suffix}"
+            assert (runs / "predictions" / file).read_bytes() == (tmp_path / file).read_bytes(), file
+    parts = {"digits.csv", "digits.parquet", "photos.csv", "photos.parquet", "cache"}
+    assert {path.name for path in (runs / "predictions").iterdir()} == parts
+    assert not list((runs / "predictions" / "cache").iterdir())

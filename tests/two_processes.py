@@ -8,18 +8,23 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
+from PIL import Image
+from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from lightning_modules import ImageClassifier, MixMatch, SimMixMatch
+from callbacks import PredictionWriter
+from datamodules import Digits, ImageDataModule, UnlabeledImages
+from lightning_modules import ImageClassifier, MixMatch, SimMixMatch, Supervised
 from lightning_modules.heads import NCM, TauNorm
-from lightning_modules.networks import NetworkFactory
+from lightning_modules.networks import CifarResNet, NetworkFactory
 from tests.contract import (
     KILLED_AFTER,
     METHODS,
@@ -86,6 +91,40 @@ def save_contrast(method: SimMixMatch, folder: Path) -> None:
     torch.save(own.grad, folder / f"contrast-{method.global_rank}.pt")
 
 
+def write_photos(root: Path) -> None:
+    """Leave images without labels: 11 of them, so that the last batch is not full."""
+    (root / "photos").mkdir()
+    for number in range(11):
+        Image.new("RGB", (8, 8), (20 * number, 100, 250 - 20 * number)).save(root / "photos" / f"{number}.png")
+
+
+def save_predictions(root: Path, folder: Path, devices: int = 1) -> None:
+    """Predict images with labels and without, as text and as Parquet."""
+    seed_everything(0, verbose=False)
+    model = Supervised(num_classes=10, network=partial(CifarResNet, depth=8))
+    names = [str(k) for k in range(10)]
+    kinds: dict[str, Callable[[], ImageDataModule]] = {
+        "digits": lambda: Digits(image_size=8, eval_batch_size=100, predict_set="test"),
+        "photos": lambda: UnlabeledImages(
+            str(root / "photos"), names, 8, cache_dir=str(folder / "cache"), eval_batch_size=3
+        ),
+    }
+    for name, data in kinds.items():
+        for suffix in (".csv", ".parquet"):
+            writer = PredictionWriter(
+                str(folder / f"{name}{suffix}"), ["key", "label", "confidence", "runners_up", "probs"]
+            )
+            strategy = (
+                DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if devices > 1 else "auto"
+            )
+            made = Trainer(
+                accelerator="cpu", default_root_dir=folder, callbacks=[writer], logger=False,
+                enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+                devices=devices, strategy=strategy,
+            )  # fmt: skip
+            made.predict(model, data(), return_predictions=False)
+
+
 def main() -> None:
     """Run all cases; write what happened to each."""
     root = Path(sys.argv[1])
@@ -104,6 +143,7 @@ def main() -> None:
                 sys.exit(1)  # the other process would wait for this one
     save_computed_heads(root)
     run_case(MixMatch, NO_REMEDY, root / "categories", category_network)
+    save_predictions(root, root / "predictions", devices=2)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ No code from a file is ever executed: everything is read with `weights_only=True
 
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from lightning_modules.remote_files import local_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
@@ -22,16 +25,22 @@ COUNTER = "num_batches_tracked"
 """BatchNorm's counter: of no use without `momentum=None`, and weights saved before PyTorch 0.4.1 lack it."""
 
 
-def read_file(path: str) -> object:
+def read_file(path: str, mapped: bool = False) -> object:
     """Read what `torch.save` wrote of tensors and plain values.
+
+    Args:
+        path: a file or a URL (see `remote_files`).
+        mapped: leave the tensors on the disk until they are used, where the file's format can.
 
     Raises:
         ValueError: if there is no such file, or it holds something else.
     """
-    if not Path(path).is_file():
+    file = local_file(path)
+    if not file.is_file():
         raise ValueError(f"weights file {path!r} does not exist")
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        mmap = mapped and zipfile.is_zipfile(file)
+        content: object = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"weights file {path!r} cannot be read as a state dict: {_reason(error)}") from error
     return content

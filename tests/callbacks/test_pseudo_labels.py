@@ -11,7 +11,8 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 
 from callbacks import PseudoLabelWriter
-from callbacks.pseudo_labels import file_digest, merged_blocks
+from callbacks.prediction_shards import merged_blocks
+from callbacks.pseudo_labels import file_digest
 from datamodules import Digits, LabeledFraction
 from datamodules.pseudo_label_files import read_pseudo_labels
 from lightning_modules import Supervised

@@ -11,15 +11,9 @@ import torch
 from PIL import Image
 
 from datamodules import Digits, ImageFolder, LabeledFraction
+from datamodules.columns import Column, in_memory, key_column
 from datamodules.images import ImageBlocks, ImageRows, Images
-from datamodules.pseudo_label_files import (
-    Column,
-    check_output,
-    in_memory,
-    key_column,
-    read_pseudo_labels,
-    write_pseudo_labels,
-)
+from datamodules.pseudo_label_files import check_output, read_pseudo_labels, write_pseudo_labels
 from datamodules.pseudo_labels import Origin, PseudoLabelFile
 
 NAMES = ["ant", "bee", "cow"]

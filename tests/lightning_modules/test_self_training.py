@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules import Digits, ListedCounts, PairNoise
-from datamodules.pseudo_label_files import in_memory, key_column, write_pseudo_labels
+from datamodules.columns import in_memory, key_column
+from datamodules.pseudo_label_files import write_pseudo_labels
 from datamodules.pseudo_labels import Origin, PseudoLabels
 from lightning_modules import FixMatch, SelfTraining, Supervised
 from lightning_modules.losses import LDAM, CrossEntropy, Focal, InverseWeights
