@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from callbacks.prediction_shards import PredictionShards
 from callbacks.predictions import PredictionWriter
 from callbacks.pseudo_labels import PseudoLabelWriter
-from datamodules import ImageDataModule, LabeledUnlabeledDataModule, UnlabeledImages
+from datamodules import ImageDataModule, LabeledUnlabeledDataModule, UnlabeledImages, UnlabeledTable
 from lightning_modules.trained_checkpoint import TrainedCheckpoint, read_checkpoint
 from lightning_modules.trained_network import class_named
 
@@ -34,20 +34,23 @@ def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
     members = settings.model.init_args.get("checkpoints")
     source = str(checkpoint) if checkpoint is not None else members[0] if members else None
     arguments = settings.data.init_args
-    for name, value in facts_of_data(read_checkpoint(source)).items() if source is not None else ():
+    for name, value in facts_of_data(read_checkpoint(source), kind).items() if source is not None else ():
         if arguments.get(name) is None:
             arguments[name] = value
 
 
-def facts_of_data(source: TrainedCheckpoint) -> dict[str, Any]:
-    """Class names, image size and whether images may be mirrored, of the data of a checkpoint; None where unknown."""
+def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dict[str, Any]:
+    """Arguments of images without labels that a checkpoint knows: what its data was. None where it does not say."""
     data = source.settings.get("data", {})
     flip = data.get("init_args", {}).get("horizontal_flip")
     if flip is None and "class_path" in data:
         with suppress(ValueError):  # a class of the user's that is not here
             flip = class_named(data["class_path"]).horizontal_flip
     size = source.image_size[0] if source.image_size else None
-    return {"class_names": source.class_names, "image_size": size, "horizontal_flip": flip}
+    facts = {"class_names": source.class_names, "image_size": size, "horizontal_flip": flip}
+    if issubclass(kind, UnlabeledTable):
+        facts["levels"] = [level["name"] for level in source.categories or ()]
+    return facts
 
 
 def writers(

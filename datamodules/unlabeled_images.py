@@ -142,11 +142,12 @@ class UnlabeledTable(UnlabeledImages):
         table: See `ImageTable`, as the others; there is no column of targets.
         root: See there.
         image_column: See there.
-        category_columns: See there.
+        category_columns: See there; None: those of `levels` that the table has.
         columns: See there.
         delimiter: See there.
         encoding: See there.
         image_suffix: See there.
+        levels: The levels that the network was trained with; `tailmatch predict` takes them from the checkpoint.
         **kwargs: The other arguments of `UnlabeledImages`.
 
     Raises:
@@ -164,13 +165,15 @@ class UnlabeledTable(UnlabeledImages):
         delimiter: str | None = None,
         encoding: str = "utf-8-sig",
         image_suffix: str = "",
+        levels: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        levels = category_columns or []
-        self.table = read_table(Path(table), TableFormat(columns, delimiter, encoding), image_column, levels)
+        needed, optional = category_columns or [], [] if category_columns is not None else levels or []
+        layout = TableFormat(columns, delimiter, encoding)
+        self.table = read_table(Path(table), layout, image_column, needed, optional)
         self.image_column = image_column
         self.image_suffix = image_suffix
-        self.category_values, self.categories = category_codes(self.table, levels)
+        self.category_values, self.categories = category_codes(self.table, list(self.table.coded))
         super().__init__(str(Path(table).parent) if root is None else root, **kwargs)
 
     def list_files(self) -> FileList:

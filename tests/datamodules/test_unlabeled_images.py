@@ -55,6 +55,9 @@ def test_a_table_gives_order_and_categories(photos: Path) -> None:
     [batch] = list(data.predict_dataloader())
     assert batch["categories"].tolist() == [[1], [-1], [0]] and data.category_values == {"color": ["blue", "red"]}
     assert "target" not in batch and data.class_counts is None
+    found = table(photos, text, levels=["shape", "color"])
+    assert found.category_values == data.category_values  # a level that the table lacks is left out
+    assert table(photos, text, levels=["color"], category_columns=[]).category_values == {}
 
 
 class Nothing(LightningModule):

@@ -1,6 +1,7 @@
 """Images without labels, predicted with a checkpoint and nothing else of its run, as a user types it."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 import cli
 from callbacks.predict_command import facts_of_data
-from datamodules import Digits
+from datamodules import Digits, UnlabeledImages, UnlabeledTable
 from lightning_modules.image_module import to_float
 from lightning_modules.trained_checkpoint import read_checkpoint
 from lightning_modules.trained_network import trained_network
@@ -154,7 +155,7 @@ def test_a_file_with_code_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_whether_images_may_be_mirrored_is_taken_from_the_checkpoint(checkpoint: Path) -> None:
     source = read_checkpoint(str(checkpoint))
-    assert facts_of_data(source) == {
+    assert facts_of_data(source, UnlabeledImages) == {
         "class_names": [str(k) for k in range(10)], "image_size": 8, "horizontal_flip": False
     }  # fmt: skip
     for data, flip in (
@@ -163,4 +164,11 @@ def test_whether_images_may_be_mirrored_is_taken_from_the_checkpoint(checkpoint:
         ({"class_path": "elsewhere.Data"}, None),
     ):
         source.settings["data"] = yaml.safe_load(yaml.safe_dump(data))
-        assert facts_of_data(source)["horizontal_flip"] is flip
+        assert facts_of_data(source, UnlabeledImages)["horizontal_flip"] is flip
+
+
+def test_a_table_gives_the_categories_that_the_checkpoint_knows(checkpoint: Path) -> None:
+    source = read_checkpoint(str(checkpoint))
+    assert facts_of_data(source, UnlabeledTable)["levels"] == []
+    levels = [{"name": "color", "values": ["red"], "unknown_trained": True}]
+    assert facts_of_data(replace(source, categories=levels), UnlabeledTable)["levels"] == ["color"]
