@@ -11,12 +11,15 @@ from torchvision import models
 
 from callbacks import DARP
 from cli import TailmatchCLI, start_anew_on_class_change
+from lightning_modules.networks import CifarResNet
 from tests.contract import source_checkpoint
+from tests.trained_files import trained_file
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+DIGITS = [str(k) for k in range(10)]
 DATA, METHOD, SUPERVISED = "data/digits_lt.yaml", "methods/fixmatch.yaml", "methods/supervised.yaml"
-ALONE = {"demo.yaml"}
+ALONE, ENSEMBLE = {"demo.yaml"}, "tagging/ensemble.yaml"
 
 
 class Built(TailmatchCLI):
@@ -29,10 +32,10 @@ class Built(TailmatchCLI):
         pass
 
 
-def build(*args: str) -> Built:
+def build(*args: str, subcommand: str = "fit") -> Built:
     start_anew_on_class_change()
     sys.argv = ["tailmatch"]
-    return Built(["fit", *args])
+    return Built([subcommand, *args])
 
 
 def composition(file: str) -> list[str]:
@@ -45,8 +48,10 @@ def composition(file: str) -> list[str]:
         base = [DATA, SUPERVISED]
     if folder == "noise":
         base = ["data/cifar10_lt.yaml", METHOD]
-    if folder == "pretraining":
+    if folder == "pretraining" or file == ENSEMBLE:
         base = [DATA]
+    elif folder == "tagging":
+        base = ["data/fashion_products.yaml"]
     files = list(dict.fromkeys([*base, file]))
     return [word for name in files for word in ("--config", str(ROOT / name))]
 
@@ -58,25 +63,50 @@ def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
     return models.resnet50().state_dict()
 
 
+LISTED = "train/a/1.JPEG 0 train\ntrain/b/2.JPEG 1 train\nval/3.JPEG 1 test\n"
+PRODUCTS = "image,gender,masterCategory,subCategory,articleType,usage\n" + "".join(
+    f"{k}.jpg,Men,Apparel,Topwear,Shirts,{'Casual' if k % 2 else 'Formal'}\n" for k in range(100)
+)
+TABLES = {
+    "table: my-images/images.csv": ("images.csv", "image,target\n1.jpg,a\n2.jpg,b\n"),
+    "table: products/products.csv": ("products.csv", PRODUCTS),
+    "table: imagenet/imagenet_lt.txt": ("list.txt", LISTED),
+    "table: inaturalist/inaturalist18.txt": ("list.txt", LISTED),
+}
+"""Part of a file to the table that it reads, and what stands in for it."""
+
+
+def stand_ins(text: str, folder: Path) -> list[str]:
+    """Arguments that replace the files that a composition names, which are not here."""
+    extra = []
+    for part, (name, content) in TABLES.items():
+        if part in text:
+            (folder / name).write_text(content)
+            extra.append(f"--data.table={folder / name}")
+    if "root: my-images" in text:
+        extra.append(f"--data.root={folder}")
+    if "--model.checkpoint" in text:
+        extra.append(f"--model.checkpoint={source_checkpoint(folder)}")
+    if "teacher: runs" in text:
+        (folder / "teacher.ckpt").touch()
+        extra.append(f"--trainer.callbacks.teacher={folder / 'teacher.ckpt'}")
+    if "lightning_modules.Ensemble" in text:
+        member = trained_file(folder / "member.ckpt", CifarResNet(10, depth=8), {"depth": 8}, DIGITS)
+        extra.append(f"--model.checkpoints={[member] * 2}")
+    return extra
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "b").mkdir()
-    extra: list[str] = []
-    if "root: my-images" in (ROOT / file).read_text():
-        extra = [f"--data.root={tmp_path}"]
-    if "table: my-images/images.csv" in (ROOT / file).read_text():
-        (tmp_path / "images.csv").write_text("image,target\n1.jpg,a\n2.jpg,b\n")
-        extra = [f"--data.table={tmp_path}/images.csv"]
+    parts = composition(file)
+    text = "".join(Path(part).read_text() for part in parts if part != "--config")
+    extra = stand_ins(text, tmp_path)
     if file.startswith("trainer/") and "fixmatch" not in file:
-        extra = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
-    if file in ("data/imagenet_lt.yaml", "data/inaturalist18.yaml"):
-        (tmp_path / "list.txt").write_text("train/a/1.JPEG 0 train\ntrain/b/2.JPEG 1 train\nval/3.JPEG 1 test\n")
-        extra = [f"--data.table={tmp_path}/list.txt"]
-    if "--model.checkpoint" in (ROOT / file).read_text():
-        extra = [f"--model.checkpoint={source_checkpoint(tmp_path)}"]
+        extra += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
-    built = build(*composition(file), *extra)
+    built = build(*parts, *extra, subcommand="test" if file == ENSEMBLE else "fit")
     assert built.model.num_classes == built.datamodule.num_classes
 
 
@@ -86,7 +116,7 @@ def test_headers_name_a_command_or_what_is_overlaid() -> None:
         comments = [line for line in head if line.startswith("#")]
         assert comments, file
         assert file.split("/")[0] in ("trainer",) or any(
-            "tailmatch fit" in line or "overlay on" in line for line in comments
+            part in line for line in comments for part in ("tailmatch fit", "tailmatch test", "overlay on")
         ), file
 
 
