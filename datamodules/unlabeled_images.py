@@ -10,9 +10,9 @@ import torch
 from datamodules.image_data import ImageDataModule
 from datamodules.image_files import FileList, FileReader, OnBadImage
 from datamodules.image_folder import image_files
-from datamodules.image_table import category_codes, relative_paths
 from datamodules.images import ImageRows, Images
 from datamodules.table import TableFormat, read_table
+from datamodules.table_columns import category_codes, relative_paths
 
 T = TypeVar("T")
 
