@@ -1,18 +1,13 @@
 """The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and any class's arguments."""
 
-import difflib
-import importlib
-import inspect
 import logging
-import re
 import sys
 import tempfile
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jsonargparse._typehints
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import LightningModule, Trainer
@@ -20,6 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from callbacks import predict_command
+from callbacks.argument_parsing import Parser, mend_parsing
 from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
 from callbacks.run_folder import (
@@ -39,51 +35,6 @@ from lightning_modules.trained_network import class_named, network_to_rebuild
 OWN_FILES = tuple(
     str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
 )
-
-
-class Parser(LightningArgumentParser):
-    """A parser whose errors are the message, without the list of all options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and what would be right; exit code 2."""
-        if not self.exit_on_error:  # an inner parser: the outer one will say it
-            super().error(message, ex)
-        sys.stderr.write(f"tailmatch: error: {plain_message(message, self)}\n")
-        sys.exit(2)
-
-
-def plain_message(message: str, parser: LightningArgumentParser) -> str:
-    """A parser's message without the parts about Python types, and with the names that come nearest."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
-    lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
-    text = "\n".join(lines)
-    option = re.search(r"Option '([\w.]+)' is not accepted", text)
-    path = re.search(r"class_path '([\w.]+)'", text)
-    member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
-    key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
-    asked, known = [], list[str]()
-    if option and path:
-        asked, known = [option[1]], argument_names(path[1])
-    elif member:
-        asked, known = [member[2]], dir(importlib.import_module(member[1]))
-    elif key:
-        asked = [key[1], key[1].split(".")[0]]
-        names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
-        known = names + [name.split(".")[0] for name in names]
-    close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
-    return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
-
-
-def argument_names(class_path: str) -> list[str]:
-    """Arguments of a class and of its bases."""
-    bases = class_named(class_path).__mro__
-    return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
-
-
-def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
-    """Parsers of `fit`, `validate`, `test` and `predict`."""
-    action = parser._subcommands_action
-    return list(action._name_parser_map.values()) if action else []
 
 
 class RunConfig(SaveConfigCallback):
@@ -309,24 +260,6 @@ def network_of_source(model: Any) -> dict[str, Any] | None:
     return {"class_path": model.class_path, "init_args": {"network": network_to_rebuild(network)}}
 
 
-def start_anew_on_class_change() -> None:
-    """Let a class named anew start from its own defaults.
-
-    jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
-    the weight decay of the SGD that it replaces, one network the depth of another. Tested in `tests/test_configs.py`.
-    """
-    original: Any = jsonargparse._typehints.discard_init_args_on_class_path_change
-    if original.__module__ == __name__:
-        return  # done before
-
-    def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-        original(parser_or_action, prev_val, value)
-        if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:
-            prev_val["init_args"] = type(prev_val["init_args"])()
-
-    jsonargparse._typehints.discard_init_args_on_class_path_change = discard
-
-
 def message_for_user(error: BaseException) -> str | None:
     """The message of the check of this package that failed, if that is what happened: it says what to do.
 
@@ -358,7 +291,7 @@ def quiet_known_noise() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run a subcommand; an error that the user can mend is one message and exit code 1 (2 while parsing)."""
     quiet_known_noise()
-    start_anew_on_class_change()
+    mend_parsing()
     typed = sys.argv[1:] if args is None else args
     try:
         if typed[:1] == ["export"]:

@@ -20,7 +20,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cli import TailmatchCLI, quiet_known_noise, start_anew_on_class_change
+from callbacks.argument_parsing import mend_parsing
+from cli import TailmatchCLI, quiet_known_noise
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")
@@ -82,7 +83,7 @@ def main() -> None:
     quiet_known_noise()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     sys.argv = sys.argv[:1]
-    start_anew_on_class_change()
+    mend_parsing()
     table = Table(title="test balanced accuracy on the demo's digits, %")
     for column in ("method", *[f"seed {seed}" for seed in range(args.seeds)], "mean"):
         table.add_column(column, justify="left" if column == "method" else "right")

@@ -28,7 +28,8 @@ from typing import Any
 import torch
 import yaml
 
-from cli import TailmatchCLI, quiet_known_noise, start_anew_on_class_change
+from callbacks.argument_parsing import mend_parsing
+from cli import TailmatchCLI, quiet_known_noise
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = {"class_path": "lightning_modules.networks.TorchvisionNetwork", "init_args": {"name": "shufflenet_v2_x0_5"}}
@@ -96,7 +97,7 @@ def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: i
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    start_anew_on_class_change()
+    mend_parsing()
     sys.argv = sys.argv[:1]
     name, change = STEPS[step]
     config = yaml.safe_load((CONFIGS / "tagging" / f"{name}.yaml").read_text())

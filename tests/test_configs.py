@@ -10,7 +10,8 @@ from efficientnet_pytorch import EfficientNet
 from torchvision import models
 
 from callbacks import DARP
-from cli import TailmatchCLI, start_anew_on_class_change
+from callbacks.argument_parsing import mend_parsing
+from cli import TailmatchCLI
 from lightning_modules.networks import CifarResNet
 from tests.contract import source_checkpoint
 from tests.trained_files import trained_file
@@ -33,7 +34,7 @@ class Built(TailmatchCLI):
 
 
 def build(*args: str, subcommand: str = "fit") -> Built:
-    start_anew_on_class_change()
+    mend_parsing()
     sys.argv = ["tailmatch"]
     return Built([subcommand, *args])
 
@@ -181,3 +182,14 @@ def test_one_argument_of_a_default_class_can_be_changed() -> None:
     sgd = model.configure_optimizers()["optimizer"]
     assert sgd.defaults["lr"] == 0.5 and sgd.defaults["momentum"] == 0.9 and sgd.defaults["nesterov"]
     assert sum(p.numel() for p in model.network.parameters()) < 350_000
+
+
+def test_null_can_be_typed_for_an_argument_of_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *args, **kwargs: pytest.fail("weights fetched"))
+    small = ["class_path=lightning_modules.networks.TorchvisionNetwork", "name=mnasnet0_5", "weights=DEFAULT"]
+    plain = settings(*[f"--model.network.{argument}" for argument in (*small, "weights=null")])
+    assert plain.network.feature_dim == 1280
+    outer = ["class_path=lightning_modules.networks.CategoryNetwork", "levels=[size]"]
+    inner = [f"network.{argument}" for argument in (*small, "weights=null")]
+    nested = settings(*[f"--model.network.{argument}" for argument in (*outer, *inner)])
+    assert nested.network.feature_dim == 1280 + 18
