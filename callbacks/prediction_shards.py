@@ -11,8 +11,9 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.columns import Column, check_free, key_column
+from datamodules.columns import Column, key_column
 from datamodules.image_data import ImageDataModule
+from datamodules.output_files import check_free
 from datamodules.pseudo_labels import Array
 from lightning_modules.image_module import run_folder
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from datamodules.columns import pyarrow_for
+from datamodules.output_files import pyarrow_for
 from datamodules.pseudo_labels import Array
 
 Field: TypeAlias = Literal["key", "id", "label", "class_index", "confidence", "runners_up", "probs"]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from callbacks.prediction_shards import PredictionShards
 from callbacks.prediction_tables import DELIMITERS, FIELDS, PARQUET, Field, write_table
-from datamodules.columns import Column, pyarrow_for, whole_file
+from datamodules.columns import Column
 from datamodules.image_data import ImageDataModule
+from datamodules.output_files import pyarrow_for, whole_file
 from lightning_modules.arguments import check_at_least
 
 TOP = 5

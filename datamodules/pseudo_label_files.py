@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column, check_free, in_memory, pyarrow_for, whole_file
+from datamodules.columns import Column, in_memory
+from datamodules.output_files import check_free, pyarrow_for, whole_file
 from datamodules.pseudo_labels import Origin, PseudoLabelFile
 
 FORMAT = 1

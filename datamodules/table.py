@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.output_files import pyarrow_for
+
 CHUNK = 256
 """Rows that are turned into columns at a time. Fewer than Python's garbage collector counts before it looks at all of
 them (700): a million rows took 1.2 s, and 6.9 s by 65,536."""
@@ -217,11 +219,7 @@ def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> ValueError:
 
 
 def _parquet(path: Path) -> tuple[list[str], Chunks]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{path} needs pyarrow: pip install 'tailmatch[parquet]', or write a .csv") from error
+    pyarrow, parquet = pyarrow_for(path)
     try:
         file = parquet.ParquetFile(path)
     except pyarrow.ArrowException as error:

@@ -1,7 +1,6 @@
 """What self-training says of its labels: which pseudo-labels teach, and which labels were replaced."""
 
 import csv
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from datamodules.images import ImageRows
+from datamodules.output_files import whole_file
 from lightning_modules.image_module import run_folder
 from lightning_modules.relabeling import Relabeling
 
@@ -72,9 +72,7 @@ def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_n
     changed = relabeling.changed.nonzero().squeeze(1)
     order = changed[confidence[changed].argsort(descending=True, stable=True)]
     classes = [relabeling.given, relabeling.predictions.label, *([] if truth is None else [truth])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "key", "given", "predicted", "confidence", *([] if truth is None else ["true"])])
         for index in order.tolist():
@@ -82,7 +80,6 @@ def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_n
             given, predicted, *true = (class_names[int(labels[index])] for labels in classes)
             key = row if keys is None else keys[row]
             writer.writerow([index, key, given, predicted, f"{float(confidence[index]):.6f}", *true])
-    os.replace(partial, path)
 
 
 def relabeling_line(relabeling: Relabeling, truth: Tensor | None, class_names: list[str]) -> str:

@@ -1,0 +1,48 @@
+"""Files that are written: never over another one unasked, and there only when they are whole. And pyarrow."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to write over a file.
+
+    Raises:
+        ValueError: It exists and `overwrite` is false.
+    """
+    if path.exists() and not overwrite:
+        raise ValueError(
+            f"{path} exists: remove it, name another output, or set overwrite to true (of `tailmatch predict`: "
+            "--output FILE, --overwrite true)"
+        )
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; what lies there is moved to `path` at the end, and removed after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def pyarrow_for(path: Path) -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        ValueError: They are not installed, so that `path` cannot be read or written.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path} needs pyarrow: pip install 'tailmatch[parquet]', or name a file of another format"
+        ) from error
+    return pyarrow, parquet
