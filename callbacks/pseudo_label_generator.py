@@ -21,6 +21,7 @@ from lightning_modules.classifier import check_same_classes
 from lightning_modules.image_module import network_input
 from lightning_modules.networks import Network, NetworkFactory
 from lightning_modules.processes import gather_interleaved
+from lightning_modules.remote_files import is_url
 from lightning_modules.trained_checkpoint import read_checkpoint
 
 
@@ -37,7 +38,7 @@ class PseudoLabelGenerator(Callback):
     of the images, so that a resumed run goes on with them, also with another number of processes.
 
     Args:
-        teacher: Checkpoint of this package; null lets the student label.
+        teacher: Checkpoint of this package, a file or a URL; null lets the student label.
         every_n_epochs: Epochs between labelings; null labels once.
         warmup_epochs: Epochs on the labeled images alone before the first labels; null is 0 with a teacher, else
             `every_n_epochs`.
@@ -62,7 +63,7 @@ class PseudoLabelGenerator(Callback):
         check_at_least("warmup_epochs", warmup_epochs, 0)
         if teacher is None and teacher_network is not None:
             raise ValueError("teacher_network is given without a teacher: name its checkpoint")
-        self.teacher = None if teacher is None else Path(teacher)
+        self.teacher = teacher
         self.every_n_epochs = every_n_epochs
         self.warmup_epochs = warmup_epochs
         self.teacher_network = teacher_network
@@ -94,7 +95,7 @@ class PseudoLabelGenerator(Callback):
                 f"PseudoLabelGenerator would never run: warmup_epochs is {self.warmup_epochs} and the training has "
                 f"{epochs} epochs"
             )
-        if self.teacher is not None and not self.teacher.is_file():
+        if self.teacher is not None and not is_url(self.teacher) and not Path(self.teacher).is_file():
             raise FileNotFoundError(f"no teacher {self.teacher}: give the checkpoint of a run")
         self._labels, self._labeled, self._epoch = None, None, -1
         pl_module.awaits_pseudo_labels = True
@@ -141,7 +142,7 @@ class PseudoLabelGenerator(Callback):
         self._labels = most_likely(probs, len(data.unlabeled), pl_module.soft)
         pl_module.take_pseudo_labels(self._labels, self._labeled)
 
-    def _teacher(self, checkpoint: Path, pl_module: SelfTraining, data: LabeledUnlabeledDataModule) -> Network:
+    def _teacher(self, checkpoint: str, pl_module: SelfTraining, data: LabeledUnlabeledDataModule) -> Network:
         network = copy.deepcopy(pl_module.network)
         if self.teacher_network is not None:
             with torch.random.fork_rng(devices=[]):  # its initial weights must not change what the step draws
@@ -173,13 +174,13 @@ def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int
     return warmup_epochs if every_n_epochs is None else epoch - since % every_n_epochs
 
 
-def load_teacher(network: Network, checkpoint: Path, class_names: list[str]) -> None:
+def load_teacher(network: Network, checkpoint: str, class_names: list[str]) -> None:
     """Give a network the (averaged) weights of a checkpoint's.
 
     Raises:
         ValueError: It is of other classes, or of another network.
     """
-    source = read_checkpoint(str(checkpoint))
+    source = read_checkpoint(checkpoint)
     check_same_classes(source.class_names or class_names, class_names, f"teacher {checkpoint}")
     try:
         network.take_vocabulary(source.categories)

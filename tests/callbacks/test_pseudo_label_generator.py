@@ -120,9 +120,12 @@ def test_without_a_teacher_the_student_labels_after_the_warm_up(tmp_path: Path) 
     assert [step for step, _ in model.taken] == [3, 6] and model.taken[0][1].probs is None
 
 
-def test_a_teacher_may_have_another_network_and_draws_nothing_from_the_step(teacher: Path, tmp_path: Path) -> None:
+def test_a_teacher_may_have_another_network_and_draws_nothing_from_the_step(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where a URL's file goes
     same = fit(tmp_path, PseudoLabelGenerator(str(teacher)), epochs=1, mixup=1.0)
-    made = fit(tmp_path, PseudoLabelGenerator(str(teacher), teacher_network=NETWORK), epochs=1, mixup=1.0)
+    made = fit(tmp_path, PseudoLabelGenerator(teacher.as_uri(), teacher_network=NETWORK), epochs=1, mixup=1.0)
     assert torch.equal(same.taken[0][1].label, made.taken[0][1].label)
     for name, value in same.state_dict().items():
         assert torch.equal(value, made.state_dict()[name]), name
@@ -153,7 +156,7 @@ def test_each_labeling_relabels_anew_by_what_the_same_network_says_of_the_labele
     generator = PseudoLabelGenerator(str(teacher), every_n_epochs=2)
     model = fit(tmp_path, generator, Watch(), label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
     network = NETWORK(10)
-    load_teacher(network, teacher, model.class_names)
+    load_teacher(network, str(teacher), model.class_names)
     given = model.trainer.datamodule.labeled.targets
     expected = (predictions(network, model, of="labeled"), averaged[1])
     for (labeled, relabeled), probs in zip(model.relabelings, expected, strict=True):
@@ -235,7 +238,7 @@ def test_what_would_do_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
     with pytest.raises(ValueError, match=r"was trained on other classes: only there \['0', .* only here \['ant'\]"):
-        load_teacher(NETWORK(10), teacher, ["ant"])
+        load_teacher(NETWORK(10), str(teacher), ["ant"])
 
 
 def test_evaluation_mode_leaves_every_module_as_it_was() -> None:

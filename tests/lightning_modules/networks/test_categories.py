@@ -330,12 +330,12 @@ def test_a_teacher_reads_its_own_values(tmp_path: Path) -> None:
     shuffled = {"season": ["spring", "fall"], "color": ["red", "green", "blue"]}
     student.adapt_categories(shuffled)
     student.take_vocabulary([{**level, "values": ["red"]} for level in teacher.vocabulary])  # any other
-    load_teacher(student, Path(written(tmp_path / "a.ckpt", teacher)), NAMES)
+    load_teacher(student, written(tmp_path / "a.ckpt", teacher), NAMES)
     theirs = student.with_categories(IMAGES, torch.tensor([[0, 2], [1, 0], [-1, 1], [1, -1]]))
     assert torch.equal(student(theirs), teacher(teacher.with_categories(IMAGES, CATEGORIES)))
     torch.save({**torch.load(tmp_path / "a.ckpt", weights_only=True), "categories": None}, tmp_path / "b.ckpt")
     with pytest.raises(ValueError, match="has another network .*: set teacher_network"):
-        load_teacher(student, tmp_path / "b.ckpt", NAMES)
+        load_teacher(student, str(tmp_path / "b.ckpt"), NAMES)
 
 
 # Runs
