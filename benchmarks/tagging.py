@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,10 @@ def best(runs: Path, step: str) -> Path:
     return runs / step / "checkpoints" / "best.ckpt"
 
 
-def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: int, threads: int) -> dict[str, float]:
-    """Train and test one step; test metrics by name, and the seconds."""
+def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: int) -> dict[str, float]:
+    """Train and test one step on one core; test metrics by name, and the seconds."""
     begin = time.perf_counter()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     quiet_known_noise()
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -113,17 +114,13 @@ def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: i
     if step != "+ ensemble":
         config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = LEARNING_RATE
         config["trainer"]["max_epochs"] = EPOCHS
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         file = Path(folder) / "config.yaml"
         file.write_text(yaml.safe_dump(config))
-        sys.stdout = nowhere
-        try:
-            arguments = ["--config", str(file), f"--seed_everything={seed}", f"--run_dir={runs / step}"]
-            cli = Quiet(["test" if step == "+ ensemble" else "fit", *arguments])
-            if step != "+ ensemble":
-                cli.trainer.test(cli.model, cli.datamodule, ckpt_path=str(best(runs, step)), verbose=False)
-        finally:
-            sys.stdout = sys.__stdout__
+        arguments = ["--config", str(file), f"--seed_everything={seed}", f"--run_dir={runs / step}"]
+        cli = Quiet(["test" if step == "+ ensemble" else "fit", *arguments])
+        if step != "+ ensemble":
+            cli.trainer.test(cli.model, cli.datamodule, ckpt_path=str(best(runs, step)), verbose=False)
     measured = {metric: float(cli.trainer.callback_metrics[f"test/{metric}"]) for metric in METRICS}
     return {**measured, "seconds": time.perf_counter() - begin}
 
@@ -143,7 +140,7 @@ def main() -> None:
         for steps in ROUNDS:
             jobs = {
                 (step, seed): pool.submit(
-                    run, step, args.products.resolve(), Path(folder) / str(seed), seed, args.noise, args.steps, 1
+                    run, step, args.products.resolve(), Path(folder) / str(seed), seed, args.noise, args.steps
                 )
                 for step, seed in itertools.product(steps, range(args.seeds))
             }
