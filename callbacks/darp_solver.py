@@ -16,8 +16,8 @@ entropy-weighted KL projection  min_y sum_i KL(y_i | p_i) / H_i  subject to both
 
 is concave, with gradient (column totals - q) and, for Hessian, minus the Laplacian of the graph on the
 classes with weights W_kj = sum_i H_i y_ik y_ij. The authors alternate row normalization and a scalar Newton
-search per column, ten rounds of it; here all prices move at once, by damped Newton steps on the dual, to
-convergence.
+search per column, ten rounds of it; here all prices move at once, by damped Newton steps on the dual
+(`darp_newton.py`), to convergence.
 
 Rows are visited in blocks: extra memory is the result and little more. On several devices each rank passes
 its own rows and a `reduce` that sums a float64 tensor over the ranks, of shape [1], [K] or [m, K] with m of 15
@@ -26,14 +26,14 @@ Rows are float32 and K-vectors float64, which the device must support. The host 
 per evaluation of the column totals.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from callbacks.darp_newton import Problem, State, direction, moved, uniform_entropy
 from callbacks.darp_noise import remove_noise
-from callbacks.darp_rows import FLOOR, Reduce, blocks, checked, identity, scratch, to_logs
+from callbacks.darp_rows import Reduce, blocks, checked, identity, scratch, to_logs
 
 # Tuned on synthetic predictions (benchmarks/darp_solver.py and the random problems of the tests).
 CURVATURE_CLASSES = 4  # the curvature is taken from one row in K / 4 ...
@@ -42,8 +42,6 @@ COARSE_STRIDE = 8  # a cold start begins with one row in so many ...
 COARSE_ROWS = 512  # ... where there are so many rows per class
 COARSE_BUDGET = 20  # most evaluations of these rows
 SLACK = 2.0  # how much further from the target a step may lead
-CROWD = 2.0  # how many times more uniform rows than it lacks a column may attract in one step
-MORE_FALL = 0.7  # nats that a price may rise beyond what like rows ask for
 SOFTMAX_CLASSES = 16  # of shorter rows, torch's softmax takes ten times as long as its parts on a processor
 ROUNDING = 1e-6  # float32 noise of the sum of |totals - target|, per row
 MOST_HALVINGS = 20
@@ -132,52 +130,6 @@ def project(
     return _project_in_place(probs.clone(), target, warm_start, tolerance, max_iterations, reduce)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Rows of one rank, with what does not change while prices are sought.
-
-    Attributes:
-        logs: [n, K] float32, logarithms of the predictions.
-        entropies: [n] float32, in nats.
-        target: [K] float64, with the number of rows over all ranks as sum.
-        share: this rank's share of the rows.
-        diffuse: [1] float64, entropy over all ranks as a number of uniform rows.
-        part: one row in so many tells the curvature.
-        reduce: sum over ranks.
-    """
-
-    logs: Tensor
-    entropies: Tensor
-    target: Tensor
-    share: float
-    diffuse: Tensor
-    part: int
-    reduce: Reduce
-
-
-@dataclass(frozen=True)
-class _State:
-    """Prices and what the rows do at them; over all ranks if not said otherwise.
-
-    Attributes:
-        nu: [K] float64, the smallest 0.
-        totals: [K] float64, column totals.
-        contested: [K] float64, sum_i y_ik (1 - y_ik): how much of a column a small move of its price touches.
-        degrees: [K] float64, sum_i H_i y_ik (1 - y_ik): the diagonal of the Laplacian.
-        coupling: [K, K] float64, sum_i H_i y_ik y_ij over some of this rank's rows, zero on the diagonal.
-        distance: sum of |totals - target|.
-        close: whether every column is within its band of the target.
-    """
-
-    nu: Tensor
-    totals: Tensor
-    contested: Tensor
-    degrees: Tensor
-    coupling: Tensor
-    distance: float
-    close: bool
-
-
 def _project_in_place(
     rows: Tensor,
     target: Tensor,
@@ -205,15 +157,15 @@ def _project_in_place(
     return Refinement(rows, state.nu, residual, residual <= tolerance, iterations)
 
 
-def _problem(logs: Tensor, nats: Tensor, target: Tensor, total: float, reduce: Reduce) -> _Problem:
-    diffuse = reduce(nats.sum(dtype=torch.float64)[None]) / _uniform_entropy(target)
+def _problem(logs: Tensor, nats: Tensor, target: Tensor, total: float, reduce: Reduce) -> Problem:
+    diffuse = reduce(nats.sum(dtype=torch.float64)[None]) / uniform_entropy(target)
     # The K x K product would cost as much as K / 16 other operations. A part of the rows will do for it, since
-    # `_direction` scales it to the exact diagonal.
+    # `direction` scales it to the exact diagonal.
     part = max(1, min(len(target) // CURVATURE_CLASSES, len(logs) // (CURVATURE_ROWS * len(target))))
-    return _Problem(logs, nats, target, len(logs) / total, diffuse, part, reduce)
+    return Problem(logs, nats, target, len(logs) / total, diffuse, part, reduce)
 
 
-def _coarse_prices(problem: _Problem, total: float) -> Tensor:
+def _coarse_prices(problem: Problem, total: float) -> Tensor:
     """Prices for one row in `COARSE_STRIDE`, to begin with: within half a standard error of a count."""
     logs = problem.logs[::COARSE_STRIDE].contiguous()
     count = problem.reduce(problem.target.new_tensor([len(logs)])).item()
@@ -223,7 +175,7 @@ def _coarse_prices(problem: _Problem, total: float) -> Tensor:
     return state.nu
 
 
-def _solve(problem: _Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[_State, int]:
+def _solve(problem: Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[State, int]:
     """Find prices at which every column is within its band of the target; also count the evaluations.
 
     A step may lead to up to `slack` times the distance: from above a target Newton's way back is short, while
@@ -232,10 +184,10 @@ def _solve(problem: _Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[_S
     state, used = _evaluate(problem, nu, band), 1
     best, slack = state.distance, SLACK
     while used < budget and not state.close:
-        step = _direction(problem, state)
+        step = direction(problem, state)
         limit = slack * state.distance + ROUNDING * float(problem.target.sum())
         for halving in range(MOST_HALVINGS):
-            trial = _evaluate(problem, _moved(problem, state, step / 2**halving), band)
+            trial = _evaluate(problem, moved(problem, state, step / 2**halving), band)
             used += 1
             if trial.distance <= limit or used >= budget:
                 break
@@ -247,7 +199,7 @@ def _solve(problem: _Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[_S
     return state, used
 
 
-def _evaluate(problem: _Problem, nu: Tensor, band: Tensor) -> _State:
+def _evaluate(problem: Problem, nu: Tensor, band: Tensor) -> State:
     """Visit all rows once: column totals, and the curvature of the dual."""
     target, classes = problem.target, len(problem.target)
     nu = torch.where(target > 0, nu - nu[target > 0].min(), 0.0)
@@ -271,7 +223,7 @@ def _evaluate(problem: _Problem, nu: Tensor, band: Tensor) -> _State:
     totals = totals * (target.sum() / totals.sum())  # the rounding of large columns must not move small ones
     gap = (totals - target).abs()
     distance, outside = torch.stack([gap.sum(), (gap > band).sum()]).tolist()
-    return _State(nu, totals, contested, degrees, coupling.double().fill_diagonal_(0), distance, outside == 0)
+    return State(nu, totals, contested, degrees, coupling.double().fill_diagonal_(0), distance, outside == 0)
 
 
 def _exponents(nu: Tensor, target: Tensor) -> Tensor:
@@ -286,79 +238,3 @@ def _shares(logs: Tensor, entropies: Tensor, exponents: Tensor, work: Tensor, ou
         return torch.softmax(logits, dim=1, out=out)
     weights = torch.sub(logits, logits.amax(1, keepdim=True), out=out).exp_()
     return weights.div_(weights.sum(1, keepdim=True))
-
-
-def _wanted_losses(problem: _Problem, state: _State) -> Tensor:
-    """How much each column should lose to first order such that it arrives at the target beyond first order.
-
-    Newton's method takes (c - q) for it and is far off where the rows of a column are nearly decided: there
-    the contested mass v changes by the exponential of a move. With x the fall in nats and v x the loss, the
-    same as c - q to first order,
-
-        c < q:  c + v (exp(-x) - 1) = q              what is contested grows
-        c > q:  c = n y -> q with v = n y (1 - y)    the share y of n like rows falls, its logit by x
-
-    Where rows differ much, those that are nearly decided stay behind: x is then up to `MORE_FALL` more, but no more
-    than Newton's.
-
-    Returns:
-        [K] v x, positive where a column has too much.
-    """
-    have, target = state.totals.clamp(min=1e-30), problem.target
-    contested = torch.minimum(state.contested, have * (1 - 1e-9)).maximum(have * 1e-12)
-    rise = torch.log1p((target - have).clamp(min=0) / contested)
-    rows = have.square() / (have - contested)
-    wanted = target.clamp(min=FLOOR)
-    fall = ((have - contested) / contested).log() + ((rows - wanted).clamp(min=FLOOR) / wanted).log()
-    fall = torch.maximum(fall, torch.minimum((have - target) / contested, fall + MORE_FALL))
-    return contested * torch.where(have > target, fall, -rise)
-
-
-def _direction(problem: _Problem, state: _State) -> Tensor:
-    """Solve (Laplacian) step = losses; each rank with its own rows' coupling, and the mean of the results.
-
-    A mean of inverses of positive definite matrices is one too: the step is Newton's on one rank and close to
-    it on several, if each has a fair sample of the rows. The same amount on all prices is of no account.
-    """
-    coupling = state.coupling
-    if problem.part > 1 or problem.share < 1:
-        coupling = _with_row_sums(coupling, state.degrees)
-    degrees = coupling.sum(1)
-    degrees = torch.where(degrees > 0, degrees, state.degrees)
-    alive = (degrees > 0) & (problem.target > 0)
-    scale = torch.where(alive, degrees.clamp(min=1e-300).rsqrt(), 0.0)
-    kernel = torch.where(alive, degrees, 0.0).sqrt()
-    kernel = kernel / kernel.norm().clamp(min=1e-300)
-    system = torch.diag(degrees * scale.square() + 1e-12) - coupling * scale[:, None] * scale
-    losses = _wanted_losses(problem, state) * scale
-    losses = losses - kernel * (kernel @ losses)
-    factor = torch.linalg.cholesky_ex(system + torch.outer(kernel, kernel)).L
-    step = scale * torch.cholesky_solve(losses[:, None], factor)[:, 0]
-    return problem.reduce(problem.share * step)
-
-
-def _with_row_sums(matrix: Tensor, sums: Tensor) -> Tensor:
-    """Scale rows and columns of a symmetric matrix alike until its row sums are close to those given."""
-    factor = torch.ones_like(sums)
-    for _ in range(10):
-        factor = (factor * sums / (matrix @ factor).clamp(min=1e-100)).sqrt()
-    return matrix * factor[:, None] * factor
-
-
-def _moved(problem: _Problem, state: _State, step: Tensor) -> Tensor:
-    """Add a step to prices, less of it where a price would fall so low that uniform rows flock to the column.
-
-    As they have most entropy they are the first to do so, and what they will do is known: their shares are a
-    softmax. A column may attract some more of them than it lacks.
-    """
-    nats = _uniform_entropy(step)
-    logits = torch.where(problem.target > 0, -nats * state.nu, -torch.inf)
-    shares = logits.softmax(0)
-    lacking = (problem.target - state.totals).clamp(min=0)
-    most = CROWD * (shares + lacking / problem.diffuse.clamp(min=1e-12))
-    lowest = shares @ step - (logits.logsumexp(0) + most.clamp(min=1e-30).log()) / nats
-    return (state.nu + step).maximum(lowest)
-
-
-def _uniform_entropy(classes: Tensor) -> float:
-    return math.log(max(2, len(classes)))
