@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.nn import functional
 
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules.arguments import check_at_least
@@ -59,7 +60,7 @@ class DistributionAlignment(Callback):
         if self._means.device != probs.device:
             self._means, self.shares = self._means.to(probs.device), self.shares.to(probs.device)
         aligned = align(probs, self.shares, self._means.mean(dim=0))
-        present = torch.cat([probs.detach().float().sum(dim=0), probs.new_tensor([len(probs)]).float()])
+        present = functional.pad(probs.detach().float().sum(dim=0), (0, 1), value=len(probs))
         present = sum_over_processes(present)
         self._means[self._steps % self.batches] = present[:-1] / present[-1]
         self._steps += 1

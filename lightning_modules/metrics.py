@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 CONFUSION_LIMIT = 200
 """Most classes for which the K x K confusion matrix is kept: beyond, its figure cannot be read."""
@@ -117,7 +116,8 @@ class LongTailMetrics(Metric):
         self.top5 += hit.sum()
         self.loss += functional.cross_entropy(logits, target, reduction="sum")
         if self.keeps_confusion:
-            self.confusion += multiclass_confusion_matrix(prediction, target, self.num_classes, validate_args=False)
+            pairs = target * self.num_classes + prediction
+            self.confusion.view(-1).index_add_(0, pairs, torch.ones_like(pairs))
 
     def compute(self, class_counts: Tensor | Sequence[int] = ()) -> Evaluation:
         """Metrics of all that was counted; groups need the labeled images per class, `[K]`."""

@@ -12,6 +12,7 @@ from lightning_modules.distribution_alignment import DistributionAlignment
 from lightning_modules.image_module import Batch
 from lightning_modules.mixing import MixingClassifier
 from lightning_modules.views import StrongView, WeakView
+from lightning_modules.views.base import to_device
 from lightning_modules.views.rotation import rotate_quarters
 
 
@@ -75,7 +76,7 @@ class ReMixMatch(MixingClassifier):
         labeled["view"] = (self.strong if self.labeled_strong else self.weak)(labeled["image"])
         unlabeled["weak"] = self.weak(unlabeled["image"])
         unlabeled["strong"] = [self.strong(unlabeled["image"]) for _ in range(self.strong_views)]
-        unlabeled["turns"] = torch.randint(4, (len(unlabeled["image"]),)).to(unlabeled["image"].device)
+        unlabeled["turns"] = to_device(torch.randint(4, (len(unlabeled["image"]),)), unlabeled["image"].device)
         unlabeled["turned"] = rotate_quarters(unlabeled["strong"][0], unlabeled["turns"])
         return batch
 

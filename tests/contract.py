@@ -164,6 +164,7 @@ def run(
     *callbacks: Callback,
     ckpt: Path | None = None,
     network: NetworkFactory = plain_network,
+    accelerator: str = "cpu",
     **trainer: Any,
 ) -> Trainer:
     """Train a method for a few steps on digits, which have categories where the network reads them."""
@@ -180,7 +181,7 @@ def run(
     model = method(num_classes=10, network=network, **arguments(method, folder, network))
     made = Trainer(
         max_epochs=EPOCHS,
-        accelerator="cpu",
+        accelerator=accelerator,
         default_root_dir=folder,
         callbacks=[*([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
         plugins=[AtomicCheckpointIO()],
