@@ -283,6 +283,7 @@ def quiet_known_noise() -> None:
         ".*LeafSpec.*",
         ".*in eval mode at the start of training.*",  # a frozen backbone
         ".*No complete tensor found in the group.*",  # channels-last weights, exported as they are
+        ".*call of `lr_scheduler.step\\(\\)` before `optimizer.step.*",  # 16-mixed skips its first steps
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

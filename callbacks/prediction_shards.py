@@ -15,6 +15,7 @@ from datamodules.columns import Column, key_column
 from datamodules.image_data import ImageDataModule
 from datamodules.output_files import check_free
 from datamodules.pseudo_labels import Array
+from lightning_modules.classifier import check_predictions
 from lightning_modules.image_module import run_folder
 
 CHUNK_ROWS = 8192
@@ -94,7 +95,12 @@ class PredictionShards(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Append a batch to this process' shards."""
+        """Append a batch to this process' shards.
+
+        Raises:
+            ValueError: A prediction is NaN.
+        """
+        check_predictions(outputs["probs"])
         for name, rows in self.rows(outputs["probs"]).items():
             array = rows.cpu().numpy()
             if name not in self._shards:

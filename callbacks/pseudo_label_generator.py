@@ -17,7 +17,7 @@ from datamodules.image_data import Loader
 from datamodules.pseudo_labels import PseudoLabels
 from lightning_modules import SelfTraining
 from lightning_modules.arguments import check_at_least
-from lightning_modules.classifier import check_same_classes
+from lightning_modules.classifier import check_predictions, check_same_classes
 from lightning_modules.image_module import network_input
 from lightning_modules.networks import Network, NetworkFactory
 from lightning_modules.processes import gather_interleaved
@@ -214,11 +214,17 @@ def predict(
         network: Gives logits.
         loader: Every image once, over the processes.
         keep: What is kept of a batch's `probs [B, K]`; all, by default.
+
+    Raises:
+        ValueError: A prediction is NaN.
     """
-    rows = []
+    rows, sums = [], []
     with evaluation_mode(network), trainer.precision_plugin.val_step_context():
         for batch in shown(trainer, loader):
-            rows.append(keep(network(network_input(network, batch)).float().softmax(dim=1)))
+            probs = network(network_input(network, batch)).float().softmax(dim=1)
+            rows.append(keep(probs))
+            sums.append(probs.sum(dim=1))
+    check_predictions(torch.cat(sums))  # once for all, since it waits for the device
     return torch.cat(rows)
 
 

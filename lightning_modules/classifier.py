@@ -137,3 +137,16 @@ def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> No
         f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
         + ("" if only_there or only_here else "; the same names in another order")
     )
+
+
+def check_predictions(probs: Tensor) -> None:
+    """Refuse predictions, of any shape, with NaN among them. Waits for the device.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if not bool(probs.isfinite().all()):
+        raise ValueError(
+            "predictions are NaN: the weights are, or numbers within the network are too large for half precision; "
+            "set trainer.precision to 32-true or bf16-mixed"
+        )

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
+from lightning_modules.loss_scale import loss_scale
 from lightning_modules.networks import Network, NetworkFactory, WideResNet, load_pretrained
 from lightning_modules.networks.tagged_images import TaggedImages
 from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
@@ -207,15 +208,17 @@ class ImageModule(LightningModule):
         """Log the means of these numbers as `train/...`, once in `log_every_n_steps` steps.
 
         Raises:
-            ValueError: One of them is NaN or infinite.
+            ValueError: One of them is NaN or infinite, or gradients are at every step (see `loss_scale`).
         """
         self._means.add(values)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
         if not every or (self.trainer.global_step + 1) % every:
             return
-        self._check_finite()
+        scale = self._check_finite()
         means = self._means.take()
         means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        if scale is not None:
+            means["loss_scale"] = torch.tensor(scale)
         shown = {f"train/{name}": means.pop(name) for name in self.progress_bar if name in means}
         self.log_dict(shown, prog_bar=True, sync_dist=True)
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
@@ -230,13 +233,15 @@ class ImageModule(LightningModule):
         """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
 
-    def _check_finite(self) -> None:
+    def _check_finite(self) -> float | None:
+        """Refuse a training that is broken; gives the loss scale."""
         bad = self._means.not_finite()
         if bad:
             raise ValueError(
                 f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
                 "learning rate or use a wider precision; checkpoints saved before are untouched"
             )
+        return loss_scale(self.trainer)
 
 
 class _BeginFit(Callback):

@@ -17,7 +17,7 @@ class PseudoLabelRefiner(Protocol):
         """Refined rows.
 
         Args:
-            probs: `[B, K]` predictions, rows sum to 1.
+            probs: `float32 [B, K]` predictions, rows sum to 1.
             index: `int64 [B]` places in the unlabeled set.
 
         Returns:
@@ -72,18 +72,21 @@ class SemiSupervisedClassifier(ImageClassifier):
     def pseudo_labels(self, probs: Tensor, index: Tensor) -> Tensor:
         """Sharpened and refined predictions, `[B, K]`: call it once a step.
 
+        Autocast ends here: whatever the precision of the training, remedies compute in float32.
+
         Args:
-            probs: `[B, K]` predictions on weak views, rows sum to 1.
+            probs: `float32 [B, K]` predictions on weak views, rows sum to 1.
             index: `int64 [B]` places in the unlabeled set.
         """
-        aligned = probs
-        for aligner in self._aligners:
-            aligned = aligner.refine(aligned, index)
-        refined = sharpen(aligned, self.temperature)
-        for refiner in self._refiners:
-            refined = refiner.refine(refined, index)
-        for observer in self._observers:
-            observer.observe(sharpen(probs, self.temperature), refined, self.select(refined), index)
+        with torch.autocast(probs.device.type, enabled=False):
+            aligned = probs
+            for aligner in self._aligners:
+                aligned = aligner.refine(aligned, index)
+            refined = sharpen(aligned, self.temperature)
+            for refiner in self._refiners:
+                refined = refiner.refine(refined, index)
+            for observer in self._observers:
+                observer.observe(sharpen(probs, self.temperature), refined, self.select(refined), index)
         return refined
 
     def select(self, probs: Tensor) -> Tensor:

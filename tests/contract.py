@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.plugins.precision import Precision
 
 from callbacks import (
     DARP,
@@ -165,6 +166,7 @@ def run(
     ckpt: Path | None = None,
     network: NetworkFactory = plain_network,
     accelerator: str = "cpu",
+    precision: Precision | None = None,
     **trainer: Any,
 ) -> Trainer:
     """Train a method for a few steps on digits, which have categories where the network reads them."""
@@ -184,7 +186,7 @@ def run(
         accelerator=accelerator,
         default_root_dir=folder,
         callbacks=[*([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([precision] if precision else [])],
         logger=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

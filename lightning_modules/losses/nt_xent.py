@@ -16,6 +16,8 @@ def nt_xent(views: Tensor, temperature: float, candidates: Tensor | None = None,
     For K = 2 it is SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709, equation 1); for more views, its
     generalization by Khosla et al. 2020 (arXiv 2004.11362, equation 2) with the image for a class.
 
+    Similarities have the type of the embeddings also under autocast: half precision would leave them three digits.
+
     Args:
         views: `[K, B, D]` embeddings of K >= 2 views of B images; not normalized.
         temperature: Above 0.
@@ -24,7 +26,8 @@ def nt_xent(views: Tensor, temperature: float, candidates: Tensor | None = None,
     """
     anchors = functional.normalize(views, dim=-1).flatten(0, 1)
     others = anchors if candidates is None else functional.normalize(candidates, dim=-1).flatten(0, 2)
-    similarity = anchors @ others.t() / temperature
+    with torch.autocast(views.device.type, enabled=False):
+        similarity = anchors @ others.t() / temperature
     count, images = len(anchors), views.shape[1]
     own = torch.arange(count, device=views.device)[:, None]
     place = torch.arange(len(others), device=views.device)[None, :] - process * count

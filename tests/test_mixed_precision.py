@@ -1,0 +1,554 @@
+"""Every method in mixed precision: what is computed in half, what is not, and the steps that 16-mixed skips.
+
+By name, Lightning takes `16-mixed` on a GPU alone (on a CPU it takes `bf16-mixed` instead); its plugin works on both.
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from callbacks import DARP, DistributionAlignment, PseudoLabelWriter
+from cli import quiet_known_noise
+from datamodules.pseudo_label_files import read_pseudo_labels
+from lightning_modules import (
+    FixMatch,
+    ImageClassifier,
+    MixMatch,
+    MoCoPretraining,
+    SelfTraining,
+    SimMixMatch,
+    Supervised,
+)
+from lightning_modules.ensemble import MeanNetwork, log_mean_probs
+from lightning_modules.heads import NCM, ComputedHead, TauNorm
+from lightning_modules.losses import LDAM, ClassificationLoss, Focal, LogitAdjusted, SymmetricCrossEntropy
+from lightning_modules.networks import CifarResNet, Network
+from lightning_modules.optimization import StepSchedule
+from lightning_modules.views.prediction import resized
+from tests.contract import (
+    COMPANIONS,
+    EPOCHS,
+    METHODS,
+    NO_REMEDY,
+    STEPS_PER_EPOCH,
+    Kill,
+    Killed,
+    assert_same,
+    assert_same_training,
+    at_epoch_ends,
+    callbacks_of,
+    last,
+    plain_network,
+    post_hoc,
+    run,
+    saved,
+    source_checkpoint,
+)
+
+Name = Literal["bf16-mixed", "16-mixed"]
+
+TYPES: dict[Name, torch.dtype] = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+methods = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+precisions = pytest.mark.parametrize("precision", TYPES)
+
+# Of a scale that overflows in step 1, does not in steps 2 to 4, and overflows again in step 5.
+SKIPPING = {"init_scale": 2.0**32, "backoff_factor": 2.0**-16, "growth_factor": 2.0**16, "growth_interval": 3}
+
+
+def mixed(precision: Name = "16-mixed", **scaler: Any) -> MixedPrecision:
+    """Mixed precision on the CPU."""
+    made = torch.amp.GradScaler("cpu", **{**SKIPPING, **scaler}) if precision == "16-mixed" else None
+    return MixedPrecision(precision, "cpu", made)
+
+
+def evaluator(folder: Path, *callbacks: Callback, precision: Precision | None = None) -> Trainer:
+    return Trainer(
+        accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), logger=False,
+        plugins=[precision] if precision else [], use_distributed_sampler=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+
+
+def assert_finite(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        assert tensor.isfinite().all(), name
+
+
+class Steps(Callback):
+    """Notes after each step the loss scale, the trained and the averaged weights, and the learning rate."""
+
+    def __init__(self) -> None:
+        self.scales: list[float] = []
+        self.rates: list[float] = []
+        self.weights: list[dict[str, Tensor]] = []
+        self.averages: list[dict[str, Tensor]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._note(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self._note(trainer, pl_module)
+
+    def _note(self, trainer: Trainer, pl_module: Any) -> None:
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self.scales.append(scaler.get_scale() if scaler else 1.0)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        self.weights.append({name: p.detach().clone() for name, p in pl_module.named_parameters() if p.requires_grad})
+        averaging = pl_module._averaging
+        self.averages.append(copy.deepcopy(averaging._average) if averaging else {})
+
+    @property
+    def skipped(self) -> list[int]:
+        """Steps, from 1, after which the scale fell."""
+        return [step for step in range(1, len(self.scales)) if self.scales[step] < self.scales[step - 1]]
+
+
+# A whole run
+
+
+@pytest.mark.parametrize(
+    ("method", "precision", "remedy"),
+    [
+        *[(method, precision, NO_REMEDY) for method in METHODS for precision in TYPES],
+        (FixMatch, "16-mixed", "DARP"),
+        (MixMatch, "16-mixed", "DistributionAlignment"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_resumed_run_ends_with_the_same_bits_and_is_tested_as_in_float32(
+    method: type[ImageClassifier], precision: Name, remedy: str, tmp_path: Path
+) -> None:
+    steps = Steps()
+    trainer = run(
+        method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "whole"), steps, precision=mixed(precision)
+    )
+    saving = last(tmp_path / "killed", every_n_train_steps=6)
+    with pytest.raises(Killed):
+        run(method, tmp_path, *callbacks_of(remedy), saving, Kill(7), precision=mixed(precision))
+    again = at_epoch_ends(tmp_path / "resumed")
+    checkpoint = tmp_path / "killed" / "last.ckpt"
+    run(method, tmp_path, *callbacks_of(remedy), again, ckpt=checkpoint, precision=mixed(precision))
+
+    whole, resumed = saved(tmp_path / "whole"), saved(tmp_path / "resumed")
+    assert_same_training(whole, resumed, remedy)
+    assert_finite(whole["state_dict"])
+    if precision == "16-mixed":
+        assert_same(whole["MixedPrecision"], resumed["MixedPrecision"], "scaler")
+        assert steps.skipped[:2] == [1, 5]
+    moved = [any(not torch.equal(a[name], b[name]) for name in a) for a, b in zip(steps.weights, steps.weights[1:])]  # noqa: B905
+    assert moved == [step not in steps.skipped for step in range(1, STEPS_PER_EPOCH * EPOCHS + 1)]
+
+    model, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    [in_half] = evaluator(tmp_path, precision=mixed(precision)).test(model, data, verbose=False)
+    [in_float] = evaluator(tmp_path).test(model, data, verbose=False)
+    assert in_half["test/loss"] == pytest.approx(in_float["test/loss"], rel=0.02)
+    assert in_half["test/top1"] == pytest.approx(in_float["test/top1"], abs=0.07)  # two of the 30 images
+
+
+# What is computed in which type
+
+MOVES = ("cat", "detach", "slice", "split", "select", "unbind", "view", "alias")
+"""Operations that leave numbers as they are."""
+
+
+class HalfOutsideNetworks(TorchDispatchMode):
+    """Notes operations with half-precision results, but for those in the forward pass of a network or of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.depth = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        half = any(isinstance(leaf, Tensor) and leaf.dtype in TYPES.values() for leaf in tree_leaves(result))
+        if half and not self.depth and func.overloadpacket.__name__ not in MOVES:
+            self.found.add(str(func))
+        return result
+
+    def __enter__(self) -> "HalfOutsideNetworks":
+        def enters(module: nn.Module, args: Any) -> None:
+            self.depth += not isinstance(module, ClassificationLoss)
+
+        def leaves(module: nn.Module, args: Any, output: Any) -> None:
+            self.depth -= not isinstance(module, ClassificationLoss)
+
+        self.hooks = [register_module_forward_pre_hook(enters), register_module_forward_hook(leaves, always_call=True)]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for hook in self.hooks:
+            hook.remove()
+
+
+class OneStep(Callback):
+    """Calls a function with the method and the first batch of training, and ends the run."""
+
+    def __init__(self, call: Callable[[Any, Any], None]) -> None:
+        self.call = call
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.call(pl_module, batch)
+        raise Killed
+
+
+def one_step(method: Any, folder: Path, call: Callable[[Any, Any], None], *callbacks: Callback, **more: Any) -> None:
+    with pytest.raises(Killed):
+        run(method, folder, *callbacks, OneStep(call), **more)
+
+
+@contextmanager
+def features_as_a_layer(noted: HalfOutsideNetworks, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `Network.features`, which is no call of a module, count as one."""
+    features = Network.features
+
+    def counted(network: Network, images: Any) -> Tensor:
+        noted.depth += 1
+        try:
+            return features(network, images)
+        finally:
+            noted.depth -= 1
+
+    with patch.context() as within:
+        within.setattr(Network, "features", counted)
+        yield
+
+
+STEPS: dict[str, tuple[Any, list[Callable[[], Callback]]]] = {
+    **{method.__name__: (method, []) for method in METHODS},
+    "FixMatch with DARP": (FixMatch, [partial(DARP, warmup_epochs=0, refine_every=1)]),
+    "FixMatch with alignment": (FixMatch, [DistributionAlignment]),
+    "SimMixMatch on a projection": (partial(SimMixMatch, contrast_on="projection"), []),
+    "mixup": (partial(Supervised, mixup=1.0), []),
+    "LDAM": (partial(Supervised, loss=LDAM()), []),
+    "Focal": (partial(Supervised, loss=Focal(0.5)), []),
+    "LogitAdjusted": (partial(Supervised, loss=LogitAdjusted()), []),
+    "SymmetricCrossEntropy": (partial(Supervised, loss=SymmetricCrossEntropy()), []),
+}
+
+
+def network_of(method: Any) -> Any:
+    """The small network, with a cosine head where the loss asks for one."""
+    keywords = method.keywords if isinstance(method, partial) else {}
+    return partial(CifarResNet, depth=8, cosine_scale=30) if isinstance(keywords.get("loss"), LDAM) else plain_network
+
+
+def enlarge_logits(method: ImageClassifier, batch: Any, size: float) -> None:
+    """Scale each last layer such that the largest output on the batch's images is this large."""
+    images = next(iter(batch.values()))["image"].float() / 255
+    for network in [module for module in method.modules() if isinstance(module, Network)]:
+        *_, layer = [module for module in network.head.modules() if isinstance(module, nn.Linear)]
+        with torch.no_grad():
+            factor = size / network(images).abs().max()
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+
+
+def assert_losses_agree(module: Any, batch: Any, tolerance: dict[Name, float], patch: pytest.MonkeyPatch) -> None:
+    """The loss of one step is that of float32 up to a share, and nothing outside of networks is computed in half."""
+    state = copy.deepcopy(module.state_dict())
+
+    def loss(precision: Name | None) -> float:
+        module.load_state_dict(state)
+        torch.manual_seed(7)  # of mixup
+        noted = HalfOutsideNetworks()
+        autocast = torch.autocast("cpu", TYPES[precision]) if precision else nullcontext()
+        with autocast, noted, features_as_a_layer(noted, patch):
+            found = module.training_step(batch, 0)
+        assert found.dtype == torch.float32 and noted.found == set()
+        return float(found)
+
+    expected = loss(None)
+    assert {name: loss(name) for name in TYPES} == {
+        name: pytest.approx(expected, rel=share) for name, share in tolerance.items()
+    }
+
+
+@pytest.mark.parametrize(("method", "remedies"), STEPS.values(), ids=list(STEPS))
+def test_the_loss_is_float32s_and_nothing_but_networks_is_in_half(
+    method: Any, remedies: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(module: Any, batch: Any) -> None:
+        # A rounding is 1/2048 or 1/256 at most; of the many in a network, a mean over the batch sees less.
+        assert_losses_agree(module, batch, {"bf16-mixed": 0.02, "16-mixed": 0.002}, monkeypatch)
+
+    one_step(method, tmp_path, compare, *(remedy() for remedy in remedies), network=network_of(method))
+
+
+@methods
+def test_the_loss_of_extreme_logits_is_float32s(
+    method: type[ImageClassifier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(module: Any, batch: Any) -> None:
+        if hasattr(module, "rampup_steps"):
+            module.rampup_steps = 0  # the unlabeled loss counts from the first step on
+        for size in (50.0, 300.0):
+            enlarge_logits(module, batch, size)
+            assert_losses_agree(module, batch, {"bf16-mixed": 0.03, "16-mixed": 0.005}, monkeypatch)
+
+    one_step(method, tmp_path, compare)
+
+
+def test_an_ensemble_takes_the_mean_in_float32() -> None:
+    images = torch.rand(2, 3, 12, 12)
+    members = [plain_network(3).eval(), plain_network(3).eval()]
+    together = MeanNetwork(members, [None, [8, 8]], [0.25, 0.75], log_mean_probs).eval()
+    with torch.autocast("cpu", torch.float16), torch.no_grad():
+        found = together(images)
+        smaller = resized(images, (8, 8))
+        logits = torch.stack([members[0](images), members[1](smaller)])
+    assert (smaller.dtype, logits.dtype, found.dtype) == (torch.float32, torch.float16, torch.float32)
+    expected = 0.25 * logits[0].double().softmax(dim=1) + 0.75 * logits[1].double().softmax(dim=1)
+    torch.testing.assert_close(found.exp(), expected.float(), rtol=1e-5, atol=0)
+
+
+def test_remedies_compute_in_float32() -> None:
+    class Doubled:
+        """Refines by a matrix product, which autocast would take in half."""
+
+        def refine(self, probs: Tensor, index: Tensor) -> Tensor:
+            seen.append(probs @ torch.eye(3))
+            return probs
+
+        def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
+            seen.append(refined @ torch.eye(3))
+
+    seen: list[Tensor] = []
+    method = FixMatch(num_classes=3, network=plain_network)
+    method.add_refiner(Doubled(), before_sharpening=True)
+    method.add_refiner(Doubled())
+    method.add_observer(Doubled())
+    probs = torch.tensor([[0.3, 0.3, 0.4]])
+    with torch.autocast("cpu", torch.float16):
+        method.pseudo_labels(probs, torch.tensor([0]))
+    assert len(seen) == 3
+    for product in seen:
+        assert product.dtype == torch.float32 and torch.equal(product, probs)
+
+
+# Skipped steps
+
+
+@methods
+def test_a_skipped_step_counts_and_moves_no_weight(method: type[ImageClassifier], tmp_path: Path) -> None:
+    steps = Steps()
+    never = mixed(init_scale=2.0**100, backoff_factor=0.5)
+    trainer = run(method, tmp_path, at_epoch_ends(tmp_path), steps, precision=never)
+    total = STEPS_PER_EPOCH * EPOCHS
+    assert steps.skipped == list(range(1, total + 1))
+    assert trainer.global_step == total
+    for weights in steps.weights:
+        assert_same(weights, steps.weights[0], "trained weights")
+    state = saved(tmp_path)
+    assert_finite(state["state_dict"])
+    assert not state["optimizer_states"][0]["state"]  # no momentum of anything
+    if averages := {name: average for name, average in steps.averages[-1].items() if name in steps.weights[0]}:
+        assert_same(averages, {name: steps.weights[0][name] for name in averages}, "averages")
+    model: Any = trainer.lightning_module
+    if isinstance(model, MoCoPretraining):
+        assert int(model.pointer) == total * 6 % 20
+        torch.testing.assert_close(model.queue.norm(dim=1), torch.ones(20))
+        for key, query in zip(model.key_network.parameters(), model.network.parameters(), strict=True):
+            assert torch.equal(key, query)
+
+
+def test_the_schedule_is_that_of_the_steps_skipped_or_not(tmp_path: Path) -> None:
+    steps, total = Steps(), STEPS_PER_EPOCH * EPOCHS
+    run(Supervised, tmp_path, steps, precision=mixed())
+    assert steps.skipped[:2] == [1, 5]
+    expected = [0.03 * math.cos(7 * math.pi * step / (16 * total)) for step in range(total + 1)]
+    assert steps.rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("remedy", ["DARP", "DistributionAlignment"])
+def test_remedies_go_on_through_skipped_steps(remedy: str, tmp_path: Path) -> None:
+    never = mixed(init_scale=2.0**100, backoff_factor=0.5)
+    run(FixMatch, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path), precision=never)
+    state = saved(tmp_path)["callbacks"][remedy]
+    assert state["steps"] == STEPS_PER_EPOCH * (EPOCHS - 1 if remedy == "DARP" else EPOCHS)  # DARP after one epoch
+    rows = state["predictions" if remedy == "DARP" else "means"]
+    torch.testing.assert_close(rows.sum(dim=1), torch.ones(len(rows)))
+
+
+def test_averages_of_a_run_that_begins_with_skipped_steps(tmp_path: Path) -> None:
+    steps = Steps()
+    run(Supervised, tmp_path, steps, precision=mixed())
+    assert steps.skipped[:2] == [1, 5]
+    average = dict(steps.weights[0])
+    for weights, found in zip(steps.weights[1:-1], steps.averages[2:], strict=True):  # noted before they are renewed
+        average = {name: 0.5 * average[name] + 0.5 * weights[name] for name in average}
+        torch.testing.assert_close({name: found[name] for name in average}, average)
+
+
+class NanGradients(Callback):
+    """Makes the gradient of one weight NaN, in every step."""
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        next(p for p in pl_module.parameters() if p.grad is not None).grad.fill_(float("nan"))  # type: ignore[union-attr]
+
+
+def test_a_run_without_any_finite_gradient_ends(tmp_path: Path) -> None:
+    steps = Steps()
+    with pytest.raises(ValueError, match=r"gradients are NaN .* no longer move \(loss scale 1.5e-05 before step 3\)"):
+        run(Supervised, tmp_path, steps, NanGradients(), precision=mixed(init_scale=65536.0))
+    assert steps.skipped == [1, 2]
+
+
+def test_the_loss_scale_is_logged(tmp_path: Path) -> None:
+    steps = Steps()
+    trainer = run(Supervised, tmp_path, steps, precision=mixed())
+    assert trainer.callback_metrics["train/loss_scale"].item() == steps.scales[-2]  # before the last step
+    assert "train/loss_scale" not in run(Supervised, tmp_path, precision=mixed("bf16-mixed")).callback_metrics
+
+
+def test_no_warning_of_a_schedule_that_begins_before_the_optimizer(tmp_path: Path) -> None:
+    noted = []
+    for prepare in (lambda: None, quiet_known_noise):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            prepare()
+            run(Supervised, tmp_path, precision=mixed())
+        noted.append(any("lr_scheduler.step()" in str(warning.message) for warning in seen))
+    assert noted == [True, False]
+
+
+# Activations that are too large for float16
+
+
+class Overflow(Callback):
+    """From the second step on, the first convolution's output is a million times as large: too much for float16."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == 1:
+            overflow(pl_module.network)
+
+
+def overflow(network: nn.Module) -> None:
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_hook(lambda module, args, output: output * 1e6)
+
+
+@methods
+def test_an_overflow_in_a_network_ends_the_run_and_is_never_saved(
+    method: type[ImageClassifier], tmp_path: Path
+) -> None:
+    run(method, tmp_path, Overflow(), max_steps=5)  # no harm in float32
+    saving = last(tmp_path, every_n_train_steps=1)
+    with pytest.raises(ValueError, match="became NaN or infinite before step 3"):
+        run(method, tmp_path, saving, Overflow(), precision=mixed(init_scale=1.0), max_steps=5)
+    state = saved(tmp_path)
+    assert state["global_step"] == 1
+    assert_finite(state["state_dict"])
+
+
+# Accumulated and clipped gradients
+
+
+def test_clipping_sees_the_mean_gradient_without_its_scale(tmp_path: Path) -> None:
+    method: Any = partial(Supervised, optimizer=partial(SGD, lr=1.0), lr_scheduler=StepSchedule)
+    moves = []
+    for precision in (None, mixed(init_scale=1024.0)):
+        steps = Steps()
+        two = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.01, "max_steps": 1}
+        run(method, tmp_path, steps, precision=precision, **two)
+        assert len(steps.weights) == 3 and not steps.skipped
+        for name, weight in steps.weights[1].items():
+            assert torch.equal(weight, steps.weights[0][name])
+        moves.append(
+            torch.cat([(weight - steps.weights[0][name]).flatten() for name, weight in steps.weights[2].items()])
+        )
+    assert [move.norm().item() for move in moves] == pytest.approx([0.01, 0.01], rel=1e-3)
+    assert torch.cosine_similarity(*moves, dim=0) > 0.999
+
+
+def test_an_overflow_in_one_of_two_accumulated_batches_skips_both(tmp_path: Path) -> None:
+    class OverflowOnce(Callback):
+        def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.fit_loop.epoch_loop.batch_progress.total.ready == 1:
+                next(pl_module.parameters()).grad[0] = float("inf")  # type: ignore[index]
+
+    steps = Steps()
+    precision = mixed(init_scale=1024.0)
+    trainer = run(Supervised, tmp_path, steps, OverflowOnce(), precision=precision, accumulate_grad_batches=2)
+    assert trainer.global_step == STEPS_PER_EPOCH * EPOCHS / 2
+    assert steps.skipped[0] == 2
+    assert_same(steps.weights[2], steps.weights[0], "after the first two batches")
+    assert not torch.equal(*(torch.cat([w.flatten() for w in steps.weights[at].values()]) for at in (2, 4)))
+    assert_finite(steps.weights[-1])
+
+
+# Evaluation and predictions
+
+
+@precisions
+def test_a_file_of_predictions_has_the_probs_of_float32(precision: Name, tmp_path: Path) -> None:
+    trainer = run(Supervised, tmp_path)
+    model, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    files = []
+    for name, plugin in (("float", None), ("half", mixed(precision))):
+        writer = PseudoLabelWriter(output=str(tmp_path / f"{name}.npz"), probs=True)
+        evaluator(tmp_path, writer, precision=plugin).predict(model, data, return_predictions=False)
+        files.append(read_pseudo_labels(tmp_path / f"{name}.npz"))
+    expected, found = (file.probs for file in files)
+    assert expected is not None and found is not None and found.dtype == np.float32
+    assert np.abs(found.sum(axis=1, dtype=np.float32) - 1).max() < 1e-6
+    assert np.abs(found - expected).max() < (0.005 if precision == "16-mixed" else 0.04)
+    assert not np.array_equal(found, expected)
+
+
+@precisions
+def test_soft_pseudo_labels_within_a_run_sum_to_one(precision: Name, tmp_path: Path) -> None:
+    soft: Any = partial(SelfTraining, soft=True)
+    trainer = run(soft, tmp_path, COMPANIONS[SelfTraining](), precision=mixed(precision))
+    target: Tensor = trainer.lightning_module._target  # type: ignore[assignment]
+    assert target.dtype == torch.float32
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(len(target)), rtol=0, atol=1e-6)
+
+
+def test_predictions_that_overflow_are_refused(tmp_path: Path) -> None:
+    trainer = run(Supervised, tmp_path)
+    model, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    overflow(model.network)
+    for name, plugin in (("float", None), ("half", mixed())):
+        writer = PseudoLabelWriter(output=str(tmp_path / f"{name}.npz"))
+        predictor = evaluator(tmp_path, writer, precision=plugin)
+        if plugin is None:
+            predictor.predict(model, data, return_predictions=False)
+        else:
+            with pytest.raises(ValueError, match="predictions are NaN: .* too large for half precision"):
+                predictor.predict(model, data, return_predictions=False)
+    assert [path.name for path in tmp_path.glob("*.npz*")] == ["float.npz"]
+
+
+@precisions
+@pytest.mark.parametrize("head", [TauNorm(), NCM()], ids=lambda head: type(head).__name__)
+def test_a_computed_head_in_mixed_precision(head: ComputedHead, precision: Name, tmp_path: Path) -> None:
+    file = source_checkpoint(tmp_path)
+    heads = []
+    for plugin in (None, mixed(precision)):
+        trainer = run(post_hoc(file, head), tmp_path, at_epoch_ends(tmp_path), precision=plugin)  # type: ignore[arg-type]
+        assert trainer.global_step == 1
+        heads.append({name: w for name, w in saved(tmp_path)["state_dict"].items() if ".head." in name})
+    for name, weight in heads[0].items():
+        torch.testing.assert_close(heads[1][name], weight, rtol=0.05, atol=0.05)
