@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
+from lightning_modules import training_length
 from lightning_modules.networks import Network, NetworkFactory, WideResNet, load_pretrained
 from lightning_modules.networks.tagged_images import TaggedImages
 from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
@@ -165,25 +166,20 @@ class ImageModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training, from `max_steps` or `max_epochs`.
+        """Optimizer steps of the whole training, by `max_steps` or `max_epochs`, whichever comes first.
 
-        (`trainer.estimated_stepping_batches` builds the loaders too early for an exact resume.)
+        What `max_time` allows is no length known beforehand: a training that it cuts short ends within its schedule.
 
         Raises:
             ValueError: The training has no end.
         """
-        trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        steps = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
-        if steps is None or trainer.max_epochs is None or trainer.max_epochs < 0:
+        steps = training_length.total_steps(self.trainer)
+        if steps == math.inf:
             raise ValueError(
-                f"the schedule needs a length: trainer.max_steps is {trainer.max_steps} and trainer.max_epochs "
-                f"{trainer.max_epochs}; set one of them, or the schedule's total_steps"
+                f"the schedule needs a length: trainer.max_steps is {self.trainer.max_steps} and trainer.max_epochs "
+                f"{self.trainer.max_epochs}; set one of them, or the schedule's total_steps"
             )
-        if isinstance(trainer.limit_train_batches, int):
-            steps = min(steps, trainer.limit_train_batches)
-        return trainer.max_epochs * int(-(-steps // trainer.accumulate_grad_batches))
+        return int(steps)
 
     def total_epochs(self) -> int:
         """Epochs of the whole training, by the data module's `steps_per_epoch`; the last may be cut short."""
