@@ -181,11 +181,9 @@ class ImageModule(LightningModule):
             )
         return int(steps)
 
-    def total_epochs(self) -> int:
-        """Epochs of the whole training, by the data module's `steps_per_epoch`; the last may be cut short."""
-        trainer = self.trainer
-        steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
-        return math.ceil(self.total_steps() * trainer.accumulate_grad_batches / steps)
+    def total_epochs(self) -> float:
+        """Epochs of the whole training, the last maybe cut short; infinite if it has no end that is known."""
+        return training_length.total_epochs(self.trainer)
 
     # Training
 

@@ -32,5 +32,17 @@ def total_steps(trainer: Trainer) -> float:
     return min(_maximum(trainer.max_steps), by_epochs)
 
 
+def total_epochs(trainer: Trainer) -> float:
+    """Epochs that the whole training begins, by the limit that comes first; infinite if there is none."""
+    steps, most = epoch_steps(trainer), _maximum(trainer.max_steps)
+    by_steps = math.inf if not steps or most == math.inf else math.ceil(most / steps)
+    return min(_maximum(trainer.max_epochs), by_steps)
+
+
+def is_last_epoch(trainer: Trainer) -> bool:
+    """Whether no epoch follows the present one, for all that is known beforehand."""
+    return trainer.current_epoch + 1 >= total_epochs(trainer)
+
+
 def _maximum(limit: int | None) -> float:
     return math.inf if limit is None or limit < 0 else limit

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from pytorch_lightning import Trainer
 from torch import Tensor, multiprocessing
 
 from callbacks import DARP
@@ -23,10 +24,11 @@ from lightning_modules.processes import gather_interleaved
 UNLABELED = 61
 
 
-def digits() -> Digits:
+def digits(**kwargs: Any) -> Digits:
     data = Digits(
         class_counts=ListedCounts([20, 18, 16, 14, 12, 10, 8, 6, 4, 2], [1, 2, 3, 4, 5, 6, 7, 9, 11, 13]),
         steps_per_epoch=4,
+        **kwargs,
     )
     data.setup("fit")
     assert len(data.unlabeled) == UNLABELED
@@ -167,6 +169,34 @@ def test_what_cannot_work_is_said_at_the_start() -> None:
     state = {**darp.state_dict(), "predictions": torch.ones(7, 10)}
     with pytest.raises(ValueError, match="resume on the same unlabeled images"):
         darp.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("limits", "epochs"),
+    [
+        ({"max_steps": 6, "limit_train_batches": 2}, 3),
+        ({"max_steps": 6, "limit_train_batches": 0.5}, 3),
+        ({"max_steps": 100, "max_epochs": 2, "limit_train_batches": 0.5}, 2),
+        ({"max_epochs": 2, "accumulate_grad_batches": 3}, 2),  # two steps of four batches each
+    ],
+)
+def test_the_warm_up_is_measured_in_the_epochs_that_there_are(
+    limits: dict[str, Any], epochs: int, tmp_path: Path
+) -> None:
+    def fit(darp: DARP) -> None:
+        model = FixMatch(num_classes=10, network=partial(CifarResNet, depth=8))
+        trainer = Trainer(
+            accelerator="cpu", logger=False, use_distributed_sampler=False, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0,
+            default_root_dir=tmp_path, callbacks=[darp], **limits,
+        )  # fmt: skip
+        trainer.fit(model, digits(labeled_batch_size=2, unlabeled_ratio=2))
+
+    late = DARP(warmup_epochs=epochs - 1)
+    fit(late)
+    assert late.last is not None
+    with pytest.raises(ValueError, match=f"warmup_epochs is {epochs} and the training has {epochs} epochs"):
+        fit(DARP(warmup_epochs=epochs))
 
 
 def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
