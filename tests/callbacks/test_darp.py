@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from jsonargparse import ArgumentParser
 from pytorch_lightning import Trainer
 from torch import Tensor, multiprocessing
 
-from callbacks import DARP
+from callbacks import DARP, DARPRefinement
+from callbacks.darp_refinement import Refinery
 from callbacks.darp_solver import refine
 from datamodules import Digits, ListedCounts
 from datamodules.class_prior import unlabeled_totals
@@ -204,10 +206,31 @@ def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
     trainer = set_up(darp)
     begin_epoch(darp, trainer, 0)
     probs = predictions(0)
-    with pytest.warns(UserWarning, match="DARP's target was not reached: a class total is off by"):
+    with pytest.warns(UserWarning, match=r"a class total is off by .*images \(logged as darp/residual\)"):
         refined = darp.refine(probs, EVERY)
     assert refined.isfinite().all()
     assert torch.allclose(refined.sum(dim=1), torch.ones(UNLABELED), atol=1e-5)
+
+
+@pytest.mark.parametrize("refinery", [DARP, DARPRefinement])
+def test_both_ways_to_refine_have_the_same_settings(refinery: type[Refinery]) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(refinery, "refinery")
+    parsed = parser.parse_args([]).refinery
+    shared = {name: parsed[name] for name in ("target", "alpha", "tolerance", "max_iterations")}
+    assert shared == {"target": None, "alpha": 2.0, "tolerance": 1e-5, "max_iterations": 100}
+    for name, bad in (("alpha", 0.5), ("max_iterations", 0)):
+        with pytest.raises(ValueError, match=f"{name} is {bad}"):
+            refinery(**{name: bad})
+
+
+def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_far_off() -> None:
+    data, probs = digits(), predictions(0)
+    got = DARPRefinement("oracle", alpha=3.0)(probs, data)
+    totals = unlabeled_totals("oracle", data)
+    assert torch.equal(got, refine(probs, totals, alpha=3.0).rows)
+    with pytest.warns(UserWarning, match="off by [0-9.]+% of the unlabeled images$"):
+        DARPRefinement([float(2**k) for k in range(10)], max_iterations=1)(probs, data)
 
 
 def test_targets(tmp_path: Path) -> None:
