@@ -138,7 +138,10 @@ class ImageModule(LightningModule):
         if data.mean is not None:
             self.network.adapt_normalization(data.mean, data.std)
         training = torch.cat([getattr(data, name).categories for name in self.streams]) if stage == "fit" else None
-        self.network.adapt_categories(data.category_values, training)
+        evaluated = data.evaluated(stage)
+        self.network.adapt_categories(
+            data.category_values, training, None if evaluated is None else evaluated.categories
+        )
         for module in self.modules():
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
