@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.darp_solver import Refinement, refine
+from callbacks.darp_refinement import Refinery
+from callbacks.darp_solver import Refinement
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules import SemiSupervisedClassifier
 from lightning_modules.arguments import check_at_least
@@ -15,7 +15,7 @@ from lightning_modules.image_module import ImageModule
 from lightning_modules.processes import gather_interleaved, sum_over_processes
 
 
-class DARP(Callback):
+class DARP(Refinery, Callback):
     """Projects the pseudo-labels of the whole unlabeled set onto those with given class totals.
 
     Kim et al., NeurIPS 2020, arXiv 2007.08844; authors' code bbuing9/DARP `training_functions.py`. The newest
@@ -33,39 +33,18 @@ class DARP(Callback):
     another number of processes.
 
     Args:
-        target: Class totals of the unlabeled set: null in proportion to the labeled counts, a list of K numbers,
-            a `prior.json` of `UnlabeledPriorEstimator`, or `oracle` (the truth, for analysis).
-        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
         warmup_epochs: Epochs without refinement. 200 of 500 in the paper; the authors' code begins one epoch
             later (`epoch > warm`).
         refine_every: Steps between refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
-        tolerance: Largest error of a class total that the solver leaves, as a share of it.
-        max_iterations: Most iterations of the solver; where the target cannot be reached, a warning names the
-            error that is left.
+        **kwargs: The arguments of `Refinery`.
     """
 
-    def __init__(
-        self,
-        target: str | list[float] | None = None,
-        alpha: float = 2.0,
-        warmup_epochs: int = 200,
-        refine_every: int = 10,
-        tolerance: float = 1e-5,
-        max_iterations: int = 100,
-    ) -> None:
-        for name, value, least in (
-            ("alpha", alpha, 1.0),
-            ("warmup_epochs", warmup_epochs, 0),
-            ("refine_every", refine_every, 1),
-            ("max_iterations", max_iterations, 1),
-        ):
-            check_at_least(name, value, least)
-        self.target = target
-        self.alpha = alpha
+    def __init__(self, warmup_epochs: int = 200, refine_every: int = 10, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_at_least("warmup_epochs", warmup_epochs, 0)
+        check_at_least("refine_every", refine_every, 1)
         self.warmup_epochs = warmup_epochs
         self.refine_every = refine_every
-        self.tolerance = tolerance
-        self.max_iterations = max_iterations
         self.totals = torch.empty(0)
         self.last: Refinement | None = None
         self._refining = False
@@ -131,14 +110,11 @@ class DARP(Callback):
         predicted = known(self._predictions)
         counts = sum_over_processes(predicted.sum().double()[None])
         everything = bool(predicted.all())
-        self.last = refine(
+        self.last = self.refined(
             self._predictions if everything else self._predictions[predicted],
             self.totals.to(device) * (counts / self.totals.sum()),
-            alpha=self.alpha,
-            warm_start=None if self._warm_start is None else self._warm_start.to(device),
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
-            reduce=sum_over_processes,
+            self._warm_start,
+            hint=" (logged as darp/residual); predictions that are certain leave nothing to move",
         )
         self._warm_start = self.last.nu
         if everything:
@@ -146,11 +122,6 @@ class DARP(Callback):
         else:
             self._refined = torch.zeros_like(self._predictions)
             self._refined[predicted] = self.last.rows
-        if not self.last.converged:
-            rank_zero_warn(
-                f"DARP's target was not reached: a class total is off by {self.last.residual:.2%} of the "
-                "unlabeled images (logged as darp/residual); predictions that are certain leave nothing to move"
-            )
 
     # Checkpoints
 

@@ -132,7 +132,7 @@ def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity)
         [K] share in [0, 1], float64: how much of each entry that is tied at the threshold makes m.
         [K] excess: entries at or above the threshold beyond m, as a number.
     """
-    total = reduce(kept.new_tensor([len(probs)])).item()
+    total = reduce(kept.new_full((1,), len(probs))).item()
     bracket = _Bracket.of(kept, total)
     if total > SAMPLE_ROWS:
         probes = _sample_quantiles(probs, kept, total, reduce)
@@ -156,7 +156,7 @@ def _sample_quantiles(probs: Tensor, kept: Tensor, total: float, reduce: Reduce)
     """Bits [2, K] below and above each column's threshold, by five standard errors of its rank in a sample."""
     sample, classes = probs[:: max(1, int(total) // SAMPLE_ROWS)], len(kept)
     places = torch.arange(sample.numel(), device=probs.device)
-    size = reduce(kept.new_tensor([len(sample)])).item()
+    size = reduce(kept.new_full((1,), len(sample))).item()
     local = _count_by_sort([_keys(sample.flatten(), places, classes)], classes, probs.device)
 
     def count(bits: Tensor) -> Tensor:

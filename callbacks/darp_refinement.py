@@ -1,25 +1,25 @@
-"""DARP on the predictions of a whole unlabeled set, once."""
+"""What every refinement by DARP shares, and that of the predictions of a whole unlabeled set at one time."""
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.darp_solver import refine
+from callbacks.darp_solver import Refinement, refine
 from datamodules import LabeledUnlabeledDataModule
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules.arguments import check_at_least
 from lightning_modules.processes import sum_over_processes
 
 
-class DARPRefinement:
-    """Projects predictions onto given class totals, for labels that are made at one time (`PseudoLabelGenerator`).
-
-    The `DARP` callback does the same within methods that predict a batch of pseudo-labels in every step.
+class Refinery:
+    """What `DARP` and `DARPRefinement` share: how predictions are refined to class totals.
 
     Args:
-        target: See `DARP`.
-        alpha: See `DARP`.
-        tolerance: See `DARP`.
-        max_iterations: See `DARP`.
+        target: Class totals of the unlabeled set: null in proportion to the labeled counts, a list of K numbers,
+            a `prior.json` of `UnlabeledPriorEstimator`, or `oracle` (the truth, for analysis).
+        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
+        tolerance: Largest error of a class total that the solver leaves, as a share of it.
+        max_iterations: Most iterations of the solver; where the target cannot be reached, a warning names the
+            error that is left.
     """
 
     def __init__(
@@ -36,6 +36,39 @@ class DARPRefinement:
         self.tolerance = tolerance
         self.max_iterations = max_iterations
 
+    def refined(self, probs: Tensor, totals: Tensor, warm_start: Tensor | None = None, hint: str = "") -> Refinement:
+        """Refine the rows of all processes; see `darp_solver.refine`.
+
+        Args:
+            probs: `float32 [n, K]` of this process.
+            totals: `[K]` of all processes.
+            warm_start: `[K]`, or None.
+            hint: What the warning adds where the totals were not reached.
+        """
+        result = refine(
+            probs,
+            totals.to(probs.device),
+            alpha=self.alpha,
+            warm_start=None if warm_start is None else warm_start.to(probs.device),
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            reduce=sum_over_processes,
+        )
+        if not result.converged:
+            rank_zero_warn(
+                f"DARP's target was not reached: a class total is off by {result.residual:.2%} of the unlabeled "
+                f"images{hint}"
+            )
+        return result
+
+
+class DARPRefinement(Refinery):
+    """Projects predictions onto given class totals, for labels that are made at one time (`PseudoLabelGenerator`).
+
+    The `DARP` callback does the same within methods that predict a batch of pseudo-labels in every step. The arguments
+    are those of `Refinery`.
+    """
+
     def __call__(self, probs: Tensor, data: LabeledUnlabeledDataModule) -> Tensor:
         """Refined rows.
 
@@ -46,16 +79,4 @@ class DARPRefinement:
         Returns:
             `[n, K]`, rows sum to 1.
         """
-        result = refine(
-            probs,
-            unlabeled_totals(self.target, data).to(probs.device),
-            alpha=self.alpha,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
-            reduce=sum_over_processes,
-        )
-        if not result.converged:
-            rank_zero_warn(
-                f"DARP's target was not reached: a class total is off by {result.residual:.2%} of the unlabeled images"
-            )
-        return result.rows
+        return self.refined(probs, unlabeled_totals(self.target, data)).rows

@@ -49,11 +49,12 @@ def checked(probs: Tensor, target: Tensor, reduce: Reduce) -> tuple[float, Tenso
     if target.shape != probs.shape[1:]:
         raise ValueError(f"target must have shape ({probs.shape[1]},), not {tuple(target.shape)}")
     target = target.detach().to(probs.device, torch.float64)
-    total = reduce(target.new_tensor([len(probs)])).item()
-    if not bool((target >= 0).all()):
+    rows = reduce(target.new_full((1,), len(probs)))[0]
+    total, given, allowed = torch.stack([rows, target.sum(), (target >= 0).all().double()]).tolist()
+    if not allowed:
         raise ValueError(f"target must have no negative entry, not {target.tolist()}")
-    if total == 0 or abs(target.sum().item() - total) > 1e-3 * total:
-        raise ValueError(f"target must sum to the number of rows, {total:.0f}, not {target.sum().item()}")
+    if total == 0 or abs(given - total) > 1e-3 * total:
+        raise ValueError(f"target must sum to the number of rows, {total:.0f}, not {given}")
     return total, target * (total / target.sum())
 
 

@@ -22,8 +22,8 @@ search per column, ten rounds of it; here all prices move at once, by damped New
 Rows are visited in blocks: extra memory is the result and little more. On several devices each rank passes
 its own rows and a `reduce` that sums a float64 tensor over the ranks, of shape [1], [K] or [m, K] with m of 15
 at most: neither rows nor K x K matrices travel. Every rank takes the same decisions, from reduced values only.
-Rows are float32 and K-vectors float64, which the device must support. The host waits for the device about once
-per evaluation of the column totals.
+Rows are float32 and K-vectors float64, which the device must support. The host waits for the device once in each
+evaluation of the column totals, once for each block of rows in the removal of noise, and about a dozen times besides.
 """
 
 from dataclasses import dataclass
@@ -168,7 +168,7 @@ def _problem(logs: Tensor, nats: Tensor, target: Tensor, total: float, reduce: R
 def _coarse_prices(problem: Problem, total: float) -> Tensor:
     """Prices for one row in `COARSE_STRIDE`, to begin with: within half a standard error of a count."""
     logs = problem.logs[::COARSE_STRIDE].contiguous()
-    count = problem.reduce(problem.target.new_tensor([len(logs)])).item()
+    count = problem.reduce(problem.target.new_full((1,), len(logs))).item()
     target = problem.target * (count / total)
     coarse = _problem(logs, problem.entropies[::COARSE_STRIDE], target, count, problem.reduce)
     state, _ = _solve(coarse, torch.zeros_like(target), 0.5 * (1 + target).sqrt(), COARSE_BUDGET)
@@ -182,16 +182,17 @@ def _solve(problem: Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[Sta
     from below it can be long. The slack shrinks as long as the distance sets no new low, which ends cycles.
     """
     state, used = _evaluate(problem, nu, band), 1
-    best, slack = state.distance, SLACK
+    best, slack, rounding = state.distance, SLACK, ROUNDING * float(problem.target.sum())
     while used < budget and not state.close:
         step = direction(problem, state)
-        limit = slack * state.distance + ROUNDING * float(problem.target.sum())
+        limit = slack * state.distance + rounding
         for halving in range(MOST_HALVINGS):
             trial = _evaluate(problem, moved(problem, state, step / 2**halving), band)
             used += 1
             if trial.distance <= limit or used >= budget:
                 break
-        if not (trial.distance <= limit and bool(step.any())):
+        stands = trial.distance == state.distance and not bool(step.any())  # a step of zeros leads nowhere
+        if stands or not trial.distance <= limit:
             break
         state = trial
         slack = SLACK if state.distance < best else (1 + slack) / 2
@@ -202,7 +203,7 @@ def _solve(problem: Problem, nu: Tensor, band: Tensor, budget: int) -> tuple[Sta
 def _evaluate(problem: Problem, nu: Tensor, band: Tensor) -> State:
     """Visit all rows once: column totals, and the curvature of the dual."""
     target, classes = problem.target, len(problem.target)
-    nu = torch.where(target > 0, nu - nu[target > 0].min(), 0.0)
+    nu = torch.where(target > 0, nu - torch.where(target > 0, nu, torch.inf).min(), 0.0)
     exponents = _exponents(nu, target)
     sums, coupling = nu.new_zeros((3, classes)), problem.logs.new_zeros((classes, classes))
     samples: list[Tensor] = []

@@ -15,6 +15,7 @@ from lightning_modules import ImageClassifier
 from lightning_modules.arguments import check_at_least
 from lightning_modules.metrics import third_groups
 from lightning_modules.processes import sum_over_processes
+from lightning_modules.training_length import total_epochs
 
 ROWS = ("images", "fit", "wrong", "corrected", "memorized")
 """What is counted per class of the given label; the last three where the truth is known."""
@@ -80,7 +81,7 @@ class EarlyLearningCurves(Callback):
 
     def _follow(self, trainer: Trainer, pl_module: LightningModule, done: int) -> None:
         """Predict once after `done` epochs, if it is time."""
-        last = done == trainer.max_epochs
+        last = done >= total_epochs(trainer)
         known = self.epochs[-1] if self.epochs else 0
         if done <= known or not (done % self.every_n_epochs == 0 or last) or not isinstance(pl_module, ImageClassifier):
             return

@@ -147,7 +147,7 @@ class PseudoLabelGenerator(Callback):
         if self.teacher_network is not None:
             with torch.random.fork_rng(devices=[]):  # its initial weights must not change what the step draws
                 network = self.teacher_network(pl_module.num_classes).to(pl_module.device)
-            network.adapt_categories(data.category_values)
+            network.adapt_categories(data.category_values, evaluated=data.unlabeled.categories)
         load_teacher(network, checkpoint, data.class_names)
         return network
 

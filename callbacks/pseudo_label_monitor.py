@@ -14,6 +14,7 @@ from callbacks.darp import DARP
 from datamodules.class_prior import is_known, unlabeled_totals
 from lightning_modules import SemiSupervisedClassifier
 from lightning_modules.processes import sum_over_processes
+from lightning_modules.training_length import is_last_epoch
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
 """Counts that are kept per class: pseudo-labels by their own class, truth and correct ones by the true class."""
@@ -90,8 +91,7 @@ class PseudoLabelMonitor(Callback):
         scalars = pseudo_label_scalars(counts, self.totals, names if self._truth is not None else None)
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=trainer.global_step)
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last:
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
             figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, self.totals, names))
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from datamodules.columns import Column
 from datamodules.image_data import ImageDataModule
 from datamodules.pseudo_label_files import check_output, write_pseudo_labels
 from datamodules.pseudo_labels import Origin
+from lightning_modules import ImageClassifier
+from lightning_modules.remote_files import local_file
 
 
 class PseudoLabelWriter(PredictionShards):
@@ -55,8 +57,23 @@ class PseudoLabelWriter(PredictionShards):
     def write(self, path: Path, columns: dict[str, Column], trainer: Trainer, data: ImageDataModule) -> None:
         """See `PredictionShards.write`."""
         pool = data.predicted.images
-        checkpoint = file_digest(Path(trainer.ckpt_path)) if trainer.ckpt_path else ""
-        write_pseudo_labels(path, columns, Origin(data.class_names, checkpoint, pool.fingerprint(), len(pool.pixels)))
+        method: ImageClassifier = trainer.lightning_module  # type: ignore[assignment]  # it predicts classes
+        digest = checkpoint_digest(method.evaluated_checkpoint())
+        write_pseudo_labels(path, columns, Origin(data.class_names, digest, pool.fingerprint(), len(pool.pixels)))
+
+
+def checkpoint_digest(checkpoint: str | list[str] | None) -> str:
+    """What a pseudo-label file says of the checkpoint that predicted, or of the members of an ensemble.
+
+    Args:
+        checkpoint: See `ImageClassifier.evaluated_checkpoint`.
+    """
+    if checkpoint is None:
+        return ""
+    if isinstance(checkpoint, str):
+        return file_digest(local_file(checkpoint))
+    members = "".join(file_digest(local_file(member)) for member in checkpoint)
+    return hashlib.sha256(members.encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

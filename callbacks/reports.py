@@ -11,6 +11,7 @@ from callbacks import figures
 from lightning_modules.classifier import ImageClassifier
 from lightning_modules.image_module import to_float
 from lightning_modules.networks.tagged_images import TaggedImages, untagged
+from lightning_modules.training_length import is_last_epoch
 
 TABLE_LIMIT = 24
 """Most classes of which the printed table shows each; of more, it shows the first and last."""
@@ -102,8 +103,8 @@ class EvaluationFigures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log `val/confusion` and `val/recall`."""
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
-        if not trainer.sanity_checking and (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer)
+        if due and not trainer.sanity_checking:
             self._log(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -46,6 +46,10 @@ class ImageDataModule(LightningDataModule):
     def predicted(self) -> ImageRows:
         """The images that `predict` predicts, after `setup`."""
 
+    def evaluated(self, stage: str) -> ImageRows | None:
+        """The images that a stage of the trainer validates, tests or predicts, after `setup`; None of none."""
+        return self.predicted if stage == "predict" else None
+
     @property
     def num_classes(self) -> int:
         """K."""

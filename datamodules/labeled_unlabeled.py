@@ -280,6 +280,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             raise ValueError(f"predict_set is {self.predict_set}, and it has no images; there are images in: {filled}")
         return rows
 
+    def evaluated(self, stage: str) -> ImageRows | None:
+        """See `ImageDataModule.evaluated`."""
+        if stage == "predict":
+            return self.predicted
+        return self.test if stage == "test" else self.val
+
     def state_dict(self) -> dict[str, Any]:
         """Digests of the training pool, its split and what it learns, to tell a resume or a test on other ones."""
         return {

@@ -9,7 +9,8 @@ An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with 
 * `confidence`: `float32 [n]`, its probability.
 * `probs`: `float32 [n, K]`, where the whole rows were asked for.
 * `class_names`: `str [K]`.
-* `checkpoint`: SHA-256 of the checkpoint file that predicted, empty if none did.
+* `checkpoint`: SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. Of an ensemble, of one
+  member too: SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
 * `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images.
 * `format`: 1.
 

@@ -66,10 +66,12 @@ class MeanNetwork(Network):
         self.combine = mean
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
-    def adapt_categories(self, values: Mapping[str, Sequence[str]], training: Tensor | None = None) -> None:
+    def adapt_categories(
+        self, values: Mapping[str, Sequence[str]], training: Tensor | None = None, evaluated: Tensor | None = None
+    ) -> None:
         """See `Network.adapt_categories`."""
         for member in self._networks():
-            member.adapt_categories(values, training)
+            member.adapt_categories(values, training, evaluated)
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
         """Images whose tags are the data's categories, which each member reads for itself."""

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
+from lightning_modules import training_length
 from lightning_modules.loss_scale import loss_scale
 from lightning_modules.networks import Network, NetworkFactory, WideResNet, load_pretrained
 from lightning_modules.networks.tagged_images import TaggedImages
@@ -138,7 +139,10 @@ class ImageModule(LightningModule):
         if data.mean is not None:
             self.network.adapt_normalization(data.mean, data.std)
         training = torch.cat([getattr(data, name).categories for name in self.streams]) if stage == "fit" else None
-        self.network.adapt_categories(data.category_values, training)
+        evaluated = data.evaluated(stage)
+        self.network.adapt_categories(
+            data.category_values, training, None if evaluated is None else evaluated.categories
+        )
         for module in self.modules():
             if isinstance(module, View):
                 module.adapt(data.horizontal_flip)
@@ -166,31 +170,24 @@ class ImageModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training, from `max_steps` or `max_epochs`.
+        """Optimizer steps of the whole training, by `max_steps` or `max_epochs`, whichever comes first.
 
-        (`trainer.estimated_stepping_batches` builds the loaders too early for an exact resume.)
+        What `max_time` allows is no length known beforehand: a training that it cuts short ends within its schedule.
 
         Raises:
             ValueError: The training has no end.
         """
-        trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        steps = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
-        if steps is None or trainer.max_epochs is None or trainer.max_epochs < 0:
+        steps = training_length.total_steps(self.trainer)
+        if steps == math.inf:
             raise ValueError(
-                f"the schedule needs a length: trainer.max_steps is {trainer.max_steps} and trainer.max_epochs "
-                f"{trainer.max_epochs}; set one of them, or the schedule's total_steps"
+                f"the schedule needs a length: trainer.max_steps is {self.trainer.max_steps} and trainer.max_epochs "
+                f"{self.trainer.max_epochs}; set one of them, or the schedule's total_steps"
             )
-        if isinstance(trainer.limit_train_batches, int):
-            steps = min(steps, trainer.limit_train_batches)
-        return trainer.max_epochs * int(-(-steps // trainer.accumulate_grad_batches))
+        return int(steps)
 
-    def total_epochs(self) -> int:
-        """Epochs of the whole training, by the data module's `steps_per_epoch`; the last may be cut short."""
-        trainer = self.trainer
-        steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
-        return math.ceil(self.total_steps() * trainer.accumulate_grad_batches / steps)
+    def total_epochs(self) -> float:
+        """Epochs of the whole training, the last maybe cut short; infinite if it has no end that is known."""
+        return training_length.total_epochs(self.trainer)
 
     # Training
 

@@ -41,7 +41,9 @@ class SelfTraining(Supervised):
         threshold: Least confidence of a pseudo-label; 0 uses all, as the authors' code.
         top_k_per_class: The most confident pseudo-labels of each class, no more than this many; None for all.
         unlabeled_view: View of the unlabeled images; None is `view`, as there. `StrongView` makes a noisy student.
-        relabel_threshold: Least confidence of a prediction that replaces a given label; None keeps them all.
+        relabel_threshold: Least confidence of a prediction that replaces a given label; None keeps them all. Which
+            images are drawn follows the given labels all the same (the data module's `labeled_sampling`): with
+            `balanced`, a class is then seen more or less often than the others, by the labels that it gained or lost.
         **kwargs: The arguments of `Supervised`.
     """
 

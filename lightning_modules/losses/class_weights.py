@@ -120,9 +120,10 @@ class DeferredReweighting(ClassWeights):
         Raises:
             ValueError: It says when the training ends.
         """
-        epochs = method.trainer.max_epochs
-        if self.start_epoch is not None and epochs is not None and 0 <= epochs <= self.start_epoch:
-            raise ValueError(f"start_epoch is {self.start_epoch}, and the training has {epochs} epochs; {_REACHABLE}")
+        if self.start_epoch is not None and method.total_epochs() <= self.start_epoch:
+            raise ValueError(
+                f"start_epoch is {self.start_epoch}, and the training has {method.total_epochs()} epochs; {_REACHABLE}"
+            )
         if self.start_step is not None and method.total_steps() <= self.start_step:
             raise ValueError(
                 f"start_step is {self.start_step}, and the training has {method.total_steps()} steps; {_REACHABLE}"

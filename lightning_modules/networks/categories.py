@@ -7,7 +7,12 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_modules.arguments import check_at_least
-from lightning_modules.networks.category_embeddings import CategoryEmbeddings, Level, unknown_in
+from lightning_modules.networks.category_embeddings import (
+    CategoryEmbeddings,
+    Level,
+    levels_with_empty_cells,
+    unknown_in,
+)
 from lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory, NormalizedLinear
 from lightning_modules.networks.tagged_images import TaggedImages
 from lightning_modules.networks.wide_resnet import WideResNet
@@ -73,6 +78,7 @@ class CategoryNetwork(Network):
         self.category_embeddings = CategoryEmbeddings(levels, embedding_dim)
         self._has_values = False
         self._data: Mapping[str, Sequence[str]] | None = None
+        self._empty: set[str] = set()  # its levels that some image lacks
 
     # What is known of the data
 
@@ -100,7 +106,9 @@ class CategoryNetwork(Network):
             self.category_embeddings.translate(self._data)
             self._warn_of_unknown()
 
-    def adapt_categories(self, values: Mapping[str, Sequence[str]], training: Tensor | None = None) -> None:
+    def adapt_categories(
+        self, values: Mapping[str, Sequence[str]], training: Tensor | None = None, evaluated: Tensor | None = None
+    ) -> None:
         """See `Network.adapt_categories`.
 
         Raises:
@@ -120,6 +128,7 @@ class CategoryNetwork(Network):
         self.category_embeddings.translate(values)
         if training is not None:
             self._note_unknown(training)
+        self._empty = levels_with_empty_cells(values, training, evaluated)
         self._warn_of_unknown()
 
     def _learn_values(self, values: Mapping[str, Sequence[str]], training: Tensor) -> None:
@@ -147,7 +156,7 @@ class CategoryNetwork(Network):
 
     def _warn_of_unknown(self) -> None:
         if self._has_values and self._data is not None:
-            text = unknown_in(self.vocabulary, self._data)
+            text = unknown_in(self.vocabulary, self._data, self._empty)
             if text:
                 rank_zero_warn(text)
 

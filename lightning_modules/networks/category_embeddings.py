@@ -1,6 +1,6 @@
 """Embeddings of the values of categories, and the names of what they stand for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TypedDict
 
@@ -108,8 +108,24 @@ class CategoryEmbeddings(nn.Module):
         return torch.cat([flat[:, first:end] @ self.table[first:end] for first, end in levels], dim=1)
 
 
-def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]]) -> str:
+def levels_with_empty_cells(values: Mapping[str, Sequence[str]], *sets: Tensor | None) -> set[str]:
+    """Names of the M levels of data (see `translate`) that an image lacks.
+
+    Args:
+        values: Of each level, by name.
+        sets: `int64 [N, M]` categories of sets of images, -1 where unknown; `[N, 0]` or None, of which nothing is said.
+    """
+    empty = [(categories < 0).any(dim=0).tolist() for categories in sets if categories is not None]
+    return {name for lacking in empty for name, lacks in zip(values, lacking, strict=False) if lacks}
+
+
+def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]], empty: Collection[str] = ()) -> str:
     """What of a network's levels will count as unknown on data with these values of its levels, and what it learned.
+
+    Args:
+        vocabulary: The network's levels.
+        values: Of each of the data's levels, by name.
+        empty: The data's levels with empty cells, which are worth a word only if the network never learned of them.
 
     Returns:
         A warning; empty if the network has embeddings of all levels and values of the data.
@@ -124,7 +140,9 @@ def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]])
             parts.append(f"{values_are} of {name} that no training image has ({listed})")
         if theirs is None:
             parts.append(f"{name}, which the data lacks")
-        if (strange or theirs is None) and not level["unknown_trained"]:
+        if name in empty and not level["unknown_trained"]:
+            parts.append(f"empty cells of {name}")
+        if (strange or theirs is None or name in empty) and not level["unknown_trained"]:
             untrained.append(name)
     if not parts:
         return ""

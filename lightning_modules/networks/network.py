@@ -172,12 +172,15 @@ class Network(nn.Module):
     def take_vocabulary(self, vocabulary: Sequence[Any] | None) -> None:
         """Get ready for the weights of a checkpoint with this `vocabulary`; a network of images alone ignores it."""
 
-    def adapt_categories(self, values: Mapping[str, Sequence[str]], training: Tensor | None = None) -> None:
+    def adapt_categories(
+        self, values: Mapping[str, Sequence[str]], training: Tensor | None = None, evaluated: Tensor | None = None
+    ) -> None:
         """Take over what the data's categories stand for; a network of images alone ignores it.
 
         Args:
             values: Values of each of the data's M levels, by the level's name.
             training: `int64 [N, M]`, categories of the images that it will be trained on; None: it will not be.
+            evaluated: `int64 [N, M]`, those of the images that it will predict; None: nobody knows yet.
         """
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:

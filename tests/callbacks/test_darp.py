@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from jsonargparse import ArgumentParser
+from pytorch_lightning import Trainer
 from torch import Tensor, multiprocessing
 
-from callbacks import DARP
+from callbacks import DARP, DARPRefinement
+from callbacks.darp_refinement import Refinery
 from callbacks.darp_solver import refine
 from datamodules import Digits, ListedCounts
 from datamodules.class_prior import unlabeled_totals
@@ -23,10 +26,11 @@ from lightning_modules.processes import gather_interleaved
 UNLABELED = 61
 
 
-def digits() -> Digits:
+def digits(**kwargs: Any) -> Digits:
     data = Digits(
         class_counts=ListedCounts([20, 18, 16, 14, 12, 10, 8, 6, 4, 2], [1, 2, 3, 4, 5, 6, 7, 9, 11, 13]),
         steps_per_epoch=4,
+        **kwargs,
     )
     data.setup("fit")
     assert len(data.unlabeled) == UNLABELED
@@ -169,15 +173,64 @@ def test_what_cannot_work_is_said_at_the_start() -> None:
         darp.load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    ("limits", "epochs"),
+    [
+        ({"max_steps": 6, "limit_train_batches": 2}, 3),
+        ({"max_steps": 6, "limit_train_batches": 0.5}, 3),
+        ({"max_steps": 100, "max_epochs": 2, "limit_train_batches": 0.5}, 2),
+        ({"max_epochs": 2, "accumulate_grad_batches": 3}, 2),  # two steps of four batches each
+    ],
+)
+def test_the_warm_up_is_measured_in_the_epochs_that_there_are(
+    limits: dict[str, Any], epochs: int, tmp_path: Path
+) -> None:
+    def fit(darp: DARP) -> None:
+        model = FixMatch(num_classes=10, network=partial(CifarResNet, depth=8))
+        trainer = Trainer(
+            accelerator="cpu", logger=False, use_distributed_sampler=False, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0,
+            default_root_dir=tmp_path, callbacks=[darp], **limits,
+        )  # fmt: skip
+        trainer.fit(model, digits(labeled_batch_size=2, unlabeled_ratio=2))
+
+    late = DARP(warmup_epochs=epochs - 1)
+    fit(late)
+    assert late.last is not None
+    with pytest.raises(ValueError, match=f"warmup_epochs is {epochs} and the training has {epochs} epochs"):
+        fit(DARP(warmup_epochs=epochs))
+
+
 def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
     darp = DARP(target=[float(2**k) for k in range(10)], warmup_epochs=0, max_iterations=1)
     trainer = set_up(darp)
     begin_epoch(darp, trainer, 0)
     probs = predictions(0)
-    with pytest.warns(UserWarning, match="DARP's target was not reached: a class total is off by"):
+    with pytest.warns(UserWarning, match=r"a class total is off by .*images \(logged as darp/residual\)"):
         refined = darp.refine(probs, EVERY)
     assert refined.isfinite().all()
     assert torch.allclose(refined.sum(dim=1), torch.ones(UNLABELED), atol=1e-5)
+
+
+@pytest.mark.parametrize("refinery", [DARP, DARPRefinement])
+def test_both_ways_to_refine_have_the_same_settings(refinery: type[Refinery]) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(refinery, "refinery")
+    parsed = parser.parse_args([]).refinery
+    shared = {name: parsed[name] for name in ("target", "alpha", "tolerance", "max_iterations")}
+    assert shared == {"target": None, "alpha": 2.0, "tolerance": 1e-5, "max_iterations": 100}
+    for name, bad in (("alpha", 0.5), ("max_iterations", 0)):
+        with pytest.raises(ValueError, match=f"{name} is {bad}"):
+            refinery(**{name: bad})
+
+
+def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_far_off() -> None:
+    data, probs = digits(), predictions(0)
+    got = DARPRefinement("oracle", alpha=3.0)(probs, data)
+    totals = unlabeled_totals("oracle", data)
+    assert torch.equal(got, refine(probs, totals, alpha=3.0).rows)
+    with pytest.warns(UserWarning, match="off by [0-9.]+% of the unlabeled images$"):
+        DARPRefinement([float(2**k) for k in range(10)], max_iterations=1)(probs, data)
 
 
 def test_targets(tmp_path: Path) -> None:

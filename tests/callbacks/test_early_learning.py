@@ -125,13 +125,23 @@ class Fixed(Supervised):
         return batch
 
 
-def test_curves_of_a_network_whose_predictions_are_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({"max_epochs": 5}, [4, 8, 10]),
+        ({"max_steps": 9}, [4, 8, 9]),
+        ({"max_steps": 5, "limit_train_batches": 0.5}, [2, 4, 5]),
+    ],
+)
+def test_curves_of_a_network_whose_predictions_are_known(
+    limits: dict[str, Any], steps: list[int], tmp_path: Path
+) -> None:
     seed_everything(0)
     method = Fixed(num_classes=3, network=PixelNetwork, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
     curves = EarlyLearningCurves(every_n_epochs=2)
     data = Pixels(PairNoise(1.0, {"ant": "bee"}))
     trainer = Trainer(
-        max_epochs=5, accelerator="cpu", callbacks=[curves], logger=TensorBoardLogger(tmp_path, name="", version=""),
+        accelerator="cpu", callbacks=[curves], logger=TensorBoardLogger(tmp_path, name="", version=""), **limits,
         use_distributed_sampler=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path, log_every_n_steps=1,
     )  # fmt: skip
@@ -143,11 +153,11 @@ def test_curves_of_a_network_whose_predictions_are_known(tmp_path: Path) -> None
     assert [counts.tolist() for counts in curves.counts] == [expected] * 3
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
     events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("early/memorized")] == [(4, 0.25), (8, 0.25), (10, 0.25)]
+    assert [(e.step, e.value) for e in events.Scalars("early/memorized")] == [(step, 0.25) for step in steps]
     assert (
         events.Scalars("early/fit_class/cow")[0].value == 0.75 and "early/fit_class/ant" not in events.Tags()["scalars"]
     )
-    assert [image.step for image in events.Images("early/curves")] == [10]
+    assert [image.step for image in events.Images("early/curves")] == steps[-1:]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_an_epoch_is_logged_and_begun_anew() -> None:
     logger = SimpleNamespace(log_metrics=lambda scalars, step: logged.update(scalars))
     trainer: Any = SimpleNamespace(
         datamodule=SimpleNamespace(class_names=["ant", "bee"]), loggers=[logger], global_step=9, max_epochs=100,
-        current_epoch=0, is_global_zero=False,
+        max_steps=-1, current_epoch=0, is_global_zero=False,
     )  # fmt: skip
     monitor.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     assert logged["pseudo/selected"] == 0.75

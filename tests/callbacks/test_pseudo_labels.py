@@ -12,12 +12,13 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 
 from callbacks import PseudoLabelWriter
 from callbacks.prediction_shards import merged_blocks
-from callbacks.pseudo_labels import file_digest
+from callbacks.pseudo_labels import checkpoint_digest, file_digest
 from datamodules import Digits, LabeledFraction
 from datamodules.pseudo_label_files import read_pseudo_labels
-from lightning_modules import Supervised
+from lightning_modules import Ensemble, ImageClassifier, Supervised
 from lightning_modules.image_module import to_float
 from lightning_modules.networks import CifarResNet
+from tests.trained_files import shaken, trained_file
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -33,9 +34,9 @@ def test_blocks_of_all_processes_come_in_order(processes: int, chunk: int, tmp_p
     assert [len(part) for part in merged[:-1]] == [chunk] * (len(merged) - 1)
 
 
-def predict(folder: Path, *callbacks: Callback, **kwargs: Any) -> Supervised:
+def predict(folder: Path, *callbacks: Callback, model: ImageClassifier | None = None, **kwargs: Any) -> ImageClassifier:
     seed_everything(0)
-    model = Supervised(num_classes=10, network=partial(CifarResNet, depth=8))
+    model = model or Supervised(num_classes=10, network=partial(CifarResNet, depth=8))
     data = Digits(class_counts=LabeledFraction(0.5), eval_batch_size=64)
     trainer = Trainer(
         accelerator="cpu", logger=False, default_root_dir=folder, use_distributed_sampler=False,
@@ -81,6 +82,31 @@ def test_an_incomplete_prediction_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="interrupted"):
         predict(tmp_path, PseudoLabelWriter(), Interrupt())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_an_ensemble_names_its_members_in_order(tmp_path: Path) -> None:
+    names = [str(k) for k in range(10)]
+    one, two = (
+        trained_file(tmp_path / f"{k}.ckpt", shaken(CifarResNet(10, depth=8), k), {"depth": 8}, names) for k in (1, 2)
+    )
+    digests = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (one, two)}
+
+    def recorded(*checkpoints: str) -> str:
+        predict(tmp_path, PseudoLabelWriter(overwrite=True), model=Ensemble(list(checkpoints), 10))
+        return read_pseudo_labels(tmp_path / "pseudo_labels.npz").origin.checkpoint
+
+    assert recorded(one, two) == hashlib.sha256((digests[one] + digests[two]).encode()).hexdigest()
+    assert recorded(two, one) == hashlib.sha256((digests[two] + digests[one]).encode()).hexdigest()
+    assert recorded(one) not in (digests[one], "")
+
+
+def test_a_file_of_a_checkpoint_names_it_by_path_or_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where a URL's file goes
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(b"weights")
+    expected = hashlib.sha256(b"weights").hexdigest()
+    assert checkpoint_digest(str(path)) == checkpoint_digest(path.as_uri()) == expected
+    assert checkpoint_digest([path.as_uri()]) == hashlib.sha256(expected.encode()).hexdigest()
 
 
 def test_digest(tmp_path: Path) -> None:

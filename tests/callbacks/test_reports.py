@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from callbacks import figures
-from callbacks.reports import ClassCountsReport, ViewGrid, class_counts_table
+from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid, class_counts_table
 from datamodules import Digits, ListedCounts, PairNoise
 
 
@@ -69,3 +69,15 @@ def test_the_report_says_how_many_labels_are_wrong(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "label noise: 5 of 50 labels are wrong (10.0%)" in out
     assert "1 class (3) without a labeled image" in out and "label_noise changes a share of 1" in out
+
+
+def test_figures_are_drawn_now_and_then_and_at_the_end_that_the_steps_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(EvaluationFigures, "_log", lambda self, trainer, model, stage: drawn.append(epoch))
+    for epoch in range(5):
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, sanity_checking=False, max_epochs=-1, max_steps=9, limit_train_batches=1.0,
+            accumulate_grad_batches=1, datamodule=SimpleNamespace(steps_per_epoch=2),
+        )  # fmt: skip
+        EvaluationFigures(every_n_epochs=3).on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert drawn == [2, 4]

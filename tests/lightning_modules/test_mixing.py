@@ -122,7 +122,7 @@ def test_chunks_do_not_change_what_a_network_without_batch_norm_says() -> None:
 )
 def test_ramp(rampup_steps: int | None, step: int, share: float) -> None:
     made = method(rampup_steps=rampup_steps)
-    made._trainer = SimpleNamespace(global_step=step, max_steps=200)  # type: ignore[assignment]
+    made._trainer = SimpleNamespace(global_step=step, max_steps=200, max_epochs=-1)  # type: ignore[assignment]
     assert made.ramp() == pytest.approx(share)
 
 

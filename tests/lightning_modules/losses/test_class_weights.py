@@ -1,5 +1,6 @@
 """Class weights by hand, and the step at which deferred ones begin."""
 
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,10 +13,10 @@ from lightning_modules.losses import ClassWeights, DeferredReweighting, Effectiv
 COUNTS = torch.tensor([1, 2, 4])
 
 
-def at(epoch: int = 0, step: int = 0, steps: int = 10, epochs: int | None = 5) -> ImageModule:
+def at(epoch: int = 0, step: int = 0, steps: int = 10, epochs: float = 5) -> ImageModule:
     """A method at a point of its training."""
     point = SimpleNamespace(
-        current_epoch=epoch, global_step=step, total_steps=lambda: steps, trainer=SimpleNamespace(max_epochs=epochs)
+        current_epoch=epoch, global_step=step, total_steps=lambda: steps, total_epochs=lambda: epochs
     )
     return cast(ImageModule, point)
 
@@ -97,7 +98,7 @@ def test_a_start_that_never_comes_is_refused(start: dict[str, Any], message: str
 @pytest.mark.parametrize("start", [{"start_epoch": 4}, {"start_step": 9}, {"start_share": 0.99}])
 def test_a_start_before_the_end_is_taken(start: dict[str, Any]) -> None:
     DeferredReweighting(**start).check(at())
-    DeferredReweighting(**start).check(at(epochs=-1))  # a length in steps
+    DeferredReweighting(**start).check(at(epochs=math.inf))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.nn import functional
 
 from callbacks.pseudo_label_generator import load_teacher
 from callbacks.reports import ViewGrid
+from datamodules import ListedCounts
 from lightning_modules import Ensemble, PostHocClassifier, Supervised
 from lightning_modules.ensemble import MeanNetwork, mean_logits
 from lightning_modules.export import export, exported
@@ -123,6 +125,59 @@ def test_what_is_unknown_is_said_once(level_dropout: float, values: Any, message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network.adapt_categories({"season": ["spring", "fall"], "color": ["red"]})
+
+
+def test_empty_cells_are_told_of_where_training_had_none() -> None:
+    def warned(network: CategoryNetwork, cells: list[list[int]]) -> list[str]:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            network.adapt_categories({"season": ["spring", "fall"], "color": ["red"]}, evaluated=torch.tensor(cells))
+        return [str(warning.message) for warning in found]
+
+    [text] = warned(small(), [[0, 0], [1, -1]])
+    assert "unknown: empty cells of color. Every training image had a known color, so that the network never" in text
+    assert not warned(small(), [[-1, 0], [1, 0]])  # images of unknown season taught it
+    assert not warned(small(), [[0, 0], [1, 0]])
+    assert not warned(small(level_dropout=0.1), [[-1, -1]])
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("level_dropout", [0.0, 0.1])
+def test_a_run_on_images_with_empty_cells_warns(stage: str, level_dropout: float, tmp_path: Path) -> None:
+    class Complete(TaggedDigits):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            categories = self.labeled.images.categories
+            assert categories is not None
+            categories.clamp_(min=0)  # no cell is empty ...
+            if with_gap:
+                rows = {"test": self.test, "predict": self.unlabeled}.get(stage, self.val)
+                assert rows is not None
+                categories[rows.rows[-1], 1] = -1  # ... but one, of an image that does not train
+
+    def run_stage(name: str) -> list[str]:
+        model = Supervised(num_classes=10, network=network)
+        if name != "fit":
+            model.on_load_checkpoint(checkpoint)
+        data = Complete(image_size=8, class_counts=ListedCounts([4] * 10, [6] * 10), val_holdout=2, test_holdout=3,
+                        labeled_batch_size=6, steps_per_epoch=1)  # fmt: skip
+        made = Trainer(
+            accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False, max_epochs=1,
+            enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            getattr(made, name)(model, data)
+        model.on_save_checkpoint(checkpoint)
+        return [str(warning.message) for warning in found if "count as unknown" in str(warning.message)]
+
+    network = partial(CategoryNetwork, levels=["shade", "side"], network=plain_network, level_dropout=level_dropout)
+    checkpoint: dict[str, Any] = {}
+    with_gap = False
+    assert not run_stage("fit")
+    with_gap = True
+    found = run_stage(stage)
+    assert found == [] if level_dropout else "empty cells of shade. Every training image" in found[0]
 
 
 def test_levels_drop_out_in_training_alone_and_follow_the_seed() -> None:
