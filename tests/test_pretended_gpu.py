@@ -8,9 +8,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from benchmarks.darp_solver import predictions
 from callbacks import PredictionWriter
-from callbacks.darp_solver import refine
 from lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from lightning_modules.heads import NCM, ComputedHead, TauNorm
 from lightning_modules.losses import (
@@ -43,7 +41,7 @@ from tests.contract import (
     saved,
     source_checkpoint,
 )
-from tests.pretended_gpu import GPU, PretendedGPU
+from tests.pretended_gpu import PretendedGPU
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -152,19 +150,6 @@ def test_evaluation_and_predictions(tmp_path: Path) -> None:
             trainer.predict(model, data)
             tables.append((tested, (tmp_path / f"{on_gpu}.csv").read_text()))
     assert tables[0] == tables[1] and len(tables[0][1].splitlines()) == 1 + 30
-
-
-@pytest.mark.parametrize(("rows", "classes"), [(3000, 10), (20_000, 40)])
-def test_darp_refines_as_on_a_processor(rows: int, classes: int) -> None:
-    probs, target = predictions(rows, classes)
-    expected = refine(probs, target, alpha=2.0)
-    with PretendedGPU() as gpu:
-        result = refine(probs.to(GPU), target.to(GPU), alpha=2.0)
-        assert result.rows.device == result.nu.device == GPU
-        waits = len(gpu.waits)
-        torch.testing.assert_close(result.rows.cpu(), expected.rows, rtol=0, atol=1e-6)
-    assert (result.iterations, result.converged) == (expected.iterations, True)
-    assert waits <= 6 * result.iterations + 20
 
 
 def test_what_a_gpu_refuses() -> None:

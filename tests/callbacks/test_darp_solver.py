@@ -11,13 +11,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import darp_reference
 from callbacks import darp_solver
 from callbacks.darp_noise import column_thresholds, remove_noise
 from callbacks.darp_rows import to_logs
 from callbacks.darp_solver import Refinement, project, refine
+from tests.pretended_gpu import GPU, PretendedGPU
 
 ALPHA = 2.0
 KINDS = {"one-hot": 60.0, "sharp": 12.0, "mixed": None, "soft": 1.0, "uniform": 1e-3}
@@ -271,41 +271,29 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(rows, alone.rows, rtol=0, atol=5e-4)
 
 
-class Waits(TorchDispatchMode):
-    """Counts what a host would wait for if the tensors were on a device: numbers, and shapes that depend on values."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name
-        masks = name in ("aten::index", "aten::index_put_") and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        self.count += masks or name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(("rows", "seed"), [(200, 1), (200, 5), (6000, 3)])  # of few rows, and of a sample of them
-def test_the_host_waits_once_for_an_evaluation(rows: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluations, waits = 0, Waits()
-    evaluate, to_list = darp_solver._evaluate, Tensor.tolist
+def test_a_gpu_gives_the_same_and_the_host_waits_once_for_an_evaluation(
+    rows: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations, evaluate = 0, darp_solver._evaluate
 
     def counted(*args: Any) -> Any:
         nonlocal evaluations
         evaluations += 1
         return evaluate(*args)
 
-    def waited(tensor: Tensor) -> Any:  # copies to the host, which is no operation of its own on a processor
-        waits.count += 1
-        return to_list(tensor)
-
-    monkeypatch.setattr(darp_solver, "_evaluate", counted)
-    monkeypatch.setattr(Tensor, "tolist", waited)
     probs, target = random_problem(seed, rows)
-    with waits:
-        refine(probs, target, alpha=ALPHA)
-    assert evaluations >= 8
-    assert evaluations + 5 <= waits.count <= evaluations + 14  # one block of rows
+    alone = refine(probs, target, alpha=ALPHA)
+    monkeypatch.setattr(darp_solver, "_evaluate", counted)
+    with PretendedGPU() as gpu:
+        probs, target = probs.to(GPU), target.to(GPU)
+        gpu.waits.clear()
+        result = refine(probs, target, alpha=ALPHA)
+        waits = [wait.callers for wait in gpu.waits]
+        assert result.rows.device == result.nu.device == GPU
+        assert torch.equal(result.rows.cpu(), alone.rows)
+    assert evaluations >= 8 and evaluations == sum("_evaluate" in callers for callers in waits)
+    assert len(waits) <= evaluations + 14  # one block of rows
 
 
 def test_a_rank_may_have_no_rows() -> None:
