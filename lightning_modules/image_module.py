@@ -19,6 +19,7 @@ from lightning_modules.loss_scale import loss_scale
 from lightning_modules.networks import Network, NetworkFactory, WideResNet, load_pretrained
 from lightning_modules.networks.tagged_images import TaggedImages
 from lightning_modules.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
+from lightning_modules.optimizer_settings import SETTINGS_KEY, Settings, prefer_new_settings, settings_of
 from lightning_modules.running_means import RunningMeans
 from lightning_modules.trained_checkpoint import CATEGORIES_KEY
 from lightning_modules.views import View
@@ -109,6 +110,8 @@ class ImageModule(LightningModule):
         self.pretrained = pretrained
         self._averaging = None if ema_decay is None else WeightAveraging(ema_decay)
         self._means = RunningMeans()
+        self._settings: list[Settings] = []
+        self._settings_before: list[Settings] = []
 
     # What a method implements
 
@@ -164,6 +167,8 @@ class ImageModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer over two groups, schedule by step."""
         optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
+        self._settings = settings_of(optimizer)
+        prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)
         if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
             scheduler.total_steps = self.total_steps()
@@ -221,13 +226,15 @@ class ImageModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never save weights of a broken step; keep what the network's categories stand for."""
+        """Never save weights of a broken step; keep the optimizer's settings and what categories stand for."""
         self._check_finite()
+        checkpoint[SETTINGS_KEY] = self._settings
         if self.network.vocabulary is not None:
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
+        self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
 
     def _check_finite(self) -> float | None:

@@ -98,6 +98,13 @@ class StepSchedule(LRScheduler):
         progress = min(1.0, self.last_epoch / self.total_steps) if self.total_steps else 0.0
         return [rate * self.factor(progress) for rate in self.base_lrs]
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the step of a saved state. The rest is this training's own: another length, other options."""
+        super().load_state_dict({key: state_dict[key] for key in ("last_epoch", "_step_count")})
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
 
 class CosineDecay(StepSchedule):
     """FixMatch's schedule: `cos(7 pi s / (16 S))` at step s of S, which ends at a factor of 0.195.
