@@ -64,20 +64,16 @@ def remove_noise(probs: Tensor, target: Tensor, alpha: float, *, reduce: Reduce 
 
 @dataclass(frozen=True)
 class _Bracket:
-    """Bits of the m-th largest entry of each column, from below (inclusive) and above (exclusive), all [K].
+    """Bits of the m-th largest entry of each column, from below (inclusive) and above (exclusive).
 
     Attributes:
-        low: bits, int64, with at least `wanted` entries at or above.
-        high: bits, int64, with fewer.
-        above_low: number of entries at or above `low`, float64.
-        above_high: number of entries at or above `high`.
-        wanted: m, float64.
+        bits: [2, K] int64: with at least `wanted` entries at or above, and with fewer.
+        above: [2, K] float64: number of entries at or above `bits`.
+        wanted: [K] float64, m.
     """
 
-    low: Tensor
-    high: Tensor
-    above_low: Tensor
-    above_high: Tensor
+    bits: Tensor
+    above: Tensor
     wanted: Tensor
 
     @classmethod
@@ -86,32 +82,41 @@ class _Bracket:
         low = torch.where(wanted > 0, 0, INFINITY_BITS - 1)
         high = torch.where(wanted < total, INFINITY_BITS, 1)
         above_low = torch.where(wanted > 0, total, 0.0).double()
-        return cls(low, high, above_low, torch.zeros_like(wanted), wanted)
+        return cls(torch.stack([low, high]), torch.stack([above_low, torch.zeros_like(wanted)]), wanted)
 
     @property
-    def open(self) -> Tensor:
-        """Columns whose threshold is not yet known."""
-        return self.high - self.low > 1
+    def low(self) -> Tensor:
+        """The lower end; the threshold itself once the bracket is closed."""
+        return self.bits[0]
+
+    @property
+    def width(self) -> Tensor:
+        """Of each column; 1 where the threshold is known."""
+        return self.bits[1] - self.bits[0]
+
+    @property
+    def inside(self) -> Tensor:
+        """Number of entries inside the bracket of each column."""
+        return self.above[0] - self.above[1]
 
     def narrow(self, probes: Tensor, above: Tensor) -> "_Bracket":
         """Use that `above` [P, K] entries are at or above `probes` [P, K], rising bits from low to high."""
-        bits = torch.cat([self.low[None], probes, self.high[None]])
-        counts = torch.cat([self.above_low[None], above, self.above_high[None]])
+        bits = torch.cat([self.bits[:1], probes, self.bits[1:]])
+        counts = torch.cat([self.above[:1], above, self.above[1:]])
         last = (above >= self.wanted).sum(0, keepdim=True)
+        ends, is_open = torch.cat([last, last + 1]), self.width > 1
         return _Bracket(
-            torch.where(self.open, bits.gather(0, last)[0], self.low),
-            torch.where(self.open, bits.gather(0, last + 1)[0], self.high),
-            torch.where(self.open, counts.gather(0, last)[0], self.above_low),
-            torch.where(self.open, counts.gather(0, last + 1)[0], self.above_high),
+            torch.where(is_open, bits.gather(0, ends), self.bits),
+            torch.where(is_open, counts.gather(0, ends), self.above),
             self.wanted,
         )
 
     def close(self, count: Callable[[Tensor], Tensor]) -> "_Bracket":
         """Divide the bracket by 16 until it is closed, with `count` of the entries at or above bits [15, K]."""
         bracket = self
-        parts = torch.arange(1, 16, device=self.low.device)[:, None]
-        for _ in range(math.ceil(int((self.high - self.low).max()).bit_length() / 4)):
-            probes = bracket.low + (bracket.high - bracket.low) * parts // 16
+        parts = torch.arange(1, 16, device=self.bits.device)[:, None]
+        for _ in range(math.ceil(int(self.width.max()).bit_length() / 4)):
+            probes = bracket.low + bracket.width * parts // 16
             bracket = bracket.narrow(probes, count(probes))
         return bracket
 
@@ -137,14 +142,13 @@ def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity)
     if total > SAMPLE_ROWS:
         probes = _sample_quantiles(probs, kept, total, reduce)
         bracket = bracket.narrow(probes, reduce(_count_at_or_above(probs, probes)))
-        while float(((bracket.above_low - bracket.above_high) * bracket.open).sum()) > total * len(kept) / 8:
+        while float((bracket.inside * (bracket.width > 1)).sum()) > total * len(kept) / 8:
             # Many are inside. Is the threshold tied, or far from the sample's?
-            probes = torch.stack([bracket.low + 1, (bracket.low + bracket.high + 1) // 2])
+            probes = bracket.low + torch.stack([torch.ones_like(bracket.low), (bracket.width + 1) // 2])
             bracket = bracket.narrow(probes, reduce(_count_at_or_above(probs, probes)))
     bracket = bracket.close(_candidate_counter(probs, bracket, reduce))
-    tied = (bracket.above_low - bracket.above_high).clamp(min=1)
-    share = (kept - bracket.above_high) / tied
-    return _floats(bracket.low).double(), share, bracket.above_low - kept
+    share = (kept - bracket.above[1]) / bracket.inside.clamp(min=1)
+    return _floats(bracket.low).double(), share, bracket.above[0] - kept
 
 
 def _floats(bits: Tensor) -> Tensor:
@@ -160,12 +164,12 @@ def _sample_quantiles(probs: Tensor, kept: Tensor, total: float, reduce: Reduce)
     local = _count_by_sort([_keys(sample.flatten(), places, classes)], classes, probs.device)
 
     def count(bits: Tensor) -> Tensor:
-        return reduce(local(bits))
+        return reduce(local(bits.view(-1, classes))).view(bits.shape)
 
     rank = kept * (size / total)
     margin = 5 * (rank * (1 - rank / size)).clamp(min=0).sqrt() + 2
     fewer, more = (rank - margin).floor().clamp(min=0), (rank + margin).ceil().clamp(max=size)
-    return torch.stack([_Bracket.of(wanted, size).close(count).low for wanted in (more, fewer)])
+    return _Bracket.of(torch.cat([more, fewer]), size).close(count).low.view(2, classes)  # both in one search
 
 
 def _count_at_or_above(probs: Tensor, probes: Tensor) -> Tensor:
@@ -180,8 +184,8 @@ def _count_at_or_above(probs: Tensor, probes: Tensor) -> Tensor:
 
 def _candidate_counter(probs: Tensor, bracket: _Bracket, reduce: Reduce) -> Callable[[Tensor], Tensor]:
     """Sort the entries inside the open brackets; return a counter of entries at or above bits inside them."""
-    low = torch.where(bracket.open, _floats(bracket.low), torch.inf)
-    high = _floats(bracket.high)
+    low = torch.where(bracket.width > 1, _floats(bracket.low), torch.inf)
+    high = _floats(bracket.bits[1])
     classes = probs.shape[1]
     keys = []
     for span, _ in blocks(probs):
@@ -192,7 +196,7 @@ def _candidate_counter(probs: Tensor, bracket: _Bracket, reduce: Reduce) -> Call
     local = _count_by_sort(keys, classes, probs.device)
 
     def count(bits: Tensor) -> Tensor:
-        return bracket.above_high + reduce(local(bits))
+        return bracket.above[1] + reduce(local(bits))
 
     return count
 

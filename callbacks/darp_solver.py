@@ -20,7 +20,7 @@ search per column, ten rounds of it; here all prices move at once, by damped New
 (`darp_newton.py`), to convergence.
 
 Rows are visited in blocks: extra memory is the result and little more. On several devices each rank passes
-its own rows and a `reduce` that sums a float64 tensor over the ranks, of shape [1], [K] or [m, K] with m of 15
+its own rows and a `reduce` that sums a float64 tensor over the ranks, of shape [1], [K] or [m, K] with m of 30
 at most: neither rows nor K x K matrices travel. Every rank takes the same decisions, from reduced values only.
 Rows are float32 and K-vectors float64, which the device must support. The host waits for the device once in each
 evaluation of the column totals, once for each block of rows in the removal of noise, and about a dozen times besides.

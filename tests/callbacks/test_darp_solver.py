@@ -250,7 +250,7 @@ def refine_rows_of_rank(rank: int, folder: Path, cases: list[tuple[Tensor, Tenso
     for probs, target in cases:
         largest = 0
         result = refine(probs[rank::2].clone(), target, alpha=ALPHA, reduce=reduce)
-        assert largest <= 15 * len(target), "only K-vectors may travel, at most 15 at once"
+        assert largest <= 30 * len(target), "only K-vectors may travel, at most 30 at once"
         results.append((result.rows, result.nu, result.converged))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
