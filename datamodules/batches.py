@@ -35,7 +35,7 @@ def global_seed() -> int:
 
 def mix_seed(*parts: int) -> int:
     """One well-mixed 63-bit seed from several numbers (numpy's SeedSequence)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(*parts: int) -> torch.Generator:

@@ -47,7 +47,7 @@ def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
     examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # of one image, the batch would be fixed
     if network.vocabulary is not None:
         examples["categories"] = torch.zeros(2, len(network.vocabulary), dtype=torch.int64)
-    batch = Dim("batch")
+    batch = Dim("batch", max=2**31 - 1)  # torch 2.6 refuses a batch without a bound
     with torch.no_grad():
         return torch.export.export(
             PixelClassifier(network).eval(),

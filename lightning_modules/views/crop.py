@@ -94,7 +94,7 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, height: int, width: 
     """Cuts a box out of each image, resizes it, and flips it left to right or not.
 
     ``torchvision.transforms.v2.functional.resized_crop(image, *box, [height, width])``, then
-    ``horizontal_flip``. Equal bit for bit to torchvision's kernel for uint8 tensors on a CPU as long as no box is
+    ``horizontal_flip``. Equal bit for bit to torch's kernel for uint8 tensors on a CPU as long as no box is
     more than three times as large as the view, and within one gray level of it beyond that, and of Pillow.
 
     Args:

@@ -22,6 +22,7 @@ from datamodules.class_prior import unlabeled_totals
 from lightning_modules import FixMatch, SelfTraining, Supervised
 from lightning_modules.networks import CifarResNet
 from lightning_modules.processes import gather_interleaved
+from tests.process_group import leave
 
 UNLABELED = 61
 
@@ -137,7 +138,7 @@ def process(rank: int, folder: str) -> None:
     together = gather_interleaved(rows[-1], UNLABELED)
     if rank == 0:
         torch.save({"rows": together, "state": state}, Path(folder) / "two.pt")
-    dist.destroy_process_group()
+    leave()
 
 
 def test_two_processes_refine_as_one_and_their_checkpoint_resumes_on_one(tmp_path: Path) -> None:

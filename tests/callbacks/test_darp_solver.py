@@ -18,6 +18,7 @@ from callbacks.darp_noise import column_thresholds, remove_noise
 from callbacks.darp_rows import to_logs
 from callbacks.darp_solver import Refinement, project, refine
 from tests.pretended_gpu import GPU, PretendedGPU
+from tests.process_group import leave
 
 ALPHA = 2.0
 KINDS = {"one-hot": 60.0, "sharp": 12.0, "mixed": None, "soft": 1.0, "uniform": 1e-3}
@@ -253,7 +254,7 @@ def refine_rows_of_rank(rank: int, folder: Path, cases: list[tuple[Tensor, Tenso
         assert largest <= 30 * len(target), "only K-vectors may travel, at most 30 at once"
         results.append((result.rows, result.nu, result.converged))
     torch.save(results, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    leave()
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def test_a_checkpoint_becomes_files_that_say_their_classes_and_shapes(
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"]) == NAMES and json.loads(facts["image_size"]) == [16, 12]
     [images] = session.get_inputs()
-    assert (images.name, images.type, images.shape) == ("images", "tensor(uint8)", ["batch", 3, 16, 12])
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [3, 16, 12])
+    assert isinstance(images.shape[0], str)  # free; torch 2.6 gives it another name than "batch"
     extra = {"class_names": "", "image_size": ""}
     torch.export.load(tmp_path / "a.pt2", extra_files=extra)
     assert json.loads(extra["class_names"]) == NAMES and json.loads(extra["image_size"]) == [8, 8]

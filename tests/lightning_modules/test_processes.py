@@ -9,6 +9,7 @@ from torch.multiprocessing import start_processes
 from torch.nn import functional
 
 from lightning_modules.processes import gather_interleaved, gather_rows, shuffle_rows, unshuffle_rows
+from tests.process_group import leave
 
 
 def images(rank: int) -> Tensor:
@@ -35,7 +36,7 @@ def process(rank: int, folder: str) -> None:
         "shards": gather_interleaved(torch.arange(rank, 7, 2).view(-1, 1) * torch.ones(2), total=7),
     }
     torch.save(result, Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave()
 
 
 def test_two_processes(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_yaml_gives_a_factory(cls: str, arguments: dict[str, Any], head_dropout:
     parser.add_class_arguments(Method, "method")
     config = {"class_path": f"lightning_modules.networks.{cls}", "init_args": arguments}
     parsed = parser.parse_object({"method": {"network": config}})
-    again = parser.parse_string(parser.dump(parsed, skip_none=False))  # as a run's saved config.yaml
+    again = parser.parse_string(parser.dump(parsed, skip_unset=False))  # as a run's saved config.yaml
     assert again.method.network.init_args == parsed.method.network.init_args
     network = parser.instantiate_classes(again).method.network
     assert type(network).__name__ == cls
