@@ -13,10 +13,11 @@ def place() -> tuple[int, int]:
 
 def sum_over_processes(value: Tensor) -> Tensor:
     """Sum of a tensor over the processes, in a tensor of its own; the tensor itself on one process."""
-    if place()[1] > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+    if place()[1] == 1:
+        return value
+    total = _shared(value.clone())
+    dist.all_reduce(total)
+    return total.to(value.device)
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -61,7 +62,15 @@ def unshuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
 
 
 def _gathered(rows: Tensor) -> list[Tensor]:
-    rows = rows.contiguous()
-    parts = [torch.empty_like(rows) for _ in range(place()[1])]
-    dist.all_gather(parts, rows)
-    return parts
+    sent = _shared(rows.contiguous())
+    parts = [torch.empty_like(sent) for _ in range(place()[1])]
+    dist.all_gather(parts, sent)
+    return [part.to(rows.device) for part in parts]
+
+
+def _shared(value: Tensor) -> Tensor:
+    """The tensor where processes can send it: NCCL knows the memory of GPUs alone.
+
+    What a callback keeps is in the processor's between a resume and its first step, where a checkpoint may be saved.
+    """
+    return value.to("cuda") if dist.get_backend() == "nccl" else value

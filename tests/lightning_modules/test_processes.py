@@ -8,7 +8,14 @@ from torch import Tensor, distributed
 from torch.multiprocessing import start_processes
 from torch.nn import functional
 
-from lightning_modules.processes import gather_interleaved, gather_rows, shuffle_rows, unshuffle_rows
+from lightning_modules.processes import (
+    gather_interleaved,
+    gather_rows,
+    shuffle_rows,
+    sum_over_processes,
+    unshuffle_rows,
+)
+from tests.pretended_gpu import GPU, PretendedGPU
 from tests.process_group import leave
 
 
@@ -61,3 +68,26 @@ def test_one_process_keeps_its_rows(size: int) -> None:
     assert torch.equal(gather_interleaved(rows, size), rows)
     assert torch.equal(shuffle_rows(rows, order), rows[order])
     assert torch.equal(unshuffle_rows(shuffle_rows(rows, order), order), rows)
+
+
+def test_nccl_is_given_memory_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_gpu(tensor: Tensor) -> Tensor:
+        assert tensor.device == GPU, "NCCL refuses it"
+        return tensor
+
+    monkeypatch.setattr("lightning_modules.processes.place", lambda: (0, 2))
+    monkeypatch.setattr(distributed, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(distributed, "all_reduce", lambda value: on_gpu(value).mul_(2))
+    monkeypatch.setattr(
+        distributed,
+        "all_gather",
+        lambda parts, rows: [part.copy_(on_gpu(rows) + rank) for rank, part in enumerate(parts)],
+    )
+    rows = torch.zeros(2, 1)
+    with PretendedGPU():
+        for device in (torch.device("cpu"), GPU):
+            mine = rows.to(device)
+            total, gathered, dealt = sum_over_processes(mine + 1), gather_rows(mine), gather_interleaved(mine, 3)
+            assert {total.device, gathered.device, dealt.device} == {device}
+            assert (total.tolist(), gathered.tolist()) == ([[2], [2]], [[0], [0], [1], [1]])
+            assert dealt.tolist() == [[0], [1], [0]] and mine.tolist() == [[0], [0]]
