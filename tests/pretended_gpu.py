@@ -91,6 +91,10 @@ class GPUTensor(Tensor):
         """See `torch.Tensor.tolist`."""
         return self.cpu().tolist()
 
+    def new_tensor(self, data: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """See `torch.Tensor.new_tensor`."""
+        return torch.tensor(data, dtype=dtype or self.dtype, **kwargs).to(GPU)
+
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         """As of a tensor of a GPU."""
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -121,7 +125,6 @@ class PretendedGPU(TorchDispatchMode):
         self._before: list[tuple[bool, bool, Any]] = []
 
     def __enter__(self) -> "PretendedGPU":
-        torch._C._ensureCUDADeviceGuardSet()
         overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
         self._before.append((torch._C._only_lift_cpu_tensors(), overwrite, torch.cuda._lazy_init))
         torch.cuda._lazy_init = lambda: None
