@@ -73,4 +73,4 @@ def _shared(value: Tensor) -> Tensor:
 
     What a callback keeps is in the processor's between a resume and its first step, where a checkpoint may be saved.
     """
-    return value.to("cuda") if dist.get_backend() == "nccl" else value
+    return value.to(torch.device("cuda", torch.cuda.current_device())) if dist.get_backend() == "nccl" else value

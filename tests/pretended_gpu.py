@@ -126,8 +126,9 @@ class PretendedGPU(TorchDispatchMode):
 
     def __enter__(self) -> "PretendedGPU":
         overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-        self._before.append((torch._C._only_lift_cpu_tensors(), overwrite, torch.cuda._lazy_init))
-        torch.cuda._lazy_init = lambda: None
+        functions = torch.cuda._lazy_init, torch.cuda.current_device
+        self._before.append((torch._C._only_lift_cpu_tensors(), overwrite, functions))
+        torch.cuda._lazy_init, torch.cuda.current_device = lambda: None, lambda: 0
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         super().__enter__()
@@ -135,7 +136,7 @@ class PretendedGPU(TorchDispatchMode):
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
-        lift, overwrite, torch.cuda._lazy_init = self._before.pop()
+        lift, overwrite, (torch.cuda._lazy_init, torch.cuda.current_device) = self._before.pop()
         torch._C._set_only_lift_cpu_tensors(lift)
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
 
