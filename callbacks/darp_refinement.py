@@ -27,7 +27,7 @@ class Refinery:
         target: str | list[float] | None = None,
         alpha: float = 2.0,
         tolerance: float = 1e-5,
-        max_iterations: int = 100,
+        max_iterations: int = 200,
     ) -> None:
         check_at_least("alpha", alpha, 1.0)
         check_at_least("max_iterations", max_iterations, 1)

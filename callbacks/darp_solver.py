@@ -74,7 +74,7 @@ def refine(
     alpha: float,
     warm_start: Tensor | None = None,
     tolerance: float = 1e-5,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     reduce: Reduce = identity,
 ) -> Refinement:
     """Remove noise from predictions, then project them onto class totals.
@@ -104,7 +104,7 @@ def project(
     *,
     warm_start: Tensor | None = None,
     tolerance: float = 1e-5,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     reduce: Reduce = identity,
 ) -> Refinement:
     """Entropy-weighted KL projection of predictions onto class totals.

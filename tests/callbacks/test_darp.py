@@ -219,7 +219,7 @@ def test_both_ways_to_refine_have_the_same_settings(refinery: type[Refinery]) ->
     parser.add_class_arguments(refinery, "refinery")
     parsed = parser.parse_args([]).refinery
     shared = {name: parsed[name] for name in ("target", "alpha", "tolerance", "max_iterations")}
-    assert shared == {"target": None, "alpha": 2.0, "tolerance": 1e-5, "max_iterations": 100}
+    assert shared == {"target": None, "alpha": 2.0, "tolerance": 1e-5, "max_iterations": 200}
     for name, bad in (("alpha", 0.5), ("max_iterations", 0)):
         with pytest.raises(ValueError, match=f"{name} is {bad}"):
             refinery(**{name: bad})

@@ -297,6 +297,13 @@ def test_a_gpu_gives_the_same_and_the_host_waits_once_for_an_evaluation(
     assert len(waits) <= evaluations + 14  # one block of rows
 
 
+def test_nearly_uniform_rows_and_a_prior_of_1_to_1000_take_long_and_arrive() -> None:
+    probs, target = random_problem(35, rows=6000)
+    result = refine(probs, target, alpha=ALPHA)
+    assert result.converged and result.iterations > 50
+    torch.testing.assert_close(result.rows.double().sum(0), target, rtol=0, atol=1e-4 * 6000)
+
+
 def test_a_rank_may_have_no_rows() -> None:
     probs, target = random_problem(26)
     alone = refine(probs, target, alpha=ALPHA)
