@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.darp_refinement import Refinery
+from callbacks.darp_refinement import ALPHA, Refinery
 from callbacks.darp_solver import Refinement
 from datamodules.class_prior import unlabeled_totals
 from lightning_modules import SemiSupervisedClassifier
@@ -33,14 +33,24 @@ class DARP(Refinery, Callback):
     another number of processes.
 
     Args:
+        target: Class totals of the unlabeled set: null in proportion to the labeled counts, a list of K numbers,
+            a `prior.json` of `UnlabeledPriorEstimator`, or `oracle` (the truth, for analysis).
+        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
         warmup_epochs: Epochs without refinement. 200 of 500 in the paper; the authors' code begins one epoch
             later (`epoch > warm`).
         refine_every: Steps between refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
-        **kwargs: The arguments of `Refinery`.
+        **kwargs: The other arguments of `Refinery`.
     """
 
-    def __init__(self, warmup_epochs: int = 200, refine_every: int = 10, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        target: str | list[float] | None = None,
+        alpha: float = ALPHA,
+        warmup_epochs: int = 200,
+        refine_every: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(target, alpha, **kwargs)
         check_at_least("warmup_epochs", warmup_epochs, 0)
         check_at_least("refine_every", refine_every, 1)
         self.warmup_epochs = warmup_epochs

@@ -9,6 +9,8 @@ from datamodules.class_prior import unlabeled_totals
 from lightning_modules.arguments import check_at_least
 from lightning_modules.processes import sum_over_processes
 
+ALPHA = 2.0  # bbuing9/DARP `arguments.py`
+
 
 class Refinery:
     """What `DARP` and `DARPRefinement` share: how predictions are refined to class totals.
@@ -25,7 +27,7 @@ class Refinery:
     def __init__(
         self,
         target: str | list[float] | None = None,
-        alpha: float = 2.0,
+        alpha: float = ALPHA,
         tolerance: float = 1e-5,
         max_iterations: int = 200,
     ) -> None:

@@ -223,6 +223,7 @@ def test_both_ways_to_refine_have_the_same_settings(refinery: type[Refinery]) ->
     for name, bad in (("alpha", 0.5), ("max_iterations", 0)):
         with pytest.raises(ValueError, match=f"{name} is {bad}"):
             refinery(**{name: bad})
+    assert (refinery("oracle", 3.0).target, refinery("oracle", 3.0).alpha) == ("oracle", 3.0)
 
 
 def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_far_off() -> None:
