@@ -12,6 +12,7 @@ help:  ## show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorboard,wandb,dev]'
+	mkdir -p $(VENV)/checkout && ln -sfn '$(CURDIR)' $(VENV)/checkout/tailmatch  # for mypy and editors
 	touch $@
 
 install: $(INSTALLED)  ## make .venv with the tested versions
@@ -23,7 +24,7 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 import logging
 import sys
 import tempfile
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from callbacks import predict_command
-from callbacks.argument_parsing import Parser, mend_parsing
-from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
-from callbacks.reports import ClassCountsReport, EvaluationFigures, ViewGrid
-from callbacks.run_folder import (
+from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
+from tailmatch.command_line import predict as predict_command
+from tailmatch.command_line.parser import Parser, mend_parsing
+from tailmatch.command_line.run_folder import (
     check_overlays,
     claim_run_dir,
     free_run_dir,
@@ -26,15 +25,13 @@ from callbacks.run_folder import (
     run_dir_of,
     typed_values,
 )
-from datamodules import ImageDataModule
-from lightning_modules import ImageClassifier, export
-from lightning_modules.networks.weights import read_file
-from lightning_modules.trained_checkpoint import CONFIG_KEY, read_checkpoint
-from lightning_modules.trained_network import class_named, network_to_rebuild
-
-OWN_FILES = tuple(
-    str(Path(__file__).parent / name) for name in ("lightning_modules", "datamodules", "callbacks", "cli.py")
-)
+from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY, read_checkpoint
+from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.inference import export
+from tailmatch.lightning_modules.inference.trained_network import class_named, network_to_rebuild
 
 
 class RunConfig(SaveConfigCallback):
@@ -119,9 +116,9 @@ class TailmatchCLI(LightningCLI):
                 "--output",
                 type=str | None,
                 default=None,
-                help="File to write: .csv, .tsv, .txt or .parquet for a table (callbacks.PredictionWriter), .npz for "
-                "pseudo-labels (callbacks.PseudoLabelWriter). Default, in run_dir: pseudo_labels.npz, or "
-                "predictions.csv for images without labels (datamodules.UnlabeledImages).",
+                help="File to write: .csv, .tsv, .txt or .parquet for a table (PredictionWriter), .npz for "
+                "pseudo-labels (PseudoLabelWriter). Default, in run_dir: pseudo_labels.npz, or "
+                "predictions.csv for images without labels (UnlabeledImages).",
             )
         return parser
 
@@ -244,11 +241,11 @@ def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None
     """Refuse a test without trained weights, and a method that brings its own where it would be trained or replaced."""
     name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
     if subcommand == "fit" and brings:
-        raise ValueError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+        raise SettingsError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
     if subcommand != "fit" and brings and checkpoint is not None:
-        raise ValueError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
+        raise SettingsError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
     if subcommand != "fit" and not brings and checkpoint is None:
-        raise ValueError(f"{subcommand} needs trained weights: add --ckpt_path best, last or a file")
+        raise SettingsError(f"{subcommand} needs trained weights: add --ckpt_path best, last or a file")
 
 
 def network_of_source(model: Any) -> dict[str, Any] | None:
@@ -261,16 +258,16 @@ def network_of_source(model: Any) -> dict[str, Any] | None:
 
 
 def message_for_user(error: BaseException) -> str | None:
-    """The message of the check of this package that failed, if that is what happened: it says what to do.
+    """The message of an error that the user can mend; None of any other.
 
-    jsonargparse and Lightning may have wrapped the error.
+    jsonargparse and Lightning raise errors of their own from those of ours: the first of the chain counts.
     """
     cause: BaseException | None = error
     while cause is not None:
-        frames = traceback.extract_tb(cause.__traceback__)
-        if frames and frames[-1].filename.startswith(OWN_FILES) and isinstance(cause, ValueError | OSError):
+        if isinstance(cause, SettingsError):
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
+        wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
+        cause = cause.__cause__ or (cause.__context__ if wrapped else None)
     return None
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import darp_reference
-from callbacks.darp_solver import Refinement, refine
+from tailmatch.callbacks.remedies.darp.solver import Refinement, refine
 
 ALPHA = 2.0
 SIZES = ["15000x10", "100000x10", "100000x100", "1000000x100", "1000000x1000"]

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from callbacks import DARP
-from lightning_modules import FixMatch
+from tailmatch.callbacks import DARP
+from tailmatch.lightning_modules import FixMatch
 
 CLASSES, BLOCK = 10, 10
 

@@ -31,8 +31,8 @@ from torchvision.datasets.folder import default_loader
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from datamodules import ImageFolder, ImageTable, LabeledFraction
-from datamodules.decoding import decode_image
+from tailmatch.datamodules import ImageFolder, ImageTable, LabeledFraction
+from tailmatch.datamodules.files.decoding import decode_image
 
 DECODED = 500
 """Images that `--decoders` times, a tenth of it photographs."""

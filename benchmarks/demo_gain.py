@@ -20,8 +20,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.argument_parsing import mend_parsing
-from cli import TailmatchCLI, quiet_known_noise
+from tailmatch.cli import TailmatchCLI, quiet_known_noise
+from tailmatch.command_line.parser import mend_parsing
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")
@@ -40,7 +40,11 @@ METHODS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 """Name to class, its arguments, and which of the demo's own it also takes."""
 
-REMEDIES = {"": None, " + DARP": "callbacks.DARP", " + alignment": "callbacks.DistributionAlignment"}
+REMEDIES = {
+    "": None,
+    " + DARP": "DARP",
+    " + alignment": "DistributionAlignment",
+}
 """Suffix to class; each with the demo's target."""
 
 

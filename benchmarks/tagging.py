@@ -29,11 +29,14 @@ from typing import Any
 import torch
 import yaml
 
-from callbacks.argument_parsing import mend_parsing
-from cli import TailmatchCLI, quiet_known_noise
+from tailmatch.cli import TailmatchCLI, quiet_known_noise
+from tailmatch.command_line.parser import mend_parsing
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-SMALL = {"class_path": "lightning_modules.networks.TorchvisionNetwork", "init_args": {"name": "shufflenet_v2_x0_5"}}
+SMALL = {
+    "class_path": "TorchvisionNetwork",
+    "init_args": {"name": "shufflenet_v2_x0_5"},
+}
 EPOCHS = 10
 LEARNING_RATE = 0.003
 """For random weights; the configurations' is for pretrained ones."""
@@ -109,7 +112,7 @@ def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: i
         "table": str(products / "products.csv"),
         "image_size": 64,
         "steps_per_epoch": steps // EPOCHS,
-        "label_noise": {"class_path": "datamodules.SymmetricNoise", "init_args": {"share": noise}},
+        "label_noise": {"class_path": "tailmatch.datamodules.SymmetricNoise", "init_args": {"share": noise}},
     }
     if step != "+ ensemble":
         config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = LEARNING_RATE

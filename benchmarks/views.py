@@ -24,7 +24,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_modules.views import SimCLRView, StrongView, View
+from tailmatch.lightning_modules.views import SimCLRView, StrongView, View
 
 
 def _affine(image: Image.Image, *coefficients: float) -> Image.Image:

@@ -1,16 +1,16 @@
 """Class-imbalance remedies, reports and checkpoints as callbacks."""
 
-from callbacks.darp import DARP
-from callbacks.darp_refinement import DARPRefinement
-from callbacks.early_learning import EarlyLearningCurves
-from callbacks.last_evaluations import LastEvaluations
-from callbacks.logit_adjustment import LogitAdjustment
-from callbacks.predictions import PredictionWriter
-from callbacks.prior_estimation import UnlabeledPriorEstimator
-from callbacks.pseudo_label_generator import PseudoLabelGenerator
-from callbacks.pseudo_label_monitor import PseudoLabelMonitor
-from callbacks.pseudo_labels import PseudoLabelWriter
-from lightning_modules.distribution_alignment import DistributionAlignment
+from tailmatch.callbacks.remedies.darp.callback import DARP
+from tailmatch.callbacks.remedies.darp.refinement import DARPRefinement
+from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
+from tailmatch.callbacks.remedies.pseudo_label_generator import PseudoLabelGenerator
+from tailmatch.callbacks.remedies.unlabeled_prior import UnlabeledPriorEstimator
+from tailmatch.callbacks.reports.early_learning import EarlyLearningCurves
+from tailmatch.callbacks.reports.last_evaluations import LastEvaluations
+from tailmatch.callbacks.reports.pseudo_label_monitor import PseudoLabelMonitor
+from tailmatch.callbacks.writers.predictions import PredictionWriter
+from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
+from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
 
 __all__ = [
     "DARP",

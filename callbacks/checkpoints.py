@@ -10,8 +10,9 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from datamodules.output_files import whole_file
-from lightning_modules.networks.weights import read_file
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.output_files import whole_file
+from tailmatch.lightning_modules.checkpoints.weights import read_file
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -90,9 +91,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """The content of a checkpoint, on the CPU.
 
         Raises:
-            ValueError: `weights_only` is false, or there is more in it than tensors and plain values.
+            SettingsError: `weights_only` is false, or there is more in it than tensors and plain values.
         """
         if weights_only is False:
-            raise ValueError("weights_only is false, and files with code in them are never read: leave it out")
+            raise SettingsError("weights_only is false, and files with code in them are never read: leave it out")
         content: Any = read_file(str(path))
         return dict(content)

@@ -15,6 +15,8 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from tailmatch.datamodules.arguments import SettingsError
+
 LABELED_STREAM, UNLABELED_STREAM, VIEW_STREAM = 1, 2, 3
 POOL_STREAM, SHUFFLE_STREAM = 4, 5
 """Stream numbers keep the random numbers of different uses apart; 0 is the split's."""
@@ -173,7 +175,7 @@ class UnlabeledBatches(TrainingBatches):
         **place: The other arguments of `TrainingBatches`.
 
     Raises:
-        ValueError: A process owns fewer images than a batch.
+        SettingsError: A process owns fewer images than a batch.
     """
 
     stream = UNLABELED_STREAM
@@ -183,7 +185,7 @@ class UnlabeledBatches(TrainingBatches):
         super().__init__(batch_size, steps_per_epoch, **place)
         owned = len(range(self.rank, size, self.world_size))
         if owned < batch_size:
-            raise ValueError(
+            raise SettingsError(
                 f"{owned} {self.images} for process {self.rank} of {self.world_size}, fewer than one batch of "
                 f"{batch_size} ({self.batch_size_rule}): lower it or add images"
             )
@@ -209,12 +211,12 @@ class EvaluationBatches(Sampler[list[int]]):
     differ by one at most.
 
     Raises:
-        ValueError: There are fewer images than processes.
+        SettingsError: There are fewer images than processes.
     """
 
     def __init__(self, size: int, batch_size: int, *, rank: int, world_size: int) -> None:
         if size < world_size:
-            raise ValueError(f"{size} evaluation images for {world_size} processes: use at most {size} processes")
+            raise SettingsError(f"{size} evaluation images for {world_size} processes: use at most {size} processes")
         smallest, largest = size // world_size, -(-size // world_size)
         batches = min(-(-largest // batch_size), smallest)
         self.batches = torch.arange(rank, size, world_size).tensor_split(batches)

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import NotRequired
 
+from tailmatch.datamodules.arguments import SettingsError
+
 FINGERPRINT_IMAGES = 64
 """Images whose pixels enter a pool's fingerprint: enough to tell data sets apart, at no cost."""
 
@@ -69,17 +71,17 @@ class Images:
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
         if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"images are {self.pixels.dtype} {shape}; they must be uint8 [N, 3, H, W]")
+            raise SettingsError(f"images are {self.pixels.dtype} {shape}; they must be uint8 [N, 3, H, W]")
         if self.targets.dtype != torch.int64 or tuple(self.targets.shape) != shape[:1]:
-            raise ValueError(
+            raise SettingsError(
                 f"targets are {self.targets.dtype} {tuple(self.targets.shape)}; they must be int64 [{shape[0]}]"
             )
         if self.keys is not None and len(self.keys) != shape[0]:
-            raise ValueError(f"{len(self.keys)} keys for {shape[0]} images; each image needs one")
+            raise SettingsError(f"{len(self.keys)} keys for {shape[0]} images; each image needs one")
         if self.categories is not None and (
             self.categories.dtype != torch.int64 or self.categories.ndim != 2 or len(self.categories) != shape[0]
         ):
-            raise ValueError(
+            raise SettingsError(
                 f"categories are {self.categories.dtype} {tuple(self.categories.shape)}; they must be int64 "
                 f"[{shape[0]}, L]"
             )

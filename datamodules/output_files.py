@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tailmatch.datamodules.arguments import SettingsError
+
 
 def check_free(path: Path, overwrite: bool) -> None:
     """Refuse to write over a file.
 
     Raises:
-        ValueError: It exists and `overwrite` is false.
+        SettingsError: It exists and `overwrite` is false.
     """
     if path.exists() and not overwrite:
-        raise ValueError(
+        raise SettingsError(
             f"{path} exists: remove it, name another output, or set overwrite to true (of `tailmatch predict`: "
             "--output FILE, --overwrite true)"
         )
@@ -36,13 +38,13 @@ def pyarrow_for(path: Path) -> tuple[Any, Any]:
     """`pyarrow` and `pyarrow.parquet`.
 
     Raises:
-        ValueError: They are not installed, so that `path` cannot be read or written.
+        SettingsError: They are not installed, so that `path` cannot be read or written.
     """
     try:
         import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise SettingsError(
             f"{path} needs pyarrow: pip install 'tailmatch[parquet]', or name a file of another format"
         ) from error
     return pyarrow, parquet

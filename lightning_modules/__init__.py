@@ -1,18 +1,18 @@
 """Semi-supervised methods as LightningModules."""
 
-from lightning_modules.classifier import ImageClassifier
-from lightning_modules.crt import ClassifierRetraining
-from lightning_modules.ensemble import Ensemble
-from lightning_modules.fixmatch import FixMatch
-from lightning_modules.mixmatch import MixMatch
-from lightning_modules.moco import MoCoPretraining
-from lightning_modules.post_hoc import PostHocClassifier
-from lightning_modules.remixmatch import ReMixMatch
-from lightning_modules.rotation import RotationPretraining
-from lightning_modules.self_training import SelfTraining
-from lightning_modules.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
-from lightning_modules.simmixmatch import SimMixMatch
-from lightning_modules.supervised import Supervised
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+from tailmatch.lightning_modules.methods.ensemble import Ensemble
+from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+from tailmatch.lightning_modules.methods.mixmatch import MixMatch
+from tailmatch.lightning_modules.methods.moco import MoCoPretraining
+from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
+from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
+from tailmatch.lightning_modules.methods.rotation import RotationPretraining
+from tailmatch.lightning_modules.methods.self_training import SelfTraining
+from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
+from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
     "ClassifierRetraining",

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.plugins.precision import Precision
 
-from callbacks import (
+from tailmatch.callbacks import (
     DARP,
     DistributionAlignment,
     EarlyLearningCurves,
@@ -19,10 +19,10 @@ from callbacks import (
     PseudoLabelGenerator,
     PseudoLabelMonitor,
 )
-from callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from datamodules import Digits, ListedCounts
-from datamodules.images import Sources
-from lightning_modules import (
+from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from tailmatch.datamodules import Digits, ListedCounts
+from tailmatch.datamodules.images import Sources
+from tailmatch.lightning_modules import (
     ClassifierRetraining,
     FixMatch,
     ImageClassifier,
@@ -36,8 +36,8 @@ from lightning_modules import (
     SimMixMatch,
     Supervised,
 )
-from lightning_modules.heads import ComputedHead
-from lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
+from tailmatch.lightning_modules.heads import ComputedHead
+from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
 
 METHODS: list[type[ImageClassifier]] = [
     ClassifierRetraining,

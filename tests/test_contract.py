@@ -10,10 +10,9 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
-from lightning_modules import ImageClassifier, Supervised
-from lightning_modules.networks import CifarResNet
-from lightning_modules.pretraining import Pretraining
-from tests.command_line import call as tailmatch
+from tailmatch.lightning_modules import ImageClassifier, Supervised
+from tailmatch.lightning_modules.bases.pretraining import Pretraining
+from tailmatch.lightning_modules.networks import CifarResNet
 from tests.contract import (
     EPOCHS,
     METHODS,
@@ -31,6 +30,7 @@ from tests.contract import (
     run,
     saved,
 )
+from tests.typed import call as tailmatch
 
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 
@@ -129,10 +129,10 @@ def test_a_pretraining_refuses_categories(method: type[ImageClassifier], tmp_pat
 
 
 SMALL = [
-    "--data=datamodules.Digits", "--data.image_size=8", "--data.labeled_batch_size=6", "--data.unlabeled_ratio=2",
+    "--data=Digits", "--data.image_size=8", "--data.labeled_batch_size=6", "--data.unlabeled_ratio=2",
     "--data.steps_per_epoch=3", "--data.eval_batch_size=7", "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
-    "--model=lightning_modules.FixMatch", "--model.network=lightning_modules.networks.CifarResNet",
+    "--model=FixMatch", "--model.network=tailmatch.lightning_modules.networks.CifarResNet",
     "--model.network.depth=8",
 ]  # fmt: skip
 

@@ -15,12 +15,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from callbacks import DARP, DistributionAlignment
-from lightning_modules import FixMatch, ImageClassifier, SimMixMatch, Supervised
-from lightning_modules.ensemble import MeanNetwork, log_mean_probs
-from lightning_modules.losses import LDAM, ClassificationLoss, Focal, LogitAdjusted, SymmetricCrossEntropy
-from lightning_modules.networks import CifarResNet, Network
-from lightning_modules.views.prediction import resized
+from tailmatch.callbacks import DARP, DistributionAlignment
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, SimMixMatch, Supervised
+from tailmatch.lightning_modules.losses import LDAM, ClassificationLoss, Focal, LogitAdjusted, SymmetricCrossEntropy
+from tailmatch.lightning_modules.methods.ensemble import MeanNetwork, log_mean_probs
+from tailmatch.lightning_modules.networks import CifarResNet, Network
+from tailmatch.lightning_modules.views.prediction import resized
 from tests.contract import METHODS, Killed, plain_network, run
 from tests.mixed_precision import TYPES, Name, methods
 

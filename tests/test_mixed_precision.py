@@ -16,12 +16,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from callbacks import PseudoLabelWriter
-from cli import quiet_known_noise
-from datamodules.pseudo_label_files import read_pseudo_labels
-from lightning_modules import FixMatch, ImageClassifier, MixMatch, MoCoPretraining, SelfTraining, Supervised
-from lightning_modules.heads import NCM, ComputedHead, TauNorm
-from lightning_modules.optimization import StepSchedule
+from tailmatch.callbacks import PseudoLabelWriter
+from tailmatch.cli import quiet_known_noise
+from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, MixMatch, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
+from tailmatch.lightning_modules.training.optimization import StepSchedule
 from tests.contract import (
     COMPANIONS,
     EPOCHS,

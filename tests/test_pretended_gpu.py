@@ -8,10 +8,11 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from callbacks import PredictionWriter
-from lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
-from lightning_modules.heads import NCM, ComputedHead, TauNorm
-from lightning_modules.losses import (
+from tailmatch.callbacks import PredictionWriter
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules.bases.pretraining import Pretraining
+from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
+from tailmatch.lightning_modules.losses import (
     LDAM,
     BalancedSoftmax,
     ClassificationLoss,
@@ -22,7 +23,6 @@ from lightning_modules.losses import (
     LogitAdjusted,
     SymmetricCrossEntropy,
 )
-from lightning_modules.pretraining import Pretraining
 from tests.contract import (
     ARGUMENTS,
     METHODS,

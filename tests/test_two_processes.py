@@ -11,9 +11,9 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import FixMatch, ImageClassifier, MixMatch, SelfTraining, SimMixMatch
-from lightning_modules.heads import NCM, ComputedHead, TauNorm
-from lightning_modules.losses import nt_xent
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, MixMatch, SelfTraining, SimMixMatch
+from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
+from tailmatch.lightning_modules.losses import nt_xent
 from tests.contract import (
     ARGUMENTS,
     EPOCHS,

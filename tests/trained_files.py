@@ -17,7 +17,7 @@ def trained_file(
     arguments: dict[str, Any],
     names: Sequence[str] = NAMES,
     size: Sequence[int] | None = (8, 8),
-    method: str = "lightning_modules.Supervised",
+    method: str = "tailmatch.lightning_modules.Supervised",
     **init_args: Any,
 ) -> str:
     """Write a checkpoint of a method, with a network made by `arguments`; returns its path."""

@@ -20,11 +20,11 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from callbacks import PredictionWriter
-from datamodules import Digits, ImageDataModule, UnlabeledImages
-from lightning_modules import ImageClassifier, MixMatch, SimMixMatch, Supervised
-from lightning_modules.heads import NCM, TauNorm
-from lightning_modules.networks import CifarResNet, NetworkFactory
+from tailmatch.callbacks import PredictionWriter
+from tailmatch.datamodules import Digits, ImageDataModule, UnlabeledImages
+from tailmatch.lightning_modules import ImageClassifier, MixMatch, SimMixMatch, Supervised
+from tailmatch.lightning_modules.heads import NCM, TauNorm
+from tailmatch.lightning_modules.networks import CifarResNet, NetworkFactory
 from tests.contract import (
     KILLED_AFTER,
     METHODS,

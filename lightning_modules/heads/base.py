@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from datamodules import LabeledUnlabeledDataModule
-from datamodules.images import ImageRows
-from lightning_modules.networks import Network
+from tailmatch.datamodules import LabeledUnlabeledDataModule
+from tailmatch.datamodules.images import ImageRows
+from tailmatch.lightning_modules.networks import Network
 
 
 class NewHead:
@@ -21,7 +21,7 @@ class NewHead:
             network: Has its own, untrained head, which may become the new one or a part of it.
 
         Raises:
-            ValueError: The head does not go with this network.
+            SettingsError: The head does not go with this network.
         """
 
     def begin(self, head: nn.Module, trained: Mapping[str, Tensor]) -> None:
@@ -32,7 +32,7 @@ class NewHead:
             trained: State dict of the checkpoint's head.
 
         Raises:
-            ValueError: They do not fit.
+            SettingsError: They do not fit.
         """
 
 
@@ -48,7 +48,7 @@ class ComputedHead(NewHead):
         """The images it is computed from, with targets.
 
         Raises:
-            ValueError: The data does not have them.
+            SettingsError: The data does not have them.
         """
 
     @abstractmethod

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datamodules import LabeledUnlabeledDataModule
-from datamodules.images import ImageRows
-from lightning_modules.heads.base import ComputedHead
-from lightning_modules.networks import Network
+from tailmatch.datamodules import LabeledUnlabeledDataModule
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.images import ImageRows
+from tailmatch.lightning_modules.heads.base import ComputedHead
+from tailmatch.lightning_modules.networks import Network
 
 
 class NCM(ComputedHead):
@@ -32,7 +33,7 @@ class NCM(ComputedHead):
         """See `ComputedHead.images`."""
         empty = [name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count]
         if empty:
-            raise ValueError(
+            raise SettingsError(
                 f"NCM needs labeled images of every class, and there is none of {', '.join(empty[:10])}"
                 f"{', ...' if len(empty) > 10 else ''}: label some, or leave the class out"
             )

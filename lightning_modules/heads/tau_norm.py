@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datamodules import LabeledUnlabeledDataModule
-from datamodules.images import ImageRows
-from lightning_modules.arguments import check_at_least
-from lightning_modules.heads.base import ComputedHead
-from lightning_modules.metrics import recalls
-from lightning_modules.networks import Network
-from lightning_modules.networks.weights import load_weights
+from tailmatch.datamodules import LabeledUnlabeledDataModule
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.images import ImageRows
+from tailmatch.lightning_modules.checkpoints.weights import load_weights
+from tailmatch.lightning_modules.heads.base import ComputedHead
+from tailmatch.lightning_modules.metrics import recalls
+from tailmatch.lightning_modules.networks import Network
 
 GRID = tuple(step / 10 for step in range(21))
 """0 to 2 in 21 steps: facebookresearch/classifier-balancing `tau_norm.py`. (The paper looks at (0, 1).)"""
@@ -31,20 +31,20 @@ class TauNorm(ComputedHead):
             equal length.
 
     Raises:
-        ValueError: `taus` are empty, negative or do not rise.
+        SettingsError: `taus` are empty, negative or do not rise.
     """
 
     def __init__(self, bias: bool = False, taus: Sequence[float] | None = None) -> None:
         self.bias = bias
         self.taus = list(GRID if taus is None else taus)
         if not self.taus or self.taus != sorted(set(self.taus)):
-            raise ValueError(f"taus are {self.taus}; they must be one or more rising numbers")
+            raise SettingsError(f"taus are {self.taus}; they must be one or more rising numbers")
         check_at_least("the first of taus", self.taus[0], 0)
 
     def build(self, network: Network) -> nn.Module:
         """See `NewHead.build`."""
         if not isinstance(network.head, nn.Linear):
-            raise ValueError(
+            raise SettingsError(
                 f"TauNorm changes the length of class weights, and the network's head is a "
                 f"{type(network.head).__name__}; it must be linear (cosine_scale null)"
             )
@@ -57,7 +57,7 @@ class TauNorm(ComputedHead):
     def images(self, data: LabeledUnlabeledDataModule) -> ImageRows:
         """See `ComputedHead.images`."""
         if data.val is None:
-            raise ValueError(
+            raise SettingsError(
                 "TauNorm chooses tau on validation images, and there are none: give val_holdout (or validate_on_test, "
                 "and say so where you report it)"
             )

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.heads.base import TrainedHead
-from lightning_modules.networks import Network
-from lightning_modules.networks.weights import load_weights
+from tailmatch.lightning_modules.checkpoints.weights import load_weights
+from tailmatch.lightning_modules.heads.base import TrainedHead
+from tailmatch.lightning_modules.networks import Network
 
 
 class CRT(TrainedHead):

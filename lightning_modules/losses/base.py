@@ -5,6 +5,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from tailmatch.datamodules.arguments import SettingsError
+
 
 class ClassificationLoss(nn.Module):
     """A loss of each sample, and its mean over a batch under class weights.
@@ -48,11 +50,11 @@ def check_every_class(name: str, class_counts: Tensor) -> None:
     """Refuse class counts `[K]` with an empty class, for a loss that has no limit there.
 
     Raises:
-        ValueError: It names the classes.
+        SettingsError: It names the classes.
     """
     empty = torch.nonzero(class_counts <= 0).flatten().tolist()
     if empty:
-        raise ValueError(
+        raise SettingsError(
             f"{name} needs labeled images of every class, and there is none of class {', '.join(map(str, empty[:10]))}"
             f"{', ...' if len(empty) > 10 else ''} (of {len(class_counts)}): label some, or choose another"
         )

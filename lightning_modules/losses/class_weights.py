@@ -6,9 +6,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.image_module import ImageModule
-from lightning_modules.losses.base import check_every_class
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.losses.base import check_every_class
 
 _REACHABLE = "start before the end, or give start_share"
 
@@ -21,7 +21,7 @@ class ClassWeights:
         """Weights `float32 [K]` from the labeled images of each class, `int64 [K]`.
 
         Raises:
-            ValueError: They have no value for a class without images.
+            SettingsError: They have no value for a class without images.
         """
 
     def active(self, method: ImageModule) -> bool:
@@ -53,7 +53,7 @@ class EffectiveNumberWeights(ClassWeights):
 
     def __init__(self, beta: float = 0.9999) -> None:
         if not 0 <= beta < 1:
-            raise ValueError(f"beta is {beta}; it must be in [0, 1) (towards 1 it is InverseWeights)")
+            raise SettingsError(f"beta is {beta}; it must be in [0, 1) (towards 1 it is InverseWeights)")
         self.beta = beta
 
     def weights(self, class_counts: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class DeferredReweighting(ClassWeights):
         start_share: Share of the training without weights, in [0, 1), compared as `StepDecay` compares its milestones.
 
     Raises:
-        ValueError: Not exactly one start is given.
+        SettingsError: Not exactly one start is given.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class DeferredReweighting(ClassWeights):
         starts = {"start_epoch": start_epoch, "start_step": start_step, "start_share": start_share}
         given = {name: value for name, value in starts.items() if value is not None}
         if len(given) != 1:
-            raise ValueError(f"DeferredReweighting was given {given or 'no start'}; it needs one of {list(starts)}")
+            raise SettingsError(f"DeferredReweighting was given {given or 'no start'}; it needs one of {list(starts)}")
         for name, value in given.items():
             check_at_least(name, value, 0)
         if start_share is not None and start_share >= 1:
-            raise ValueError(f"start_share is {start_share}; it must be in [0, 1)")
+            raise SettingsError(f"start_share is {start_share}; it must be in [0, 1)")
         self.deferred = weights or EffectiveNumberWeights()
         self.start_epoch = start_epoch
         self.start_step = start_step
@@ -118,14 +118,14 @@ class DeferredReweighting(ClassWeights):
         """Refuse a start at or after the end.
 
         Raises:
-            ValueError: It says when the training ends.
+            SettingsError: It says when the training ends.
         """
         if self.start_epoch is not None and method.total_epochs() <= self.start_epoch:
-            raise ValueError(
+            raise SettingsError(
                 f"start_epoch is {self.start_epoch}, and the training has {method.total_epochs()} epochs; {_REACHABLE}"
             )
         if self.start_step is not None and method.total_steps() <= self.start_step:
-            raise ValueError(
+            raise SettingsError(
                 f"start_step is {self.start_step}, and the training has {method.total_steps()} steps; {_REACHABLE}"
             )
 

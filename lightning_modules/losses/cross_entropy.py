@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.arguments import check_share
-from lightning_modules.losses.base import ClassificationLoss, weighted_mean
+from tailmatch.datamodules.arguments import check_share
+from tailmatch.lightning_modules.losses.base import ClassificationLoss, weighted_mean
 
 
 class CrossEntropy(ClassificationLoss):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.losses.base import ClassificationLoss, weighted_mean
+from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.lightning_modules.losses.base import ClassificationLoss, weighted_mean
 
 
 def focal(cross_entropy: Tensor, gamma: float) -> Tensor:

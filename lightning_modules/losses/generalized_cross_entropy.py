@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.losses.base import ClassificationLoss
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 
 class GeneralizedCrossEntropy(ClassificationLoss):
@@ -20,7 +21,7 @@ class GeneralizedCrossEntropy(ClassificationLoss):
     def __init__(self, q: float = 0.7) -> None:
         super().__init__()
         if not 0 < q <= 1:
-            raise ValueError(f"q is {q}; it must be above 0 and at most 1 (towards 0 it is CrossEntropy)")
+            raise SettingsError(f"q is {q}; it must be above 0 and at most 1 (towards 0 it is CrossEntropy)")
         self.q = q
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.losses.base import ClassificationLoss, check_every_class
-from lightning_modules.networks.network import NormalizedLinear
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.losses.base import ClassificationLoss, check_every_class
+from tailmatch.lightning_modules.networks.network import NormalizedLinear
 
 
 def ldam_margins(class_counts: Tensor, max_margin: float) -> Tensor:
@@ -53,10 +53,10 @@ class LDAM(ClassificationLoss):
         """Take margins from the counts, and their unit from the head.
 
         Raises:
-            ValueError: The head is not normalized, or a class has no image.
+            SettingsError: The head is not normalized, or a class has no image.
         """
         if not isinstance(head, NormalizedLinear):
-            raise ValueError(
+            raise SettingsError(
                 f"LDAM needs a network with a normalized head, and this one's is {type(head).__name__}: set the "
                 "network's cosine_scale (30 in the authors' code)"
             )

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.losses.base import ClassificationLoss
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 
 def log_prior(class_counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
@@ -16,11 +16,11 @@ def log_prior(class_counts: Tensor | Sequence[float], tau: float = 1.0) -> Tenso
     (google-research/google-research `logit_adjustment/utils.py` adds 1e-12 to the prior instead.)
 
     Raises:
-        ValueError: A count is negative or not finite, or all are zero.
+        SettingsError: A count is negative or not finite, or all are zero.
     """
     counts = torch.as_tensor(class_counts).double()
     if not counts.isfinite().all() or (counts < 0).any() or counts.sum() <= 0:
-        raise ValueError(f"class counts are {counts.tolist()}; they must be at least 0 and their sum above 0")
+        raise SettingsError(f"class counts are {counts.tolist()}; they must be at least 0 and their sum above 0")
     return torch.xlogy(tau, counts / counts.sum()).float()
 
 
@@ -30,7 +30,7 @@ class LogitAdjusted(ClassificationLoss):
     The network learns what is left when the prior is taken out: its logits are those of a balanced test set. A class
     without labeled images drops out of the softmax, which is the limit.
 
-    Not together with `callbacks.LogitAdjustment`, which takes the prior out of the logits of other losses.
+    Not together with `tailmatch.callbacks.LogitAdjustment`, which takes the prior out of the logits of other losses.
 
     Args:
         tau: At least 0; 1 as in the paper; 0 is cross-entropy.

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.losses.base import ClassificationLoss
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 LOG_ZERO = math.log(1e-4)
 """A, which stands for log 0: the authors clip the one-hot target at 1e-4 (`loss.py` of their repository)."""
@@ -30,7 +30,7 @@ class SymmetricCrossEntropy(ClassificationLoss):
         check_at_least("alpha", alpha, 0)
         check_at_least("beta", beta, 0)
         if alpha == beta == 0:
-            raise ValueError("alpha and beta are both 0; one must be above 0")
+            raise SettingsError("alpha and beta are both 0; one must be above 0")
         self.alpha = alpha
         self.beta = beta
 

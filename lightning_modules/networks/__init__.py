@@ -1,12 +1,12 @@
 """Networks that take images in [0, 1], normalize them themselves and give logits."""
 
-from lightning_modules.networks.categories import CategoryNetwork
-from lightning_modules.networks.cifar_resnet import CifarResNet
-from lightning_modules.networks.efficientnet import EfficientNet
-from lightning_modules.networks.network import Network, NetworkFactory
-from lightning_modules.networks.pretrained import load_pretrained
-from lightning_modules.networks.torchvision_network import TorchvisionNetwork
-from lightning_modules.networks.wide_resnet import WideResNet
+from tailmatch.lightning_modules.networks.categories import CategoryNetwork
+from tailmatch.lightning_modules.networks.cifar_resnet import CifarResNet
+from tailmatch.lightning_modules.networks.efficientnet import EfficientNet
+from tailmatch.lightning_modules.networks.network import Network, NetworkFactory
+from tailmatch.lightning_modules.networks.pretrained import load_pretrained
+from tailmatch.lightning_modules.networks.torchvision_network import TorchvisionNetwork
+from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
 
 __all__ = [
     "CategoryNetwork",

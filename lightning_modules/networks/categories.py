@@ -6,17 +6,17 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.networks.category_embeddings import (
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.networks.category_embeddings import (
     CategoryEmbeddings,
     Level,
     levels_with_empty_cells,
     unknown_in,
 )
-from lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory, NormalizedLinear
-from lightning_modules.networks.tagged_images import TaggedImages
-from lightning_modules.networks.wide_resnet import WideResNet
-from lightning_modules.views.base import to_device
+from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory, NormalizedLinear
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
+from tailmatch.lightning_modules.views.base import to_device
 
 
 class CategoryNetwork(Network):
@@ -45,7 +45,7 @@ class CategoryNetwork(Network):
             view. With 0, the embedding of unknown values learns from images that lack the level alone.
 
     Raises:
-        ValueError: if an argument is out of its domain.
+        SettingsError: if an argument is out of its domain.
     """
 
     takes_categories = True
@@ -59,13 +59,13 @@ class CategoryNetwork(Network):
         level_dropout: float = 0.0,
     ) -> None:
         if isinstance(levels, str) or not levels or len(set(levels)) < len(levels):
-            raise ValueError(f"levels are {levels!r}; they must be one or more different names")
+            raise SettingsError(f"levels are {levels!r}; they must be one or more different names")
         check_at_least("embedding_dim", embedding_dim, 1)
         if not 0 <= level_dropout < 1:
-            raise ValueError(f"level_dropout is {level_dropout}; it must be in [0, 1)")
+            raise SettingsError(f"level_dropout is {level_dropout}; it must be in [0, 1)")
         backbone = network(num_classes)
         if backbone.takes_categories:
-            raise ValueError(f"network is a {type(backbone).__name__}; it must be a network of images alone")
+            raise SettingsError(f"network is a {type(backbone).__name__}; it must be a network of images alone")
         channels_last = backbone.memory_format is torch.channels_last
         super().__init__(num_classes, backbone.feature_dim + len(levels) * embedding_dim, channels_last=channels_last)
         self.level_dropout = level_dropout
@@ -91,12 +91,12 @@ class CategoryNetwork(Network):
         """See `Network.take_vocabulary`.
 
         Raises:
-            ValueError: It is of other levels, or there is none.
+            SettingsError: It is of other levels, or there is none.
         """
         own = [level["name"] for level in self.vocabulary]
         theirs = None if vocabulary is None else [level["name"] for level in vocabulary]
         if vocabulary is None or theirs != own:
-            raise ValueError(
+            raise SettingsError(
                 f"the network has category levels {own}, and the checkpoint's "
                 + (f"{theirs}: name these" if theirs else "none: train its `pretrained` backbone with categories")
             )
@@ -112,12 +112,12 @@ class CategoryNetwork(Network):
         """See `Network.adapt_categories`.
 
         Raises:
-            ValueError: It is to be trained on data that lacks one of its levels, or has no known value of it.
+            SettingsError: It is to be trained on data that lacks one of its levels, or has no known value of it.
         """
         if training is not None:
             missing = [level["name"] for level in self.vocabulary if level["name"] not in values]
             if missing:
-                raise ValueError(
+                raise SettingsError(
                     f"the network has category levels {[level['name'] for level in self.vocabulary]}, and the data has "
                     f"{list(values)}: give the data's category_columns {missing} too, leave them out of the network's "
                     "levels, or train a network of images alone"
@@ -139,7 +139,9 @@ class CategoryNetwork(Network):
             found = [place - 1 for place, count in enumerate(counts.tolist()) if count]
             learned = [values[level["name"]][place] for place in found if place >= 0]
             if not learned:
-                raise ValueError(f"no training image has a known {level['name']}: leave it out of the network's levels")
+                raise SettingsError(
+                    f"no training image has a known {level['name']}: leave it out of the network's levels"
+                )
             levels.append({**level, "values": learned})
         self.category_embeddings.take(levels)
         self.category_embeddings.draw()
@@ -190,12 +192,12 @@ def widened(head: nn.Module, in_features: int) -> nn.Module:
     Those of the others are drawn from N(0, s^2), s the standard deviation of the kept ones.
 
     Raises:
-        ValueError: It is of another kind.
+        SettingsError: It is of another kind.
     """
     if isinstance(head, NormalizedLinear):
         return NormalizedLinear(in_features, len(head.weight), head.scale, head.dropout)
     if not isinstance(head, DropoutLinear):
-        raise ValueError(f"the head is a {type(head).__name__}; only a linear or cosine head can be made wider")
+        raise SettingsError(f"the head is a {type(head).__name__}; only a linear or cosine head can be made wider")
     wider = DropoutLinear(in_features, head.out_features, head.dropout)
     with torch.no_grad():
         wider.weight.normal_(std=float(head.weight.std()))

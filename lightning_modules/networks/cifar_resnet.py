@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.network import Network
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.networks.network import Network
 
 
 class _BasicBlock(nn.Module):
@@ -46,7 +47,7 @@ class CifarResNet(Network):
         cosine_scale: see `Network`.
 
     Raises:
-        ValueError: if `depth` is not 6n + 2 with n >= 1.
+        SettingsError: if `depth` is not 6n + 2 with n >= 1.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class CifarResNet(Network):
         cosine_scale: float | None = None,
     ) -> None:
         if depth < 8 or depth % 6 != 2:
-            raise ValueError(f"depth of a CifarResNet must be 6n + 2 and at least 8, got {depth!r}")
+            raise SettingsError(f"depth of a CifarResNet must be 6n + 2 and at least 8, got {depth!r}")
         super().__init__(num_classes, 64, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         self.blocks = (depth - 2) // 6

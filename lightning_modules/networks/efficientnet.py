@@ -7,14 +7,15 @@ import efficientnet_pytorch
 from efficientnet_pytorch.utils import url_map
 from torch import Tensor
 
-from lightning_modules.networks.network import Network
-from lightning_modules.networks.weights import (
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     download_state_dict,
     load_weights,
     read_state_dict,
 )
+from tailmatch.lightning_modules.networks.network import Network
 
 _PREFIX = "efficientnet-"
 _NAMES = tuple(name.removeprefix(_PREFIX) for name in efficientnet_pytorch.model.VALID_MODELS)
@@ -43,7 +44,7 @@ class EfficientNet(Network):
         cosine_scale: see `Network`.
 
     Raises:
-        ValueError: for an unknown name, or weights that cannot be fetched or do not fit.
+        SettingsError: for an unknown name, or weights that cannot be fetched or do not fit.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class EfficientNet(Network):
         cosine_scale: float | None = None,
     ) -> None:
         if name not in _NAMES:
-            raise ValueError(f"name of an EfficientNet must be one of {', '.join(_NAMES)}, got {name!r}")
+            raise SettingsError(f"name of an EfficientNet must be one of {', '.join(_NAMES)}, got {name!r}")
         if not 0.0 <= drop_connect < 1.0:
-            raise ValueError(f"drop_connect must be in [0, 1), got {drop_connect!r}")
+            raise SettingsError(f"drop_connect must be in [0, 1), got {drop_connect!r}")
         backbone = efficientnet_pytorch.EfficientNet.from_name(
             _PREFIX + name, include_top=False, image_size=None, drop_connect_rate=drop_connect
         )
@@ -93,6 +94,6 @@ def _find_weights(name: str, pretrained: str | bool) -> tuple[Mapping[str, Tenso
     if isinstance(pretrained, str):
         return read_state_dict(pretrained), pretrained
     if _PREFIX + name not in url_map:
-        raise ValueError(f"pretrained=True: no weights are published for {name!r}; give a local path")
+        raise SettingsError(f"pretrained=True: no weights are published for {name!r}; give a local path")
     url: str = url_map[_PREFIX + name]
     return download_state_dict(url, check_hash=False), url

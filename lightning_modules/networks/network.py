@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.tagged_images import TaggedImages, untagged
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 
 
 class DropoutLinear(nn.Linear):
@@ -19,7 +20,7 @@ class DropoutLinear(nn.Linear):
         dropout: probability in [0, 1) that an input element is zeroed in training.
 
     Raises:
-        ValueError: if `dropout` lies outside [0, 1).
+        SettingsError: if `dropout` lies outside [0, 1).
     """
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
@@ -52,13 +53,13 @@ class NormalizedLinear(nn.Module):
         dropout: probability in [0, 1) that an input element is zeroed in training.
 
     Raises:
-        ValueError: if `scale` or `dropout` is out of its domain.
+        SettingsError: if `scale` or `dropout` is out of its domain.
     """
 
     def __init__(self, in_features: int, out_features: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
         if not scale > 0:
-            raise ValueError(f"cosine_scale must be above 0, or null for a linear head; got {scale!r}")
+            raise SettingsError(f"cosine_scale must be above 0, or null for a linear head; got {scale!r}")
         _check_dropout(dropout)
         self.scale = float(scale)
         self.dropout = float(dropout)
@@ -79,7 +80,7 @@ class NormalizedLinear(nn.Module):
 
 def _check_dropout(dropout: float) -> None:
     if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+        raise SettingsError(f"dropout must be in [0, 1), got {dropout!r}")
 
 
 class Network(nn.Module):
@@ -103,7 +104,7 @@ class Network(nn.Module):
             cosine of features and class weights. `losses.LDAM` needs one, the authors' with 30.
 
     Raises:
-        ValueError: if an argument is out of its domain.
+        SettingsError: if an argument is out of its domain.
     """
 
     mean: Tensor
@@ -123,11 +124,11 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes!r}")
+            raise SettingsError(f"num_classes must be at least 2, got {num_classes!r}")
         if feature_dim < 1:
-            raise ValueError(f"feature_dim must be at least 1, got {feature_dim!r}")
+            raise SettingsError(f"feature_dim must be at least 1, got {feature_dim!r}")
         if (mean is None) != (std is None):
-            raise ValueError(f"mean and std must be given together or not at all, got {mean=}, {std=}")
+            raise SettingsError(f"mean and std must be given together or not at all, got {mean=}, {std=}")
         self.num_classes = num_classes
         self.feature_dim = feature_dim
         self.normalization_is_fixed = mean is not None
@@ -159,7 +160,7 @@ class Network(nn.Module):
             std: three channel standard deviations of images in [0, 1], all positive.
 
         Raises:
-            ValueError: if there are not three of each, or a std is not positive.
+            SettingsError: if there are not three of each, or a std is not positive.
         """
         if not self.normalization_is_fixed:
             self._set_normalization(mean, std)
@@ -196,7 +197,7 @@ class Network(nn.Module):
         """Map images in [0, 1] to `(images - mean) / std`, per channel.
 
         Raises:
-            ValueError: if the images are not floating point of shape `[B, 3, H, W]`.
+            SettingsError: if the images are not floating point of shape `[B, 3, H, W]`.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape [B, 3, H, W], got {list(images.shape)}")
@@ -228,9 +229,9 @@ class Network(nn.Module):
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         for field, values in (("mean", mean), ("std", std)):
             if len(values) != 3:
-                raise ValueError(f"{field} must have 3 values, one per channel, got {values!r}")
+                raise SettingsError(f"{field} must have 3 values, one per channel, got {values!r}")
         if not all(value > 0 for value in std):
-            raise ValueError(f"std must be positive for images in [0, 1], got {std!r}")
+            raise SettingsError(f"std must be positive for images in [0, 1], got {std!r}")
         with torch.no_grad():
             self.mean.copy_(torch.tensor([float(value) for value in mean]).view(1, 3, 1, 1))
             self.std.copy_(torch.tensor([float(value) for value in std]).view(1, 3, 1, 1))

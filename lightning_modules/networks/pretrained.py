@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lightning_modules.networks.network import Network
-from lightning_modules.networks.weights import COUNTER, load_weights, read_state_dict
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.weights import COUNTER, load_weights, read_state_dict
+from tailmatch.lightning_modules.networks.network import Network
 
 PREFIXES = ("network.", "network.backbone.", "module.encoder_q.", "encoder_q.", "module.", "")
 """Where files keep the network: this package's checkpoints, and those of a `CategoryNetwork`; MoCo's query network,
@@ -32,7 +33,7 @@ def load_pretrained(network: Network, path: str) -> str:
         What was loaded, what was not and why, and what else was in the file, for the log.
 
     Raises:
-        ValueError: The file cannot be read, has none of the backbone's tensors, lacks some of them, or has them in
+        SettingsError: The file cannot be read, has none of the backbone's tensors, lacks some of them, or has them in
             other shapes. (A part of a backbone is most often another architecture, and trains without a complaint.)
     """
     state = read_state_dict(path)
@@ -43,7 +44,7 @@ def load_pretrained(network: Network, path: str) -> str:
         key=lambda x: len(x[1]),
     )
     if not names:
-        raise ValueError(
+        raise SettingsError(
             f"pretrained {path!r}: none of its {len(state)} tensors is of this {type(network).__name__}'s backbone; "
             f"it has {_some(list(state))}; the backbone has {_some(backbone)} (known prefixes: "
             f"{', '.join(filter(None, PREFIXES))}); name the network that was trained, or rename the tensors"

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailmatch.datamodules.arguments import SettingsError
+
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
     """Normalizes every `splits`-th sample of a training batch together, with one set of weights.
@@ -16,7 +18,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         splits: Number of parts.
 
     Raises:
-        ValueError: The BatchNorm averages its statistics without a momentum.
+        SettingsError: The BatchNorm averages its statistics without a momentum.
     """
 
     running_mean: Tensor
@@ -24,7 +26,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, norm: nn.BatchNorm2d, splits: int) -> None:
         if norm.momentum is None:
-            raise ValueError("a BatchNorm of momentum None cannot be split; give it a momentum such as 0.1")
+            raise SettingsError("a BatchNorm of momentum None cannot be split; give it a momentum such as 0.1")
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self.load_state_dict(norm.state_dict())
         self.splits = splits
@@ -34,13 +36,13 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         """Map `[B, C, H, W]` to the same shape.
 
         Raises:
-            ValueError: In training, the parts would differ in size.
+            SettingsError: In training, the parts would differ in size.
         """
         if not self.training:
             return super().forward(input)
         batch_size, channels, height, width = input.shape
         if batch_size % self.splits:
-            raise ValueError(f"norm_splits is {self.splits}; it must divide the batch of {batch_size} images")
+            raise SettingsError(f"norm_splits is {self.splits}; it must divide the batch of {batch_size} images")
         mean, var = self.running_mean.repeat(self.splits), self.running_var.repeat(self.splits)
         parts = input.reshape(batch_size // self.splits, self.splits * channels, height, width)
         normalized = functional.batch_norm(
@@ -62,10 +64,10 @@ def split_batch_norm(network: nn.Module, splits: int) -> None:
     """Replace every BatchNorm2d of a network by one over parts of the batch.
 
     Raises:
-        ValueError: There is none.
+        SettingsError: There is none.
     """
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     if not norms:
-        raise ValueError(f"norm_splits is {splits}, and {type(network).__name__} has no BatchNorm2d; leave it at 1")
+        raise SettingsError(f"norm_splits is {splits}, and {type(network).__name__} has no BatchNorm2d; leave it at 1")
     for name, norm in norms.items():
         network.set_submodule(name, SplitBatchNorm2d(norm, splits))

@@ -10,8 +10,9 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from lightning_modules.networks.network import Network
-from lightning_modules.networks.weights import download_state_dict, load_weights, read_state_dict
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.weights import download_state_dict, load_weights, read_state_dict
+from tailmatch.lightning_modules.networks.network import Network
 
 _WITH_AUXILIARY_LOGITS = ("googlenet", "inception_v3")
 
@@ -36,7 +37,7 @@ class TorchvisionNetwork(Network):
         cosine_scale: see `Network`.
 
     Raises:
-        ValueError: for an unknown name, an architecture that does not end in a linear layer, or weights
+        SettingsError: for an unknown name, an architecture that does not end in a linear layer, or weights
             that are unknown, cannot be fetched or do not fit.
     """
 
@@ -81,7 +82,7 @@ def _build(name: str, has_weights: bool) -> nn.Module:
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         close = difflib.get_close_matches(name, names) or names
-        raise ValueError(f"name {name!r} is no classifier of torchvision; did you mean {', '.join(close)}?")
+        raise SettingsError(f"name {name!r} is no classifier of torchvision; did you mean {', '.join(close)}?")
     kwargs: dict[str, bool] = {}
     if name in _WITH_AUXILIARY_LOGITS:
         # The published weights of these two come from another framework and its normalization, to which
@@ -97,7 +98,7 @@ def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
         -1
     ]
     if not isinstance(last, nn.Linear):
-        raise ValueError(
+        raise SettingsError(
             f"name {name!r}: the last layer is {type(last).__name__}, not Linear; choose another architecture"
         )
     backbone.set_submodule(key, nn.Identity())
@@ -113,7 +114,7 @@ def _find_weights(name: str, weights: str) -> tuple[Mapping[str, Tensor], str, W
     elif Path(weights).is_file():
         entry, state, source = published["DEFAULT"], read_state_dict(weights), weights
     else:
-        raise ValueError(
+        raise SettingsError(
             f"weights {weights!r} are neither a file nor known for {name}: {', '.join(published.__members__)}"
         )
     if name.startswith("densenet"):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lightning_modules.networks.network import Network
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.networks.network import Network
 
 
 def _norm_act(channels: int, momentum: float) -> nn.Sequential:
@@ -70,7 +71,7 @@ class WideResNet(Network):
         cosine_scale: see `Network`.
 
     Raises:
-        ValueError: if `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
+        SettingsError: if `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class WideResNet(Network):
         cosine_scale: float | None = None,
     ) -> None:
         if depth < 10 or depth % 6 != 4:
-            raise ValueError(f"depth of a WideResNet must be 6n + 4 and at least 10, got {depth!r}")
+            raise SettingsError(f"depth of a WideResNet must be 6n + 4 and at least 10, got {depth!r}")
         if widen < 1:
-            raise ValueError(f"widen must be at least 1, got {widen!r}")
+            raise SettingsError(f"widen must be at least 1, got {widen!r}")
         super().__init__(num_classes, 64 * widen, mean, std, dropout, channels_last, cosine_scale)
         channels = 16
         layers: list[nn.Module] = [_conv3x3(3, channels)]

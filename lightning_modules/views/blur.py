@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_modules.arguments import check_share
-from lightning_modules.views.base import View, apply_where
-from lightning_modules.views.resample import Taps, fixed_point, resample
-from lightning_modules.views.weak import reflect
+from tailmatch.datamodules.arguments import SettingsError, check_share
+from tailmatch.lightning_modules.views.base import View, apply_where
+from tailmatch.lightning_modules.views.resample import Taps, fixed_point, resample
+from tailmatch.lightning_modules.views.weak import reflect
 
 
 class GaussianBlur(View):
@@ -26,7 +26,7 @@ class GaussianBlur(View):
         super().__init__()
         check_share("probability", probability)
         if not 0 < sigma[0] <= sigma[1]:
-            raise ValueError(f"sigma is {sigma}; it must be two numbers above 0 that rise")
+            raise SettingsError(f"sigma is {sigma}; it must be two numbers above 0 that rise")
         self.probability = probability
         self.sigma = sigma
 

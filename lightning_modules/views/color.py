@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_modules.arguments import check_at_least, check_share
-from lightning_modules.views import ops
-from lightning_modules.views.base import View, apply_where, in_parts, to_device
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
+from tailmatch.lightning_modules.views import ops
+from tailmatch.lightning_modules.views.base import View, apply_where, in_parts, to_device
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 """Changes uint8 images ``[B, 3, H, W]`` by parameters ``[B]`` on the same device."""
@@ -24,9 +24,9 @@ class ColorJitter(View):
     ``simclrv2``; contrast is about the mean gray, as in torchvision, where TensorFlow takes each channel's mean.
 
     Args:
-        brightness: x for :func:`ops.brightness <lightning_modules.views.ops.brightness>`; 0 leaves it out.
-        contrast: x for :func:`ops.contrast <lightning_modules.views.ops.contrast>`; 0 leaves it out.
-        saturation: x for :func:`ops.color <lightning_modules.views.ops.color>`; 0 leaves it out.
+        brightness: x for :func:`ops.brightness <tailmatch.lightning_modules.views.ops.brightness>`; 0 leaves it out.
+        contrast: x for :func:`ops.contrast <tailmatch.lightning_modules.views.ops.contrast>`; 0 leaves it out.
+        saturation: x for :func:`ops.color <tailmatch.lightning_modules.views.ops.color>`; 0 leaves it out.
         hue: x for :func:`shift_hue`, at most 0.5; 0 leaves it out.
         probability: with which an image is changed at all; SimCLR and MoCo v2 have 0.8.
     """
@@ -39,7 +39,7 @@ class ColorJitter(View):
         for name, value in factors.items():
             check_at_least(name, value, 0)
         if not 0 <= hue <= 0.5:
-            raise ValueError(f"hue is {hue}; it must be in [0, 0.5]")
+            raise SettingsError(f"hue is {hue}; it must be in [0, 0.5]")
         check_share("probability", probability)
         self.probability = probability
         functions: list[Operation] = [ops.brightness, ops.contrast, ops.color]

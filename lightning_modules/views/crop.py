@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_modules.arguments import check_at_least
-from lightning_modules.views.base import FlippingView
-from lightning_modules.views.resample import Taps, fixed_point, resample
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.lightning_modules.views.base import FlippingView
+from tailmatch.lightning_modules.views.resample import Taps, fixed_point, resample
 
 ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params; SimCLR's TensorFlow makes up to 100
 
@@ -38,9 +38,9 @@ class RandomResizedCrop(FlippingView):
         if size is not None:
             check_at_least("size", size, 1)
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale is {scale}; it must be two numbers that rise within (0, 1]")
+            raise SettingsError(f"scale is {scale}; it must be two numbers that rise within (0, 1]")
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio is {ratio}; it must be two numbers above 0 that rise")
+            raise SettingsError(f"ratio is {ratio}; it must be two numbers above 0 that rise")
         self.size = size
         self.scale = scale
         self.ratio = ratio

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_modules.views.base import View, to_device
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.views.base import View, to_device
 
 GRAY = 127  # the authors' libml/ctaugment.py fills with (127, 127, 127)
 
@@ -22,7 +23,7 @@ class Cutout(View):
     def __init__(self, fraction: float = 0.5) -> None:
         super().__init__()
         if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be in [0, 1], got {fraction}")
+            raise SettingsError(f"fraction must be in [0, 1], got {fraction}")
         self.fraction = fraction
 
     def augment(self, images: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.views import ops
-from lightning_modules.views.base import View, to_device
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.views import ops
+from tailmatch.lightning_modules.views.base import View, to_device
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class RandAugment(View):
     def __init__(self, num_ops: int = 2, probability: float = 1.0) -> None:
         super().__init__()
         if num_ops < 0:
-            raise ValueError(f"num_ops must be 0 or more, got {num_ops}")
+            raise SettingsError(f"num_ops must be 0 or more, got {num_ops}")
         if not 0 <= probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {probability}")
+            raise SettingsError(f"probability must be in [0, 1], got {probability}")
         self.num_ops = num_ops
         self.probability = probability
 

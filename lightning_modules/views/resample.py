@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.views.base import in_parts, to_device
+from tailmatch.lightning_modules.views.base import in_parts, to_device
 
 MOST_BITS = 16  # 255 times a sum of weights of 1 stays below 2**24, up to which float32 holds all whole numbers
 

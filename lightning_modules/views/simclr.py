@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from lightning_modules.arguments import check_share
-from lightning_modules.views.base import View
-from lightning_modules.views.blur import GaussianBlur
-from lightning_modules.views.color import ColorJitter, RandomGray
-from lightning_modules.views.crop import RandomResizedCrop
+from tailmatch.datamodules.arguments import SettingsError, check_share
+from tailmatch.lightning_modules.views.base import View
+from tailmatch.lightning_modules.views.blur import GaussianBlur
+from tailmatch.lightning_modules.views.color import ColorJitter, RandomGray
+from tailmatch.lightning_modules.views.crop import RandomResizedCrop
 
 MOST_JITTER = 2.5  # the hue then moves by up to half a turn
 
@@ -39,7 +39,7 @@ class SimCLRView(View):
     ) -> None:
         super().__init__()
         if not 0 <= jitter <= MOST_JITTER:
-            raise ValueError(f"jitter is {jitter}; it must be in [0, {MOST_JITTER}]")
+            raise SettingsError(f"jitter is {jitter}; it must be in [0, {MOST_JITTER}]")
         check_share("gray", gray)
         check_share("blur", blur)
         self.crop = RandomResizedCrop(size, scale, flip=flip)

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lightning_modules.views.base import View
-from lightning_modules.views.cutout import Cutout
-from lightning_modules.views.randaugment import RandAugment
-from lightning_modules.views.weak import WeakView
+from tailmatch.lightning_modules.views.base import View
+from tailmatch.lightning_modules.views.cutout import Cutout
+from tailmatch.lightning_modules.views.randaugment import RandAugment
+from tailmatch.lightning_modules.views.weak import WeakView
 
 
 class StrongView(View):

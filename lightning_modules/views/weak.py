@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from lightning_modules.views.base import FlippingView, to_device
-from lightning_modules.views.ops import take_pixels
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.views.base import FlippingView, to_device
+from tailmatch.lightning_modules.views.ops import take_pixels
 
 
 class WeakView(FlippingView):
@@ -21,7 +22,7 @@ class WeakView(FlippingView):
     def __init__(self, translate: float = 0.125, flip: bool | None = None) -> None:
         super().__init__(flip)
         if not 0 <= translate < 1:
-            raise ValueError(f"translate must be in [0, 1), got {translate}")
+            raise SettingsError(f"translate must be in [0, 1), got {translate}")
         self.translate = translate
 
     def augment(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datamodules.batches import (
+from tailmatch.datamodules.batches import (
     EvaluationBatches,
     LabeledBatches,
     PoolBatches,

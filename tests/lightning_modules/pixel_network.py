@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks import Network
 
 
 class PixelNetwork(Network):

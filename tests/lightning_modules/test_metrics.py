@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 from torch.nn import functional
 
-from lightning_modules.metrics import LongTailMetrics, geometric_mean, shot_groups, third_groups
+from tailmatch.lightning_modules.metrics import LongTailMetrics, geometric_mean, shot_groups, third_groups
 
 
 def evaluate(logits: torch.Tensor, target: torch.Tensor, batch_size: int = 7) -> LongTailMetrics:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import SMALL, method, tailmatch
+from tests.typed import SMALL, method, tailmatch
 
 
 def balanced_accuracy(run_dir: Path) -> float:

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-import cli
-from lightning_modules.trained_checkpoint import read_checkpoint
-from lightning_modules.trained_network import trained_network
-from tests.command_line import tailmatch
+from tailmatch import cli
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
+from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tests.typed import tailmatch
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 SHORT = ["--trainer.max_epochs=2", "--data.steps_per_epoch=8", "--trainer.log_every_n_steps=4"]
@@ -36,7 +36,7 @@ def test_an_ensemble_takes_data_and_seed_of_its_first_checkpoint(demo: Path, tmp
     assert record["checkpoint"] == [str(demo / "best.ckpt"), str(demo / "last.ckpt")]
     assert 0 < record["metrics"]["balanced_accuracy"] <= 1
     taken = yaml.safe_load(cli.data_of_members(["--model.checkpoints", members]) or "")
-    assert taken["seed_everything"] == SEED and taken["data"]["class_path"] == "datamodules.Digits"
+    assert taken["seed_everything"] == SEED and taken["data"]["class_path"] == "tailmatch.datamodules.Digits"
 
 
 def test_the_demos_checkpoint_runs_in_onnxruntime(

@@ -10,13 +10,13 @@ import torch
 import yaml
 from PIL import Image
 
-import cli
-from callbacks.predict_command import facts_of_data
-from datamodules import Digits, UnlabeledImages, UnlabeledTable
-from lightning_modules.image_module import to_float
-from lightning_modules.trained_checkpoint import read_checkpoint
-from lightning_modules.trained_network import trained_network
-from tests.command_line import tailmatch
+from tailmatch import cli
+from tailmatch.command_line.predict import facts_of_data
+from tailmatch.datamodules import Digits, UnlabeledImages, UnlabeledTable
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
+from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.networks.inputs import to_float
+from tests.typed import tailmatch
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=2", "--data.steps_per_epoch=8", "--trainer.log_every_n_steps=4"]
@@ -99,7 +99,7 @@ def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path)
 
 def test_by_url_and_as_a_submission(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     writer = [
-        "--trainer.callbacks+=callbacks.PredictionWriter", "--trainer.callbacks.columns=[id, label]",
+        "--trainer.callbacks+=PredictionWriter", "--trainer.callbacks.columns=[id, label]",
         "--trainer.callbacks.header=false", "--trainer.callbacks.output=submission.tsv",
     ]  # fmt: skip
     data = ["--data=UnlabeledImages", f"--data.root={photos}", "--data.image_size=8"]
@@ -122,7 +122,7 @@ def test_images_with_labels_become_a_table_where_the_output_says_so(checkpoint: 
     [
         (["test"], "test needs labels, and UnlabeledImages has none: it is for predict alone"),
         (["predict", "--output=a.xls"], "a.xls; its name must end in"),
-        (["predict", "--output=a.npz"], "UnlabeledImages is none: use callbacks.PredictionWriter"),
+        (["predict", "--output=a.npz"], "UnlabeledImages is none: use tailmatch.callbacks.PredictionWriter"),
         (["predict", "--data.class_names=[a, b]"], "trained on other classes: only there"),
         (["predict", "--weights_only=false"], "weights_only is false, and files with code in them are never read"),
     ],
@@ -159,8 +159,8 @@ def test_whether_images_may_be_mirrored_is_taken_from_the_checkpoint(checkpoint:
         "class_names": [str(k) for k in range(10)], "image_size": 8, "horizontal_flip": False
     }  # fmt: skip
     for data, flip in (
-        ({"class_path": "datamodules.ImageFolder", "init_args": {"horizontal_flip": False}}, False),
-        ({"class_path": "datamodules.ImageFolder", "init_args": {}}, True),
+        ({"class_path": "tailmatch.datamodules.ImageFolder", "init_args": {"horizontal_flip": False}}, False),
+        ({"class_path": "tailmatch.datamodules.ImageFolder", "init_args": {}}, True),
         ({"class_path": "elsewhere.Data"}, None),
     ):
         source.settings["data"] = yaml.safe_load(yaml.safe_dump(data))

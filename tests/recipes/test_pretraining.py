@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.command_line import method, tailmatch
+from tests.typed import method, tailmatch
 
 
 def test_rotation_then_supervised_then_test(tmp_path: Path) -> None:

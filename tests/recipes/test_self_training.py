@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.command_line import tailmatch
+from tests.typed import tailmatch
 
 DIGITS = [
     "--config=configs/data/digits_lt.yaml", "--data.image_size=8", "--data.steps_per_epoch=15",
-    "--data.eval_batch_size=100", "--model.network=lightning_modules.networks.CifarResNet", "--model.network.depth=8",
+    "--data.eval_batch_size=100", "--model.network=CifarResNet", "--model.network.depth=8",
     "--model.ema_decay=0.8", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1",
     "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=5",
 ]  # fmt: skip
@@ -42,7 +42,11 @@ def test_self_training(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_write_the_same_pseudo_labels(teacher: Path, tmp_path: Path) -> None:
-    two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.callbacks+=callbacks.PseudoLabelWriter")
+    two = (
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--trainer.callbacks+=PseudoLabelWriter",
+    )
     output = f"--trainer.callbacks.output={tmp_path}/two.npz"
     tailmatch("predict", "--ckpt_path=best", f"--run_dir={teacher}", *two, output)
     assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]

@@ -11,11 +11,11 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from lightning_modules.heads import CRT, LWS, NCM, NewHead, TauNorm
-from lightning_modules.heads.ncm import NearestMeanHead
-from lightning_modules.heads.tau_norm import GRID, balanced_accuracy, tau_normalized
-from lightning_modules.heads.trained import ScaledHead
-from lightning_modules.networks import CifarResNet
+from tailmatch.lightning_modules.heads import CRT, LWS, NCM, NewHead, TauNorm
+from tailmatch.lightning_modules.heads.ncm import NearestMeanHead
+from tailmatch.lightning_modules.heads.tau_norm import GRID, balanced_accuracy, tau_normalized
+from tailmatch.lightning_modules.heads.trained import ScaledHead
+from tailmatch.lightning_modules.networks import CifarResNet
 
 network = partial(CifarResNet, 3, depth=8)
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from lightning_modules.image_module import ImageModule
-from lightning_modules.losses import ClassWeights, DeferredReweighting, EffectiveNumberWeights, InverseWeights
+from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.losses import ClassWeights, DeferredReweighting, EffectiveNumberWeights, InverseWeights
 
 COUNTS = torch.tensor([1, 2, 4])
 

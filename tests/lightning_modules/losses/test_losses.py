@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.losses import (
+from tailmatch.lightning_modules.losses import (
     LDAM,
     BalancedSoftmax,
     ClassificationLoss,
@@ -18,8 +18,8 @@ from lightning_modules.losses import (
     LogitAdjusted,
     SymmetricCrossEntropy,
 )
-from lightning_modules.losses.ldam import ldam_margins
-from lightning_modules.networks.network import DropoutLinear, NormalizedLinear
+from tailmatch.lightning_modules.losses.ldam import ldam_margins
+from tailmatch.lightning_modules.networks.network import DropoutLinear, NormalizedLinear
 
 LOG4 = math.log(4.0)
 LOGITS = torch.tensor([[LOG4, 0.0], [LOG4, 0.0]])  # probs 0.8 and 0.2, twice

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.losses import nt_xent
+from tailmatch.lightning_modules.losses import nt_xent
 
 
 def simclr(views: Tensor, temperature: float) -> Tensor:

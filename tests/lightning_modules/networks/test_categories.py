@@ -14,20 +14,26 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.nn import functional
 
-from callbacks.pseudo_label_generator import load_teacher
-from callbacks.reports import ViewGrid
-from datamodules import ListedCounts
-from lightning_modules import Ensemble, PostHocClassifier, Supervised
-from lightning_modules.ensemble import MeanNetwork, mean_logits
-from lightning_modules.export import export, exported
-from lightning_modules.heads import NCM
-from lightning_modules.image_module import network_input, views_with_categories
-from lightning_modules.mixup import mixup
-from lightning_modules.networks import CategoryNetwork, CifarResNet, TorchvisionNetwork, WideResNet, load_pretrained
-from lightning_modules.networks.network import NormalizedLinear
-from lightning_modules.networks.tagged_images import TaggedImages
-from lightning_modules.trained_checkpoint import read_checkpoint
-from lightning_modules.trained_network import network_to_rebuild, trained_network
+from tailmatch.callbacks.remedies.pseudo_label_generator import load_teacher
+from tailmatch.callbacks.reports.run import ViewGrid
+from tailmatch.datamodules import ListedCounts
+from tailmatch.lightning_modules import Ensemble, PostHocClassifier, Supervised
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
+from tailmatch.lightning_modules.heads import NCM
+from tailmatch.lightning_modules.inference.export import export, exported
+from tailmatch.lightning_modules.inference.trained_network import network_to_rebuild, trained_network
+from tailmatch.lightning_modules.methods.ensemble import MeanNetwork, mean_logits
+from tailmatch.lightning_modules.networks import (
+    CategoryNetwork,
+    CifarResNet,
+    TorchvisionNetwork,
+    WideResNet,
+    load_pretrained,
+)
+from tailmatch.lightning_modules.networks.inputs import network_input, views_with_categories
+from tailmatch.lightning_modules.networks.network import NormalizedLinear
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.views.mixup import mixup
 from tests.contract import TaggedDigits, at_epoch_ends, category_network, plain_network, run, saved
 from tests.contract import source_checkpoint as category_checkpoint
 from tests.trained_files import NAMES, shaken
@@ -273,11 +279,11 @@ def test_data_and_checkpoints_without_the_levels_are_refused() -> None:
 
 def written(path: Path, network: CategoryNetwork) -> str:
     """A checkpoint as a run of the command line leaves it."""
-    inner = {"class_path": "lightning_modules.networks.CifarResNet", "init_args": {"depth": 8}}
+    inner = {"class_path": "tailmatch.lightning_modules.networks.CifarResNet", "init_args": {"depth": 8}}
     levels = [level["name"] for level in network.vocabulary]
     arguments = {"levels": levels, "network": inner, "embedding_dim": 2}
-    settings = {"class_path": "lightning_modules.networks.CategoryNetwork", "init_args": arguments}
-    model = {"class_path": "lightning_modules.Supervised", "init_args": {"network": settings}}
+    settings = {"class_path": "tailmatch.lightning_modules.networks.CategoryNetwork", "init_args": arguments}
+    model = {"class_path": "tailmatch.lightning_modules.Supervised", "init_args": {"network": settings}}
     content = {
         "state_dict": {f"network.{name}": tensor for name, tensor in network.state_dict().items()},
         "class_names": NAMES,
@@ -305,8 +311,11 @@ def test_a_checkpoints_network_is_rebuilt_with_its_values(tmp_path: Path) -> Non
 
 
 def test_weights_of_the_network_inside_are_not_fetched_again() -> None:
-    inner = {"class_path": "lightning_modules.networks.TorchvisionNetwork", "init_args": {"weights": "DEFAULT"}}
-    settings = {"class_path": "lightning_modules.networks.CategoryNetwork", "init_args": {"network": inner}}
+    inner = {
+        "class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork",
+        "init_args": {"weights": "DEFAULT"},
+    }
+    settings = {"class_path": "tailmatch.lightning_modules.networks.CategoryNetwork", "init_args": {"network": inner}}
     assert network_to_rebuild(settings)["init_args"]["network"]["init_args"] == {"weights": None}
 
 

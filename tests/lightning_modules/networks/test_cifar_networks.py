@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.networks import CifarResNet, Network, WideResNet
-from lightning_modules.networks.cifar_resnet import _BasicBlock
-from lightning_modules.networks.wide_resnet import _Residual
+from tailmatch.lightning_modules.networks import CifarResNet, Network, WideResNet
+from tailmatch.lightning_modules.networks.cifar_resnet import _BasicBlock
+from tailmatch.lightning_modules.networks.wide_resnet import _Residual
 
 
 def count(network: Network) -> int:

@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
-from lightning_modules.networks import (
+from tailmatch.lightning_modules.networks import (
     CifarResNet,
     EfficientNet,
     Network,
@@ -16,7 +16,7 @@ from lightning_modules.networks import (
     TorchvisionNetwork,
     WideResNet,
 )
-from lightning_modules.networks.network import DropoutLinear, NormalizedLinear
+from tailmatch.lightning_modules.networks.network import DropoutLinear, NormalizedLinear
 
 SMALL: dict[str, tuple[Callable[..., Network], dict[str, Any], int, int]] = {
     "wide_resnet": (WideResNet, {"depth": 10, "widen": 1}, 16, 64),
@@ -221,7 +221,7 @@ class Method:
 def test_yaml_gives_a_factory(cls: str, arguments: dict[str, Any], head_dropout: float) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Method, "method")
-    config = {"class_path": f"lightning_modules.networks.{cls}", "init_args": arguments}
+    config = {"class_path": f"tailmatch.lightning_modules.networks.{cls}", "init_args": arguments}
     parsed = parser.parse_object({"method": {"network": config}})
     again = parser.parse_string(parser.dump(parsed, skip_unset=False))  # as a run's saved config.yaml
     assert again.method.network.init_args == parsed.method.network.init_args
@@ -239,6 +239,6 @@ def test_yaml_gives_a_factory(cls: str, arguments: dict[str, Any], head_dropout:
 def test_pretrained_from_yaml_keeps_its_type(value: str, kind: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Method, "method")
-    path = "lightning_modules.networks.EfficientNet"
+    path = "tailmatch.lightning_modules.networks.EfficientNet"
     text = f"method: {{network: {{class_path: {path}, init_args: {{pretrained: {value}}}}}}}"
     assert repr(parser.parse_string(text).method.network.init_args.pretrained) == kind

@@ -14,9 +14,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules import MoCoPretraining, Supervised
-from lightning_modules.networks import CifarResNet, TorchvisionNetwork, load_pretrained
-from lightning_modules.networks.network import Network
+from tailmatch.lightning_modules import MoCoPretraining, Supervised
+from tailmatch.lightning_modules.networks import CifarResNet, TorchvisionNetwork, load_pretrained
+from tailmatch.lightning_modules.networks.network import Network
 
 
 class PublicResNet(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.networks import CifarResNet
-from lightning_modules.networks.split_norm import SplitBatchNorm2d, split_batch_norm
+from tailmatch.lightning_modules.networks import CifarResNet
+from tailmatch.lightning_modules.networks.split_norm import SplitBatchNorm2d, split_batch_norm
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.mixup import mixup
-from lightning_modules.networks.tagged_images import TaggedImages, untagged
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
+from tailmatch.lightning_modules.views.mixup import mixup
 
 IMAGES = torch.arange(4 * 3 * 2 * 2, dtype=torch.float32).view(4, 3, 2, 2)
 TAGS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.25, 0.75]]).view(4, 2, 1, 1)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from lightning_modules.views import GaussianBlur
-from lightning_modules.views.blur import gaussian_blur
+from tailmatch.lightning_modules.views import GaussianBlur
+from tailmatch.lightning_modules.views.blur import gaussian_blur
 
 
 @pytest.mark.parametrize("radius", [1, 2, 7])

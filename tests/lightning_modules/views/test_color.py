@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from lightning_modules.views import ColorJitter, RandomGray, ops
-from lightning_modules.views.color import apply_in_order, shift_hue
+from tailmatch.lightning_modules.views import ColorJitter, RandomGray, ops
+from tailmatch.lightning_modules.views.color import apply_in_order, shift_hue
 
 OPERATIONS = [ops.brightness, ops.contrast, ops.color, shift_hue]
 TORCHVISION = [

@@ -7,8 +7,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.nn import functional
 
-from lightning_modules.views import RandomResizedCrop
-from lightning_modules.views.crop import central_box, draw_box, resized_crop
+from tailmatch.lightning_modules.views import RandomResizedCrop
+from tailmatch.lightning_modules.views.crop import central_box, draw_box, resized_crop
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

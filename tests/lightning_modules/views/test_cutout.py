@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.views import Cutout
-from lightning_modules.views.cutout import cut_out
+from tailmatch.lightning_modules.views import Cutout
+from tailmatch.lightning_modules.views.cutout import cut_out
 
 
 def by_numpy(image, row, column, size):

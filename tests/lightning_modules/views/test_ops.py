@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules.views import ops
+from tailmatch.lightning_modules.views import ops
 
 FACTORS = [0.0, 0.05, 0.3, 0.5, 0.777, 0.95, 1.0, 1.7]
 PARAMETERS = {

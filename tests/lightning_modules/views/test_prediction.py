@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from lightning_modules.views.prediction import crop_corners, resized, views_for_prediction
+from tailmatch.lightning_modules.views.prediction import crop_corners, resized, views_for_prediction
 
 
 def images(height: int, width: int) -> torch.Tensor:

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules.views import RandAugment
-from lightning_modules.views.randaugment import GEOMETRIC_POOL, IDENTITY, POOL, apply_choice
+from tailmatch.lightning_modules.views import RandAugment
+from tailmatch.lightning_modules.views.randaugment import GEOMETRIC_POOL, IDENTITY, POOL, apply_choice
 
 NAMES = [op.function.__name__.removesuffix("_matrix") for op in POOL]  # as the functions of `ops` are named
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lightning_modules.views import base
-from lightning_modules.views.resample import Taps, fixed_point, resample
+from tailmatch.lightning_modules.views import base
+from tailmatch.lightning_modules.views.resample import Taps, fixed_point, resample
 
 
 def taps(matrix):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.views.rotation import rotate_quarters
+from tailmatch.lightning_modules.views.rotation import rotate_quarters
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from jsonargparse import auto_cli
 
-from lightning_modules.views import ColorJitter, GaussianBlur, RandomGray, RandomResizedCrop, SimCLRView, View
+from tailmatch.lightning_modules.views import ColorJitter, GaussianBlur, RandomGray, RandomResizedCrop, SimCLRView, View
 
 
 def test_is_crop_then_jitter_then_gray_then_blur(batch):
@@ -64,7 +64,7 @@ def build(view: View) -> View:
 
 
 def test_from_a_config():
-    arguments = ["--view=lightning_modules.views.SimCLRView", "--view.size=24", "--view.scale=[0.2, 1.0]"]
+    arguments = ["--view=tailmatch.lightning_modules.views.SimCLRView", "--view.size=24", "--view.scale=[0.2, 1.0]"]
     view = auto_cli(build, args=[*arguments, "--view.jitter=0.5", "--view.flip=false"], as_positional=False)
     assert isinstance(view, SimCLRView)
     assert (view.crop.size, view.crop.scale, view.crop.flip) == (24, (0.2, 1.0), False)

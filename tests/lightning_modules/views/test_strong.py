@@ -2,7 +2,15 @@ import pytest
 import torch
 from jsonargparse import auto_cli
 
-from lightning_modules.views import Cutout, RandAugment, RandomResizedCrop, SimCLRView, StrongView, View, WeakView
+from tailmatch.lightning_modules.views import (
+    Cutout,
+    RandAugment,
+    RandomResizedCrop,
+    SimCLRView,
+    StrongView,
+    View,
+    WeakView,
+)
 from tests.pretended_gpu import GPU, PretendedGPU
 
 VIEWS = [WeakView, RandAugment, Cutout, StrongView, RandomResizedCrop, SimCLRView]
@@ -84,7 +92,7 @@ def build(view: View) -> View:
 
 
 def test_from_a_config():
-    package = "lightning_modules.views"
+    package = "tailmatch.lightning_modules.views"
     arguments = [f"--view={package}.StrongView", "--view.cutout=0", f"--view.weak={package}.WeakView"]
     view = auto_cli(build, args=[*arguments, "--view.weak.flip=false"], as_positional=False)
     assert isinstance(view, StrongView)

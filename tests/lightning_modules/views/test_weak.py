@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.views import WeakView
-from lightning_modules.views.weak import flip_and_shift
+from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views.weak import flip_and_shift
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (17, 30)])

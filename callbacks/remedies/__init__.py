@@ -1,0 +1,1 @@
+"""Callbacks that change pseudo-labels or logits."""

@@ -1,0 +1,1 @@
+"""DARP: refinement of pseudo-labels to the class totals of the unlabeled set."""

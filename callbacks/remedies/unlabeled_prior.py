@@ -1,0 +1,142 @@
+"""Estimate the class totals of an unlabeled set from a classifier's mistakes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.bases.image_data import Loader
+from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.networks.inputs import network_input
+from tailmatch.lightning_modules.training.distributed import sum_over_processes
+from tailmatch.lightning_modules.training.run_folder import run_folder
+
+
+class UnlabeledPriorEstimator(Callback):
+    """Writes `prior.json`, the class totals of the unlabeled set, for `DARP(target=...)`.
+
+    DARP's estimate (arXiv 2007.08844, section 3.3; bbuing9/DARP `train_base_estim.py`), which assumes that labeled
+    and unlabeled images of a class look alike: with the soft confusion matrix `C[j, k]`, the mean prediction of
+    class j on held-out images of class k, and the sum `s` of predictions on the unlabeled images, `C q = s`. After
+    every epoch `q = C^-1 s` is taken with the trained (not the averaged) weights; epochs with a negative entry or
+    an ill-conditioned matrix are not accepted, and the others are averaged. The file is written when the fit ends.
+
+    It goes with `Supervised` and the data module's `labeled_holdout` (10 a class in the paper);
+    `configs/experiments/darp_prior_cifar10.yaml` has the authors' setting.
+
+    Args:
+        output: The file; null is `prior.json` in the run folder.
+        max_condition: Epochs whose matrix has a condition number from here on are not accepted.
+    """
+
+    def __init__(self, output: str | None = None, max_condition: float = 100.0) -> None:
+        self.output = None if output is None else Path(output)
+        self.max_condition = max_condition
+        self._accepted: list[dict[str, Any]] = []
+        self._conditions: list[float] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that there is something to estimate from and a place to write to.
+
+        Raises:
+            SettingsError: No held-out labeled images, or the file is there.
+        """
+        if stage != "fit":
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.labeled_holdout:
+            raise SettingsError(
+                "UnlabeledPriorEstimator needs labeled images that are not trained on: set the data's "
+                "labeled_holdout (10 a class in the paper)"
+            )
+        if self.output is not None and self.output.exists():
+            raise SettingsError(f"{self.output} exists: remove it or name another output")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Estimate once."""
+        if not isinstance(pl_module, ImageClassifier):
+            raise SettingsError(f"UnlabeledPriorEstimator needs an image classifier, not {type(pl_module).__name__}")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        shape = (data.num_classes, data.num_classes)
+        confusion = torch.zeros(shape, dtype=torch.float64, device=pl_module.device)
+        totals = torch.zeros(data.num_classes, dtype=torch.float64, device=pl_module.device)
+        for probs, batch in self._predictions(trainer, pl_module, data.evaluation_loader(data.val)):
+            confusion.index_add_(1, batch["target"].to(probs.device), probs.T)
+        for probs, _ in self._predictions(trainer, pl_module, data.evaluation_loader(data.unlabeled)):
+            totals += probs.sum(dim=0)
+        estimate, condition = estimate_totals(sum_over_processes(confusion).cpu(), sum_over_processes(totals).cpu())
+        self._conditions.append(condition)
+        if condition < self.max_condition and (estimate >= 0).all():
+            self._accepted.append({"epoch": trainer.current_epoch, "counts": estimate.tolist()})
+
+    def _predictions(
+        self, trainer: Trainer, model: ImageClassifier, loader: Loader
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        model.eval()
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            for batch in loader:
+                logits = model(network_input(model.network, batch))
+                yield logits.double().softmax(dim=1), batch
+        model.train()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Average the accepted epochs and write the file.
+
+        Raises:
+            SettingsError: No epoch was accepted.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        folder = run_folder(trainer)
+        if not self._accepted:
+            raise SettingsError(
+                f"no prior was written: of {len(self._conditions)} epochs none had a condition number below "
+                f"{self.max_condition:g} (the best was {min(self._conditions, default=float('inf')):.1f}) and no "
+                "negative entry; train longer, or hold out more labeled images"
+            )
+        counts: list[float] = torch.tensor([epoch["counts"] for epoch in self._accepted]).mean(dim=0).tolist()
+        prior = {
+            "counts": counts,
+            "class_names": list(data.class_names),
+            "unlabeled": len(data.unlabeled),
+            "accepted_epochs": self._accepted,
+            "condition_numbers": self._conditions,
+            "checkpoint": str(folder / "checkpoints" / "last.ckpt"),
+        }
+        if trainer.is_global_zero:
+            output = self.output or folder / "prior.json"
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(prior, indent=2) + "\n")
+            shown = ", ".join(f"{count:.0f}" for count in counts)
+            print(f"unlabeled prior from {len(self._accepted)} epochs, written to {output}: {shown}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Estimates so far."""
+        return {"accepted": self._accepted, "conditions": self._conditions}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up."""
+        self._accepted, self._conditions = state_dict["accepted"], state_dict["conditions"]
+
+
+def estimate_totals(confusion: Tensor, predicted: Tensor) -> tuple[Tensor, float]:
+    """Class totals that explain the predictions: `q = C^-1 s`.
+
+    Args:
+        confusion: `float64 [K, K]`, sum of predicted probs (rows) over images of each true class (columns).
+        predicted: `float64 [K]`, sum s of predicted probs over the unlabeled images.
+
+    Returns:
+        `q [K]` with the sum of s (NaN if C is singular), and the 2-norm condition number of C (columns scaled
+        to 1).
+    """
+    scaled = confusion / confusion.sum(dim=0, keepdim=True)
+    condition = float(torch.linalg.cond(scaled))
+    estimate, info = torch.linalg.solve_ex(scaled, predicted)
+    if info:
+        return torch.full_like(predicted, float("nan")), float("inf")
+    return estimate, condition

@@ -1,0 +1,79 @@
+"""Mean and spread of the last evaluations: the protocol of DARP and of MixMatch's line of work."""
+
+import json
+import statistics
+from collections import deque
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.training.run_folder import run_folder
+
+
+class LastEvaluations(Callback):
+    """Keeps the last n validations and gives the mean and standard deviation of every metric.
+
+    bbuing9/DARP `train.py` reports the mean of the last 20 evaluations on the test images, one an epoch: with
+    `data.validate_on_test` this is the same. It selects nothing, where `best.ckpt` is the best of all validations.
+    At the end of a fit they are logged as `last<n>/<metric>/mean` and `/std` and written to
+    `last_evaluations.json` in the run folder; a test puts them beside its own numbers in `test_metrics.json`.
+
+    Args:
+        n: How many.
+    """
+
+    def __init__(self, n: int = 20) -> None:
+        if n < 1:
+            raise SettingsError(f"n is {n}; it must be at least 1")
+        self.n = n
+        self._kept: deque[dict[str, float]] = deque(maxlen=n)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep one evaluation of a fit."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, ImageClassifier):
+            scalars = pl_module.evaluations["val"].scalars
+            self._kept.append({name: value.item() for name, value in scalars.items()})
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log and write the summary."""
+        if not self._kept or not trainer.is_global_zero:
+            return
+        summary = self.summary()
+        scalars = {
+            f"last{self.n}/{name}/{kind}": value
+            for name, kinds in summary["metrics"].items()
+            for kind, value in kinds.items()
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=trainer.global_step)
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "last_evaluations.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the summary of the fit into `test_metrics.json`."""
+        folder = run_folder(trainer)
+        record, summary = folder / "test_metrics.json", folder / "last_evaluations.json"
+        if trainer.is_global_zero and record.exists() and summary.exists():
+            content = json.loads(record.read_text())
+            content["last_evaluations"] = json.loads(summary.read_text())
+            record.write_text(json.dumps(content, indent=2) + "\n")
+
+    def summary(self) -> dict[str, Any]:
+        """Number of evaluations, and mean and standard deviation (of the sample, 0 for one) of every metric."""
+        metrics = {}
+        for name in self._kept[-1]:
+            values = [evaluation[name] for evaluation in self._kept if name in evaluation]
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            metrics[name] = {"mean": statistics.mean(values), "std": spread}
+        return {"evaluations": len(self._kept), "metrics": metrics}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The kept evaluations."""
+        return {"kept": list(self._kept)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up."""
+        self._kept = deque(state_dict["kept"], maxlen=self.n)

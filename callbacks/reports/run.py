@@ -1,0 +1,123 @@
+"""What a run shows of its data and results: class counts, views, confusion."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from tailmatch.callbacks.reports import figures
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.networks.inputs import to_float
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
+from tailmatch.lightning_modules.training.length import is_last_epoch
+
+TABLE_LIMIT = 24
+"""Most classes of which the printed table shows each; of more, it shows the first and last."""
+
+
+class ClassCountsReport(Callback):
+    """Prints the images per class of each set, and what in them will hurt, when a fit starts; logs them as a figure."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and log."""
+        data = getattr(trainer, "datamodule", None)
+        if data is None or not trainer.is_global_zero:
+            return
+        table = data.class_count_table()
+        console = Console()
+        console.print(class_counts_table(table, data.class_names, len(data.unlabeled)))
+        truth = data.labeled.truth
+        if truth is not None:
+            changed, total = int((data.labeled.targets != truth).sum()), len(truth)
+            noise = f"label noise: {changed:,} of {total:,} labels are wrong ({changed / total:.1%})"
+            console.print(noise, markup=False, highlight=False)
+        for warning in data.warnings():
+            console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
+
+
+def class_counts_table(table: dict[str, list[int]], class_names: list[str], unlabeled_total: int) -> Table:
+    """The printed table: a row a class, the total last."""
+    shown = Table(title="images per class")
+    shown.add_column("class")
+    for name in table:
+        shown.add_column(name, justify="right")
+    half = TABLE_LIMIT // 2
+    for k, name in enumerate(class_names):
+        if len(class_names) <= TABLE_LIMIT or k < half or k >= len(class_names) - half:
+            shown.add_row(name, *[f"{counts[k]:,}" for counts in table.values()])
+        elif k == half:
+            shown.add_row("...", *["..."] * len(table))
+    totals = [f"{sum(counts):,}" for counts in table.values()]
+    shown.add_section()
+    shown.add_row("total", *totals)
+    unknown = unlabeled_total - sum(table["unlabeled"])
+    if unknown:
+        shown.caption = f"and {unknown:,} unlabeled images of unknown class"
+    return shown
+
+
+class ViewGrid(Callback):
+    """Logs one figure with the views of the first training batch.
+
+    Args:
+        images: How many images of each stream.
+    """
+
+    def __init__(self, images: int = 8) -> None:
+        self.images = images
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Log before the very first step."""
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            rows = {
+                f"{stream}\n{name}": images
+                for stream, parts in batch.items()
+                for name, images in self._views(parts).items()
+            }
+            figures.log_figure(trainer, "data/views", figures.views_figure(rows))
+
+    def _views(self, parts: dict[str, Any]) -> dict[str, Tensor]:
+        views: dict[str, Tensor] = {}
+        for name, value in parts.items():
+            numbered = value if isinstance(value, list) else [value]
+            for number, images in enumerate(numbered):
+                if isinstance(images, Tensor | TaggedImages) and images.ndim == 4:
+                    label = name if len(numbered) == 1 else f"{name} {number + 1}"
+                    shown = untagged(images)[: self.images]
+                    views[label] = shown if shown.is_floating_point() else to_float(shown)
+        return views
+
+
+class EvaluationFigures(Callback):
+    """Logs confusion matrix and recall per class: in validation every n epochs and the last, and in test.
+
+    Args:
+        every_n_epochs: Drawing takes a third of a second.
+    """
+
+    def __init__(self, every_n_epochs: int = 10) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log `val/confusion` and `val/recall`."""
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer)
+        if due and not trainer.sanity_checking:
+            self._log(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log `test/confusion` and `test/recall`."""
+        self._log(trainer, pl_module, "test")
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, ImageClassifier) or not trainer.is_global_zero:
+            return
+        result = pl_module.evaluations[stage]
+        names = pl_module.class_names
+        recall = figures.recall_figure(result.recall, pl_module.class_counts.tolist(), names)
+        figures.log_figure(trainer, f"{stage}/recall", recall)
+        if result.confusion is not None:
+            confusion = figures.confusion_figure(result.confusion, names)
+            figures.log_figure(trainer, f"{stage}/confusion", confusion)

@@ -1,0 +1,1 @@
+"""Callbacks that write predictions and pseudo-labels into files."""

@@ -1,0 +1,86 @@
+"""Write predictions as a pseudo-label file."""
+
+import hashlib
+from pathlib import Path
+
+from pytorch_lightning import Trainer
+from torch import Tensor
+
+from tailmatch.callbacks.writers.prediction_shards import PredictionShards
+from tailmatch.datamodules import LabeledUnlabeledDataModule
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.bases.image_data import ImageDataModule
+from tailmatch.datamodules.pseudo_labels.columns import Column
+from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
+from tailmatch.datamodules.pseudo_labels.labels import Origin
+from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.remote_files import local_file
+
+
+class PseudoLabelWriter(PredictionShards):
+    """Writes label and confidence of every unlabeled image (or of another `predict_set`) when `predict` runs.
+
+    `datamodules/pseudo_labels/files.py` describes the file; give it to the data module as `pseudo_labels`. How it is
+    written: see `PredictionShards`.
+
+    `tailmatch predict` runs one with these defaults if the configuration has none and the data has a training set.
+
+    Args:
+        output: The file, `.npz` or `.parquet`; null is `pseudo_labels.npz` in the run folder.
+        probs: Also write the whole rows of probabilities, for soft labels.
+        overwrite: Replace the file if it exists.
+    """
+
+    default_name = "pseudo_labels.npz"
+    noun = "pseudo-labels"
+
+    def __init__(self, output: str | None = None, probs: bool = False, overwrite: bool = False) -> None:
+        super().__init__(output, overwrite)
+        self.probs = probs
+
+    def check_output(self, path: Path) -> None:
+        """See `PredictionShards.check_output`; the suffix must be one of a pseudo-label file."""
+        check_output(path, self.overwrite)
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """See `PredictionShards.check_data`."""
+        if not isinstance(data, LabeledUnlabeledDataModule):
+            raise SettingsError(
+                f"PseudoLabelWriter labels images of a training set, and {type(data).__name__} is none: use "
+                "tailmatch.callbacks.PredictionWriter"
+            )
+
+    def rows(self, probs: Tensor) -> dict[str, Tensor]:
+        """See `PredictionShards.rows`."""
+        confidence, label = probs.max(dim=1)
+        return {"label": label, "confidence": confidence} | ({"probs": probs} if self.probs else {})
+
+    def write(self, path: Path, columns: dict[str, Column], trainer: Trainer, data: ImageDataModule) -> None:
+        """See `PredictionShards.write`."""
+        pool = data.predicted.images
+        method: ImageClassifier = trainer.lightning_module  # type: ignore[assignment]  # it predicts classes
+        digest = checkpoint_digest(method.evaluated_checkpoint())
+        write_pseudo_labels(path, columns, Origin(data.class_names, digest, pool.fingerprint(), len(pool.pixels)))
+
+
+def checkpoint_digest(checkpoint: str | list[str] | None) -> str:
+    """What a pseudo-label file says of the checkpoint that predicted, or of the members of an ensemble.
+
+    Args:
+        checkpoint: See `ImageClassifier.evaluated_checkpoint`.
+    """
+    if checkpoint is None:
+        return ""
+    if isinstance(checkpoint, str):
+        return file_digest(local_file(checkpoint))
+    members = "".join(file_digest(local_file(member)) for member in checkpoint)
+    return hashlib.sha256(members.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            sha.update(part)
+    return sha.hexdigest()

@@ -1,0 +1,1 @@
+"""What stands between a user's words and the classes: parsing, run folders, messages."""

@@ -1,0 +1,98 @@
+"""The parser of the command line: messages for users, and two things of jsonargparse put right."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import _typehints
+from jsonargparse._util import NestedArg
+from pytorch_lightning.cli import LightningArgumentParser
+
+from tailmatch.lightning_modules.inference.trained_network import class_named
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are the message, without the list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and what would be right; exit code 2."""
+        if not self.exit_on_error:  # an inner parser: the outer one will say it
+            super().error(message, ex)
+        sys.stderr.write(f"tailmatch: error: {plain_message(message, self)}\n")
+        sys.exit(2)
+
+
+def plain_message(message: str, parser: LightningArgumentParser) -> str:
+    """A parser's message without the parts about Python types, and with the names that come nearest."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
+    text = "\n".join(lines)
+    option = re.search(r"Option '([\w.]+)' is not accepted", text)
+    path = re.search(r"class_path '([\w.]+)'", text)
+    member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
+    asked, known = [], list[str]()
+    if option and path:
+        asked, known = [option[1]], argument_names(path[1])
+    elif member:
+        asked, known = [member[2]], dir(importlib.import_module(member[1]))
+    elif key:
+        asked = [key[1], key[1].split(".")[0]]
+        names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
+        known = names + [name.split(".")[0] for name in names]
+    close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
+    return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
+
+
+def argument_names(class_path: str) -> list[str]:
+    """Arguments of a class and of its bases."""
+    bases = class_named(class_path).__mro__
+    return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
+
+
+def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
+    """Parsers of `fit`, `validate`, `test` and `predict`."""
+    action = parser._subcommands_action
+    return list(action._name_parser_map.values()) if action else []
+
+
+def mend_parsing() -> None:
+    """Mend two functions of jsonargparse, once. Tested in `tests/test_configs.py`."""
+    if _typehints.subclass_spec_as_namespace.__module__ == __name__:
+        return
+    start_anew_on_class_change()
+    keep_nested_null()
+
+
+def start_anew_on_class_change() -> None:
+    """Let a class named anew start from its own defaults.
+
+    jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
+    the weight decay of the SGD that it replaces, one network the depth of another.
+    """
+    original: Any = _typehints.discard_init_args_on_class_path_change
+
+    def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
+        original(parser_or_action, prev_val, value)
+        if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:
+            prev_val["init_args"] = type(prev_val["init_args"])()
+
+    _typehints.discard_init_args_on_class_path_change = discard
+
+
+def keep_nested_null() -> None:
+    """Let a typed `null` be one in an argument of an argument too: `--model.network.weights null`.
+
+    jsonargparse hands it down as the text "None".
+    """
+    original: Any = _typehints.subclass_spec_as_namespace
+
+    def as_namespace(val: Any, prev_val: Any = None) -> Any:
+        if isinstance(val, NestedArg) and val.val is None:
+            val = NestedArg(val.key, "null")
+        return original(val, prev_val)
+
+    _typehints.subclass_spec_as_namespace = as_namespace

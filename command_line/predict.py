@@ -1,0 +1,88 @@
+"""What `tailmatch predict` adds to a configuration: facts of the checkpoint, and a writer."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+
+from tailmatch.callbacks.writers.prediction_shards import PredictionShards
+from tailmatch.callbacks.writers.predictions import PredictionWriter
+from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
+from tailmatch.datamodules import ImageDataModule, LabeledUnlabeledDataModule, UnlabeledImages, UnlabeledTable
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
+from tailmatch.lightning_modules.inference.trained_network import class_named
+
+
+def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
+    """Give images without labels what was not typed, from the checkpoint or the first of several.
+
+    Args:
+        subcommand: Of the command line.
+        settings: Its configuration, changed in place.
+        checkpoint: The file that it names, if any.
+
+    Raises:
+        SettingsError: It needs labels.
+    """
+    kind = class_named(settings.data.class_path)
+    if not issubclass(kind, UnlabeledImages):
+        return
+    if subcommand != "predict":
+        raise SettingsError(f"{subcommand} needs labels, and {kind.__name__} has none: it is for predict alone")
+    members = settings.model.init_args.get("checkpoints")
+    source = str(checkpoint) if checkpoint is not None else members[0] if members else None
+    arguments = settings.data.init_args
+    for name, value in facts_of_data(read_checkpoint(source), kind).items() if source is not None else ():
+        if arguments.get(name) is None:
+            arguments[name] = value
+
+
+def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dict[str, Any]:
+    """Arguments of images without labels that a checkpoint knows: what its data was. None where it does not say."""
+    data = source.settings.get("data", {})
+    flip = data.get("init_args", {}).get("horizontal_flip")
+    if flip is None and "class_path" in data:
+        with suppress(ValueError):  # a class of the user's that is not here
+            flip = class_named(data["class_path"]).horizontal_flip
+    size = source.image_size[0] if source.image_size else None
+    facts = {"class_names": source.class_names, "image_size": size, "horizontal_flip": flip}
+    if issubclass(kind, UnlabeledTable):
+        facts["levels"] = [level["name"] for level in source.categories or ()]
+    return facts
+
+
+def writers(
+    configured: Sequence[Callback], data: ImageDataModule, run_dir: Path, output: str | None, overwrite: bool
+) -> list[PredictionShards]:
+    """The writer that a prediction lacks: that of its output, or the one that the data asks for.
+
+    What cannot be written is found here, before images are decoded.
+
+    Args:
+        configured: The callbacks of the configuration.
+        data: What is predicted.
+        run_dir: The run's folder.
+        output: The file that was asked for, if any: `.npz` are pseudo-labels, all others tables.
+        overwrite: Replace it.
+
+    Raises:
+        SettingsError: There is an output and another writer too, or it cannot be written.
+    """
+    present = [callback for callback in configured if isinstance(callback, PredictionShards)]
+    if present and (output is not None or overwrite):
+        option = f"output is {output}" if output is not None else "overwrite is true"
+        raise SettingsError(
+            f"{option}, and the configuration has a {type(present[0]).__name__}: give it to that one, "
+            "--trainer.callbacks.output FILE, --trainer.callbacks.overwrite true"
+        )
+    added: list[PredictionShards] = []
+    if not present:
+        trained_on = isinstance(data, LabeledUnlabeledDataModule)
+        pseudo_labels = trained_on if output is None else Path(output).suffix == ".npz"
+        added.append((PseudoLabelWriter if pseudo_labels else PredictionWriter)(output=output, overwrite=overwrite))
+    for writer in present + added:
+        writer.check_output(writer.path_in(run_dir))
+    return added

@@ -1,0 +1,1 @@
+"""Image files: folders, tables, the cache of decoded pixels."""

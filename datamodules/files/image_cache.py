@@ -1,0 +1,278 @@
+"""Image files as pools of pixels: decoded once into a memory-mapped array, or whenever they are asked for."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+from rich.progress import track
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.decoding import UNREADABLE, VERSION, decode_image
+from tailmatch.datamodules.images import Pixels
+
+BLOCK = 1024
+"""Images that are decoded in parallel before they are written: bounds the memory."""
+
+DIGEST_BYTES = 16
+"""Of a file's content digest (BLAKE2b): two of a million files agree by chance with probability 1e-27."""
+
+Integers = NDArray[np.int64]
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/tailmatch`, usually `~/.cache/tailmatch`."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tailmatch"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files that exist.
+
+    Attributes:
+        root: Folder that the keys are relative to.
+        keys: Path of each file.
+        sizes: Bytes of each.
+        times: When each changed last, in nanoseconds.
+    """
+
+    root: Path
+    keys: Sequence[str]
+    sizes: Integers
+    times: Integers
+
+    def digest(self, size: int) -> str:
+        """Name of a cache of these files at an image size; another one as soon as a file changes."""
+        sha = hashlib.sha256(f"{VERSION} {size}\0{self.root.resolve()}".encode("utf-8", "surrogateescape"))
+        sha.update("\0".join(self.keys).encode("utf-8", "surrogateescape"))
+        sha.update(self.sizes.tobytes() + self.times.tobytes())
+        return sha.hexdigest()[:32]
+
+
+def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] = str) -> Files:
+    """Look the files up on the disk.
+
+    Args:
+        root: Folder that the keys are relative to.
+        keys: Paths.
+        describe: How a message names a file, given its key.
+
+    Raises:
+        MissingFileError: Some are missing; it names the first ten.
+    """
+    facts = np.zeros((2, len(keys)), dtype=np.int64)
+    missing: list[str] = []
+    for row, key in enumerate(keys):
+        try:
+            stat = os.stat(f"{root}/{key}")
+        except OSError:
+            missing.append(describe(key) if len(missing) < 10 else key)
+            continue
+        facts[:, row] = stat.st_size, stat.st_mtime_ns
+    if missing:
+        more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise MissingFileError(
+            f"{len(missing)} image files are not in {root.resolve()}:\n  " + "\n  ".join(missing[:10]) + more
+        )
+    return Files(root, keys, facts[0], facts[1])
+
+
+class FilePixels:
+    """Images that are decoded from their files whenever they are asked for: the pixels that a cache would hold.
+
+    Args:
+        root: Folder that the keys are relative to.
+        keys: Path of each file.
+        size: Height and width.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, root: Path, keys: Sequence[str], size: int) -> None:
+        self.root = root
+        self.keys = keys
+        self.shape = torch.Size((len(keys), 3, size, size))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.index_select(0, rows)
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Decode some rows, `uint8 [n, 3, size, size]`; `dim` is 0, as a tensor's would be."""
+        size = self.shape[-1]
+        pixels = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
+        for place, row in enumerate(index.tolist()):
+            pixels[place] = decode_image(Path(self.root, self.keys[row]).read_bytes(), size)
+        return pixels
+
+
+def cache_paths(files: Files, size: int, cache_dir: Path) -> tuple[Path, Path]:
+    """Where the pixels of image files are cached, and the index of what could be read."""
+    path = cache_dir / f"{files.digest(size)}.uint8"
+    return path, path.with_suffix(".npz")
+
+
+@dataclass(frozen=True)
+class ReadableImages:
+    """The files that could be read.
+
+    Attributes:
+        pixels: `uint8 [n, 3, size, size]`.
+        kept: `int64 [n]`, their places among all files.
+        digests: `uint8 [n, 16]` of their contents.
+    """
+
+    pixels: Pixels
+    kept: Tensor
+    digests: Tensor
+
+
+def open_images(
+    files: Files,
+    size: int,
+    cache_dir: Path,
+    *,
+    cached: bool,
+    skip_bad: bool,
+    describe: Callable[[str], str] = str,
+) -> ReadableImages:
+    """Pixels of image files. The first call decodes all of them, which also finds those that cannot be read.
+
+    A cache's name is `Files.digest`. It is written under a lock beside its place and moved there when whole, so a
+    half-built one is never used and two processes do not build it twice.
+
+    Args:
+        files: In the order of the rows.
+        size: Height and width, see `decode_image`.
+        cache_dir: Folder of the caches; made if missing.
+        cached: Keep the pixels on the disk; otherwise decode them when they are asked for.
+        skip_bad: Leave out files that cannot be read, with a warning that lists them.
+        describe: How a message names a file, given its key.
+
+    Raises:
+        SettingsError: Files cannot be read (it names all of them) and `skip_bad` is false, or none can.
+        OSError: The disk has no room for the cache.
+    """
+    path, index = cache_paths(files, size, cache_dir)
+
+    def done() -> bool:
+        return index.exists() and (path.exists() or not cached)
+
+    if not done():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not done():
+                _build(files, size, path if cached else None, index, None if skip_bad else describe)
+    with np.load(index, allow_pickle=False) as facts:
+        digests, bad, reasons = facts["digests"], facts["bad"], facts["reasons"].tolist()
+    named = [f"{describe(files.keys[row])} ({reason})" for row, reason in zip(bad.tolist(), reasons, strict=True)]
+    if named and (not skip_bad or len(named) == len(files.keys)):
+        raise _unreadable(named)
+    if named:
+        rank_zero_warn(f"{len(named)} unreadable images are left out:\n  " + "\n  ".join(named))
+    kept = np.delete(np.arange(len(files.keys)), bad)
+    if not cached:
+        keys = files.keys if not named else [files.keys[row] for row in kept.tolist()]
+        return ReadableImages(FilePixels(files.root, keys, size), torch.from_numpy(kept), torch.from_numpy(digests))
+    shape = (len(kept), 3, size, size)
+    pixels = torch.from_file(str(path), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
+    return ReadableImages(pixels, torch.from_numpy(kept), torch.from_numpy(digests))
+
+
+def _unreadable(named: list[str]) -> ValueError:
+    return ValueError(
+        f"{len(named)} unreadable images; replace or remove them, or leave them out with on_bad_image: skip\n  "
+        + "\n  ".join(named)
+    )
+
+
+def _build(
+    files: Files, size: int, path: Path | None, index: Path, describe_error: Callable[[str], str] | None
+) -> None:
+    """Decode all files; write the index, and the pixels to `path` if there is one.
+
+    With `describe_error`, unreadable files are an error, and nothing is written.
+    """
+    partial = index.with_suffix(".partial")
+    digests: list[bytes] = []
+    bad: dict[int, str] = {}
+    try:
+        with ExitStack() as stack:
+            out = None if path is None else stack.enter_context(_room(partial, len(files.keys) * 3 * size * size))
+            for row, decoded in enumerate(_decode_all(files, size)):
+                if isinstance(decoded, str):
+                    bad[row] = decoded
+                    continue
+                digests.append(decoded[0])
+                if out is not None:
+                    out.write(decoded[1])
+        if bad and describe_error is not None:
+            raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
+        if path is not None:
+            os.replace(partial, path)
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES),
+                bad=np.array(list(bad), dtype=np.int64),
+                reasons=np.array(list(bad.values()), dtype=np.str_),
+            )
+        os.replace(partial, index)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise SettingsError(f"{index.parent} is full while the cache is written: {_ADVICE}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+_ADVICE = "make room, name another cache_dir, or give a smaller image_size or cache_budget_gb (0: no cache)"
+
+
+def _room(path: Path, needed: int) -> Any:
+    """A file to write `needed` bytes to.
+
+    Raises:
+        OSError: They do not fit on the disk.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise SettingsError(
+            f"the cache needs {needed / 1e9:.2f} GB and {path.parent.resolve()} has {free / 1e9:.2f} GB left: {_ADVICE}"
+        )
+    return path.open("wb")
+
+
+def _decode_all(files: Files, size: int) -> Iterator[str | tuple[bytes, bytes]]:
+    """Content digest and pixels of each file, or why it cannot be read; in order, decoded in parallel."""
+    total = len(files.keys)
+
+    def decode(row: int) -> str | tuple[bytes, bytes]:
+        try:
+            data = Path(files.root, files.keys[row]).read_bytes()
+            digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            return digest, decode_image(data, size).numpy().tobytes()
+        except UnidentifiedImageError:  # its message has an address in memory
+            return "empty" if not data else "no image of a known format"
+        except UNREADABLE as error:
+            return f"{type(error).__name__}: {error}"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        blocks = (range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK))
+        decoded = (result for block in blocks for result in pool.map(decode, block))
+        yield from track(decoded, f"decoding {total:,} images", total)

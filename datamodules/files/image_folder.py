@@ -1,0 +1,81 @@
+"""A folder of image files, one sub-folder a class."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.decoding import IMAGE_SUFFIXES
+from tailmatch.datamodules.files.image_files import FileList, ImageFiles
+
+
+class ImageFolder(ImageFiles):
+    """`root/train/<class>/`, and where they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
+
+    Images in `unlabeled/` (at any depth) join the unlabeled set. Classes are the sub-folders of `train/` in
+    alphabetical order.
+
+    Args:
+        root: The folder.
+        **kwargs: The arguments of `ImageFiles`.
+
+    Raises:
+        MissingFileError: `root/train` is missing or has no class folders.
+        SettingsError: A class folder has no images, `val` or `test` has a class that `train` lacks, or an image
+            cannot be read.
+    """
+
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        train = Path(root, "train")
+        self.class_names = sorted(p.name for p in train.iterdir() if p.is_dir()) if train.is_dir() else []
+        if not self.class_names:
+            raise MissingFileError(
+                f"no class folders in {train.resolve()}: put the images of each class into "
+                f"{train}/<class>/, for example {train}/cat/1.jpg"
+            )
+        super().__init__(root, **kwargs)
+
+    def list_files(self) -> dict[str, FileList]:
+        """See `ImageFiles.list_files`."""
+        keys, targets = self._labeled_files("train")
+        pool = image_files(self.root, "unlabeled")
+        lists = {"train": FileList(keys + pool, torch.tensor(targets + [-1] * len(pool)))}
+        for split in ("val", "test"):
+            if (self.root / split).is_dir():
+                keys, targets = self._labeled_files(split)
+                lists[split] = FileList(keys, torch.tensor(targets))
+        return lists
+
+    def _labeled_files(self, split: str) -> tuple[list[str], list[int]]:
+        folder = self.root / split
+        names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        unknown = sorted(set(names) - set(self.class_names))
+        if unknown or not names:
+            raise SettingsError(
+                f"{folder} has class folders {unknown or names}, and train/ has {self.class_names}: "
+                "rename or remove them"
+            )
+        keys: list[str] = []
+        targets: list[int] = []
+        for name in names:
+            found = image_files(self.root, f"{split}/{name}")
+            if not found:
+                raise SettingsError(f"class folder {folder / name} has no images: add some or remove it")
+            keys += found
+            targets += [self.class_names.index(name)] * len(found)
+        return keys, targets
+
+
+def image_files(root: Path, folder: str) -> list[str]:
+    """Image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders."""
+    found = []
+    for parent, _, names in os.walk(root / folder):
+        inside = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
+        found += [
+            ("" if inside == "./" else inside) + name
+            for name in names
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found, key=lambda key: key.split("/"))

@@ -1,0 +1,180 @@
+"""What the columns of a table of images mean: paths, classes, splits, categories."""
+
+import os
+import re
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.image_folder import image_files
+from tailmatch.datamodules.files.table import Table
+
+SPLITS = ("train", "val", "test", "unlabeled")
+LEFT_OUT = len(SPLITS)
+"""In the place of a split: of rows that are not used."""
+
+Integers = NDArray[np.int64]
+
+INTEGER = re.compile(r"(-?\d+)(?:\.0*)?")
+"""A number as a class: also `3.0`, which programs write for whole numbers in a column with empty cells."""
+
+
+def relative_paths(
+    table: Table, column: str, folder: Path, root: Path, suffix: str = "", taken: AbstractSet[str] = frozenset()
+) -> list[str]:
+    """Paths of a table's images relative to `root`, normalized.
+
+    Args:
+        table: The table.
+        column: Its image column, for messages.
+        folder: What the paths in the table are relative to; they must not leave it.
+        root: What the result is relative to.
+        suffix: Appended to each path.
+        taken: Paths that another table lists.
+
+    Raises:
+        SettingsError: A cell is empty, leaves the folder, or is there twice.
+    """
+    inside = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+    absolute = os.path.abspath(folder)
+    keys = []
+    for index, cell in enumerate(table.images):
+        path = cell + suffix
+        if ".." in path or "./" in path or "//" in path or path[:1] == "/" or not cell:
+            if not cell:
+                raise SettingsError(f"{table.place(index, column)} is empty; it must be the path of an image")
+            path = os.path.relpath(os.path.join(absolute, path), absolute).replace(os.sep, "/")
+            if path.startswith("../"):
+                raise SettingsError(f"{table.place(index, column)}: {cell!r} leaves the folder {absolute}")
+        keys.append(inside + path)
+    if len(set(keys)) < len(keys) or not taken.isdisjoint(keys):
+        seen: dict[str, int] = {}
+        for index, key in enumerate(keys):
+            if key in seen or key in taken:
+                where = f"row {seen[key] + table.first_row}" if key in seen else "the other table"
+                raise SettingsError(f"{table.place(index, column)}: {key!r} is in {where} too; list each image once")
+            seen[key] = index
+    return keys
+
+
+def unlisted_files(folder: Path, root: Path, listed: AbstractSet[str]) -> list[str]:
+    """Image files in a folder that the table does not list, relative to `root`.
+
+    Raises:
+        MissingFileError: The folder is missing.
+        SettingsError: There are none.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"unlabeled_root {folder.resolve()} is no folder")
+    found = image_files(root, os.path.relpath(folder, root).replace(os.sep, "/"))
+    unlisted = [key for key in found if key not in listed]
+    if not unlisted:
+        raise SettingsError(f"unlabeled_root {folder.resolve()} has no images but those of the table")
+    return unlisted
+
+
+def class_targets(table: Table, column: str) -> tuple[list[str], Integers]:
+    """Class names, sorted, and the class of each row, `int64 [N]`, -1 where there is none.
+
+    Raises:
+        SettingsError: Some targets are numbers and some text, a number is below -1, or none is given.
+    """
+    coded = table.coded[column]
+    names = [_class_name(value) for value in coded.values]
+    numbers = {name for name in names if INTEGER.fullmatch(name)}
+    texts = set(names) - numbers - {""}
+    if numbers - {"-1"} and texts:
+        number, text = (
+            min(
+                (value for value, name in zip(coded.values, names, strict=True) if name in group), key=coded.first_index
+            )
+            for group in (numbers - {"-1"}, texts)
+        )
+        raise SettingsError(
+            f"{table.first_place(column, text)}: {text!r} is text, and {number!r} (row "
+            f"{coded.first_index(number) + table.first_row}) is a number; write all classes in one way"
+        )
+    for value, name in zip(coded.values, names, strict=True):
+        if name in numbers and int(name) < -1:
+            raise SettingsError(
+                f"{table.first_place(column, value)}: {value!r} is below -1, which stands for unlabeled"
+            )
+    classes = sorted(texts) or sorted(numbers - {"-1"}, key=int)
+    if not classes:
+        raise SettingsError(f"{table.path}: column {column!r} has no class in any row")
+    places = {name: k for k, name in enumerate(classes)}
+    return classes, coded.translate([places.get(name, -1) for name in names])
+
+
+def rare_grouped(
+    class_names: list[str], targets: Integers, least: int, name: str
+) -> tuple[list[str], Integers, dict[str, int]]:
+    """Put the classes with few images together.
+
+    Args:
+        class_names: K names.
+        targets: `int64 [N]`, -1 where there is no class.
+        least: Images that a class needs.
+        name: Of the class that the others become.
+
+    Returns:
+        The names, the group's last if it has `least` images; the targets, -1 in the group if it has not; and the
+        classes that were put together, with their numbers of images.
+
+    Raises:
+        SettingsError: A class that stays has that name, or less than two classes are left.
+    """
+    counts = np.bincount(targets[targets >= 0], minlength=len(class_names))
+    rare = {class_names[k]: int(counts[k]) for k in np.flatnonzero(counts < least)}
+    kept = [value for value in class_names if value not in rare]
+    if name in kept and rare:
+        raise SettingsError(
+            f"rare_class is {name!r}, and a class with {least} images or more has that name: give another"
+        )
+    grouped = bool(rare) and sum(rare.values()) >= least
+    names = kept + [name] if grouped else kept
+    if len(names) < 2:
+        raise SettingsError(
+            f"min_class_count is {least}, which leaves the classes {names}; the largest have "
+            f"{sorted(counts.tolist(), reverse=True)[:5]} images"
+        )
+    places = [kept.index(value) if value in kept else len(kept) if grouped else -1 for value in class_names]
+    return names, np.array([*places, -1], dtype=np.int64)[targets], rare
+
+
+def _class_name(value: str) -> str:
+    number = INTEGER.fullmatch(value)
+    return str(int(number[1])) if number else value
+
+
+def splits_of_rows(table: Table, column: str) -> Integers:
+    """Place of each row's split in `SPLITS`, `int64 [N]`.
+
+    Raises:
+        SettingsError: A cell names no split.
+    """
+    coded = table.coded.get(column)
+    if coded is None:
+        return np.zeros(len(table.images), dtype=np.int64)
+    for value in coded.values:
+        if value not in (*SPLITS, ""):
+            raise SettingsError(
+                f"{table.first_place(column, value)}: {value!r} is no split; there are {', '.join(SPLITS)}"
+            )
+    return coded.translate([SPLITS.index(value or "train") for value in coded.values])
+
+
+def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
+    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell."""
+    names, codes = {}, []
+    for column in columns:
+        coded = table.coded[column]
+        values = sorted(set(coded.values) - {""})
+        places = {value: place for place, value in enumerate(values)}
+        names[column] = values
+        codes.append(coded.translate([places.get(value, -1) for value in coded.values]))
+    return names, np.stack(codes, axis=1) if codes else None

@@ -1,0 +1,1 @@
+"""Pseudo-labels in memory and in files."""

@@ -1,0 +1,161 @@
+"""Pseudo-label files: one row for each unlabeled image, with what is needed to refuse them for other data.
+
+An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with pyarrow: `pip install
+'tailmatch[parquet]'`) holds the first four as columns and the others as metadata of its schema.
+
+* `key`: what names the image in every split: its path within the data set (`str [n]`, `/` between folders), or its
+  place in the training pool (`int64 [n]`) where there are no files.
+* `label`: `int64 [n]`, the most likely class.
+* `confidence`: `float32 [n]`, its probability.
+* `probs`: `float32 [n, K]`, where the whole rows were asked for.
+* `class_names`: `str [K]`.
+* `checkpoint`: SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. Of an ensemble, of one
+  member too: SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
+* `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images.
+* `format`: 1.
+
+The same rows give the same bytes.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
+from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
+from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
+
+FORMAT = 1
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time stamp of the members: the first that a zip file can hold."""
+
+
+# Writing
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse what could not be written in the end.
+
+    Raises:
+        SettingsError: The file exists and `overwrite` is false, its suffix is neither `.npz` nor `.parquet`, or it is
+            `.parquet` and pyarrow is missing.
+    """
+    if path.suffix not in (".npz", ".parquet"):
+        raise SettingsError(f"output is {path}; its name must end in .npz or .parquet")
+    check_free(path, overwrite)
+    if path.suffix == ".parquet":
+        pyarrow_for(path)
+
+
+def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) -> None:
+    """Write a file chunk by chunk, beside its place, and move it there when it is whole.
+
+    Args:
+        path: `.npz` or `.parquet`.
+        columns: `key`, `label`, `confidence` and maybe `probs`.
+        origin: What they were made of.
+    """
+    with whole_file(path) as partial:
+        (_write_npz if path.suffix == ".npz" else _write_parquet)(partial, columns, origin)
+
+
+def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
+    facts = {
+        "class_names": origin.class_names,
+        "checkpoint": origin.checkpoint,
+        "fingerprint": origin.fingerprint,
+        "pool": origin.pool,
+        "format": FORMAT,
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, column in (columns | {name: in_memory(np.asarray(fact)) for name, fact in facts.items()}).items():
+            member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
+            if column.dtype.kind == "U":  # mostly zeros: four bytes a letter, all as long as the longest
+                member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                header = {"descr": column.dtype.str, "fortran_order": False, "shape": column.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for chunk in column.chunks():
+                    file.write(np.ascontiguousarray(chunk, column.dtype).tobytes())
+
+
+def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> None:
+    pyarrow, parquet = pyarrow_for(path)
+    types = {
+        "key": pyarrow.int64() if columns["key"].dtype.kind == "i" else pyarrow.string(),
+        "label": pyarrow.int64(),
+        "confidence": pyarrow.float32(),
+    }
+    if "probs" in columns:
+        types["probs"] = pyarrow.list_(pyarrow.float32(), len(origin.class_names))
+    facts = {"tailmatch": json.dumps({**vars(origin), "format": FORMAT})}
+    schema = pyarrow.schema(list(types.items()), metadata=facts)
+    with parquet.ParquetWriter(path, schema) as writer:
+        for chunks in zip(*(columns[name].chunks() for name in types), strict=True):
+            arrays = [
+                pyarrow.FixedSizeListArray.from_arrays(chunk.reshape(-1), chunk.shape[1])
+                if chunk.ndim == 2
+                else pyarrow.array(chunk, type_)
+                for chunk, type_ in zip(chunks, types.values(), strict=True)
+            ]
+            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+
+
+# Reading
+
+
+def read_pseudo_labels(path: Path) -> PseudoLabelFile:
+    """Read a pseudo-label file; nothing in it is executed.
+
+    Raises:
+        MissingFileError: It is not there.
+        SettingsError: It is no pseudo-label file.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"no pseudo-label file {path}: `tailmatch predict` writes one")
+    try:
+        arrays, facts = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
+        if facts.pop("format") != FORMAT:
+            raise SettingsError(f"its format is not {FORMAT}")
+        file = PseudoLabelFile(**arrays, origin=Origin(**facts))
+        _check_rows(file)
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
+    return file
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise SettingsError("it is no archive of arrays (tailmatch.datamodules.pseudo_labels.legacy converts pickles)")
+    with np.load(path, allow_pickle=False) as members:
+        arrays = {name: members[name] for name in ("key", "label", "confidence")}
+        arrays["probs"] = members["probs"] if "probs" in members else None
+        names = ("class_names", "checkpoint", "fingerprint", "pool", "format")
+        return arrays, {name: members[name].tolist() for name in names}
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    table = pyarrow_for(path)[1].read_table(path)
+    facts = json.loads(table.schema.metadata[b"tailmatch"])
+    arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
+    arrays["probs"] = None
+    if "probs" in table.column_names:
+        flat = table["probs"].combine_chunks().flatten().to_numpy()
+        arrays["probs"] = flat.reshape(len(table), -1)
+    return arrays, facts
+
+
+def _check_rows(file: PseudoLabelFile) -> None:
+    rows, classes = len(file.key), len(file.origin.class_names)
+    for name in ("label", "confidence", "probs"):
+        array = getattr(file, name)
+        if array is not None and len(array) != rows:
+            raise SettingsError(f"{len(array)} rows of {name} for {rows} keys")
+    if rows and not 0 <= file.label.min() <= file.label.max() < classes:
+        raise SettingsError(f"labels from {file.label.min()} to {file.label.max()} for {classes} classes")
+    if file.probs is not None and file.probs.shape[1:] != (classes,):
+        raise SettingsError(f"probs {file.probs.shape} for {classes} classes")

@@ -1,0 +1,131 @@
+"""Pseudo-labels of a set of images, and how those of a file are attached to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.images import ImageRows, Images
+
+NAMED_KEYS = 5
+"""Keys that an error names; it counts the others."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Pseudo-labels of a set, in its order.
+
+    Attributes:
+        label: `int64 [N]`, -1 where an image has none.
+        confidence: `float32 [N]`, probability of the label.
+        probs: `float32 [N, K]`, or None.
+    """
+
+    label: Tensor
+    confidence: Tensor
+    probs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a pseudo-label file was made of; see the module's docstring."""
+
+    class_names: list[str]
+    checkpoint: str
+    fingerprint: str
+    pool: int
+
+
+@dataclass(frozen=True)
+class PseudoLabelFile:
+    """A pseudo-label file in memory; see the module's docstring."""
+
+    key: Array
+    label: Array
+    confidence: Array
+    probs: Array | None
+    origin: Origin
+
+    def align(self, rows: ImageRows, class_names: Sequence[str], beside: ImageRows | None = None) -> PseudoLabels:
+        """Labels in the order of a set, attached by key: the split may be another than the file's.
+
+        Images that the file has no row for stay without a label, so that rows may be dropped from a file.
+
+        Args:
+            rows: The set: the unlabeled images, or with `beside` the labeled or the unlabeled ones.
+            class_names: K names.
+            beside: The other of the two, whose rows in the file are left alone.
+
+        Raises:
+            SettingsError: The file is of other classes or of another data set, or it labels images of neither set.
+        """
+        _check_classes(self.origin.class_names, list(class_names))
+        images = rows.images
+        if self.origin.fingerprint != images.fingerprint():
+            raise SettingsError(
+                f"it was made for another data set, of {self.origin.pool} images; this one has {len(images.pixels)}"
+                + ("" if self.origin.pool != len(images.pixels) else ", other ones or of another size")
+                + ": predict the pseudo-labels of these images"
+            )
+        pool_rows = self._pool_rows(images)
+        place = torch.full((len(images.pixels),), -1)
+        place[rows.rows] = torch.arange(len(rows))
+        known = place >= 0
+        if beside is not None:
+            known[beside.rows] = True
+        elsewhere = (~known[pool_rows]).nonzero().squeeze(1).tolist()
+        if elsewhere:
+            others = "not unlabeled here but labeled, held out" if beside is None else "held out here"
+            raise SettingsError(
+                f"{len(elsewhere)} of its {len(pool_rows)} images are {others} or left out "
+                f"({_some(self.key[elsewhere].tolist())}): use the split that it was predicted with (seed, "
+                "class_counts, holdouts), or predict again"
+            )
+        here = (place[pool_rows] >= 0).numpy()
+        places = place[pool_rows][here]
+        label, confidence = torch.full((len(rows),), -1), torch.zeros(len(rows))
+        label[places] = torch.from_numpy(self.label[here].astype(np.int64))
+        confidence[places] = torch.from_numpy(self.confidence[here].astype(np.float32))
+        if self.probs is None:
+            return PseudoLabels(label, confidence)
+        probs = torch.zeros(len(rows), len(class_names))
+        probs[places] = torch.from_numpy(self.probs[here].astype(np.float32))
+        return PseudoLabels(label, confidence, probs)
+
+    def _pool_rows(self, images: Images) -> Tensor:
+        """Row of the pool that each row of the file names, `int64 [n]`, all different."""
+        if images.keys is None:
+            rows = torch.from_numpy(self.key.astype(np.int64))
+        else:
+            known = {key: row for row, key in enumerate(images.keys)}
+            rows = torch.tensor([known.get(key, -1) for key in self.key.tolist()], dtype=torch.long)
+        strange = ((rows < 0) | (rows >= len(images.pixels))).nonzero().squeeze(1).tolist()
+        if strange:
+            raise SettingsError(
+                f"{len(strange)} keys name no image of this data set: {_some(self.key[strange].tolist())}"
+            )
+        repeated = len(rows) - len(set(rows.tolist()))
+        if repeated:
+            raise SettingsError(f"{repeated} of its rows name an image that has a row already: keep one of each")
+        return rows
+
+
+def _check_classes(there: list[str], here: list[str]) -> None:
+    if there != here:
+        raise SettingsError(
+            f"it was made for other classes: only there {sorted(set(there) - set(here))[:10]}, only here "
+            f"{sorted(set(here) - set(there))[:10]}"
+            + ("" if set(here) != set(there) else "; the same names in another order")
+        )
+
+
+def _some(keys: list[Any]) -> str:
+    more = f" and {len(keys) - NAMED_KEYS} more" if len(keys) > NAMED_KEYS else ""
+    return ", ".join(str(key) for key in keys[:NAMED_KEYS]) + more

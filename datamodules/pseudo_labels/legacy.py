@@ -1,0 +1,138 @@
+r"""Convert the pseudo-label pickles of imbalanced-semi-self into pseudo-label files.
+
+    python -m tailmatch.datamodules.pseudo_labels.legacy pseudo_labeled_cifar.pickle pseudo_labels.npz \
+        --data tailmatch.datamodules.ImageFolder --data.root my-images
+
+YyzHarry/imbalanced-semi-self `gen_pseudolabels.py` pickles a dict whose entry `extrapolated_targets` is an array of
+classes, in the order of the unlabeled images that it read (`ti_80M_selected.pickle`, or SVHN's `extra`). Entry i
+becomes the label of image i of the data module's unlabeled set, so bring the images in that order: in a folder
+`unlabeled/` of an `ImageFolder`, with file names that sort so (`000000.png`, `000001.png`, ...), and with
+`--data.class_counts LabeledFraction --data.class_counts.fraction 1.0`, so that no others join them. The
+pickle has no confidences: all are 1, and thresholds select every label.
+
+A pickle can run any program when it is read. This reader makes numpy arrays, dicts, lists, strings and numbers, and
+refuses whatever names anything else.
+"""
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from pytorch_lightning import seed_everything
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
+from tailmatch.datamodules.pseudo_labels.columns import in_memory, key_column
+from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
+from tailmatch.datamodules.pseudo_labels.labels import Origin
+
+KEY = "extrapolated_targets"
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding {encoding}, where an array has latin1")
+    return text.encode("latin1")
+
+
+_REBUILD, _SCALAR = np.empty(0).__reduce__()[0], np.int64(0).__reduce__()[0]
+_FROM_BUFFER = np.empty(1).__reduce_ex__(5)[0]
+ARRAY_PARTS = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1,  # how Python 3 writes bytes in the protocols of Python 2
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _REBUILD for core in ("core", "_core")},  # numpy 1, numpy 2
+    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
+}
+"""All that a pickle of numeric arrays names, and what it stands for here."""
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads arrays and plain values; imports nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A part of an array.
+
+        Raises:
+            UnpicklingError: It is something else.
+        """
+        if (module, name) not in ARRAY_PARTS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
+        return ARRAY_PARTS[module, name]
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        """Refuse what lies outside of the pickle."""
+        raise pickle.UnpicklingError("it refers to something outside of itself")
+
+
+def read_extrapolated_targets(path: Path) -> NDArray[np.int64]:
+    """The labels of a pickle, `int64 [n]`, read without running anything in it.
+
+    Raises:
+        SettingsError: It holds something else than arrays and plain values, or no integers under
+            `extrapolated_targets`.
+    """
+    with path.open("rb") as file:
+        try:
+            content = ArrayUnpickler(file, encoding="latin1").load()
+        except Exception as error:  # a damaged pickle can raise whatever its operations raise
+            raise SettingsError(f"{path} is not read: {error}") from error
+    targets = np.asarray(content.get(KEY)) if isinstance(content, dict) else np.asarray(None)
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        raise SettingsError(f"{path} has no list of integers named {KEY}")
+    return targets.astype(np.int64)
+
+
+def convert(path: Path, output: Path, data: LabeledUnlabeledDataModule, overwrite: bool = False) -> None:
+    """Write the labels of a pickle as the pseudo-label file of a data module.
+
+    Raises:
+        SettingsError: Its labels are not as many as the unlabeled images, or not of their classes.
+    """
+    check_output(output, overwrite)
+    label = read_extrapolated_targets(path)
+    data.prepare_data()
+    data.setup("predict")
+    if len(label) != len(data.unlabeled):
+        raise SettingsError(
+            f"{path} has {len(label)} labels, and the data {len(data.unlabeled)} unlabeled images: give the images "
+            "that it was made for, and no others"
+        )
+    if len(label) and not 0 <= label.min() <= label.max() < data.num_classes:
+        raise SettingsError(
+            f"{path} has labels from {label.min()} to {label.max()}, and the data {data.num_classes} classes"
+        )
+    pool = data.unlabeled.images
+    columns = {
+        "key": key_column(data.unlabeled, len(label)),
+        "label": in_memory(label),
+        "confidence": in_memory(np.ones(len(label), np.float32)),
+    }
+    write_pseudo_labels(output, columns, Origin(data.class_names, "", pool.fingerprint(), len(pool.pixels)))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Convert from the command line."""
+    parser = ArgumentParser(
+        prog="python -m tailmatch.datamodules.pseudo_labels.legacy", description="Convert a pickle."
+    )
+    parser.add_argument("pickle", type=Path, help="The authors' file.")
+    parser.add_argument("output", type=Path, help="The pseudo-label file, .npz or .parquet.")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the output if it exists.")
+    parser.add_argument("--seed_everything", type=int, default=0, help="The seed of the training that will read it.")
+    parser.add_subclass_arguments(LabeledUnlabeledDataModule, "data", required=True)
+    config = parser.parse_args(args)
+    seed_everything(config.seed_everything)
+    try:
+        convert(config.pickle, config.output, parser.instantiate(config).data, config.overwrite)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Fashion-MNIST through torchvision."""
+
+from pathlib import Path
+from typing import Any
+
+from torchvision import datasets
+
+from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
+from tailmatch.datamodules.images import Images, Sources
+from tailmatch.datamodules.public.downloads import files_named_if_missing
+from tailmatch.datamodules.splitting.long_tail import ClassCounts, DARPCounts
+
+
+class FashionMNIST(LabeledUnlabeledDataModule):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28 gray pixels in 10 classes (Xiao et al. 2017).
+
+    Downloaded into `root` where there is a network. Mirrored images are valid ones: all shoes point to the left, but
+    a shoe that points to the right is one, too.
+
+    Args:
+        root: Folder that holds `FashionMNIST/raw` with the four published files, packed or not, or will.
+        class_counts: None is DARP's setting for CIFAR-10, N1 1500, M1 3000, gamma 100 (this data set has no published
+            long tail).
+        **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
+    """
+
+    mean = (0.2860, 0.2860, 0.2860)  # of the training pixels, in [0, 1]
+    std = (0.3530, 0.3530, 0.3530)
+    default_val_holdout = 500  # of each class, as many as of CIFAR-10
+
+    def __init__(self, root: str = "data", class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
+        self.class_names = list(datasets.FashionMNIST.classes)
+        self.root = root
+        super().__init__(class_counts=class_counts or DARPCounts(), **kwargs)
+
+    def prepare_data(self) -> None:
+        """Download the data if it is not there.
+
+        Raises:
+            FileNotFoundError: It is not there and cannot be downloaded.
+        """
+        reader = datasets.FashionMNIST
+        files = ", ".join(name for name, _ in reader.resources)
+        folder = Path(self.root) / reader.__name__ / "raw"
+        with files_named_if_missing("Fashion-MNIST", f"{files} (or the same unpacked)", reader.mirrors[0], folder):
+            reader(self.root, download=True)
+
+    def load(self) -> Sources:
+        """See `LabeledUnlabeledDataModule.load`."""
+        return Sources(train=self._read(train=True), test=self._read(train=False))
+
+    def _read(self, train: bool) -> Images:
+        data = datasets.FashionMNIST(self.root, train=train)
+        return Images(data.data[:, None].expand(-1, 3, -1, -1).contiguous(), data.targets)

@@ -1,0 +1,68 @@
+"""Where the class totals of the unlabeled set come from."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
+
+ORACLE = "oracle"
+
+
+def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabeledDataModule) -> Tensor:
+    """Class totals of the unlabeled set, `float64 [K]` with its size as sum.
+
+    Args:
+        source: None: in proportion to the labeled counts. K numbers: in proportion to them. `oracle`: the truth,
+            for analysis. Else a file written by `UnlabeledPriorEstimator`.
+        data: After its `setup`.
+
+    Raises:
+        SettingsError: Negative, missing or superfluous entries, a sum of zero, or an oracle where the truth of some
+            images is not known.
+        MissingFileError: No such file.
+    """
+    if source is None:
+        values: Sequence[float] = data.class_counts
+    elif source == ORACLE:
+        values = _truth(data)
+    elif isinstance(source, str):
+        values = _from_file(Path(source), data.class_names)
+    else:
+        values = source
+    if len(values) != data.num_classes:
+        raise SettingsError(f"target has {len(values)} entries; it needs one for each of {data.num_classes} classes")
+    totals = torch.tensor(values, dtype=torch.float64)
+    if not totals.isfinite().all() or (totals < 0).any() or totals.sum() <= 0:
+        raise SettingsError(f"target is {list(values)}; its entries must be at least 0 and their sum above 0")
+    return totals * (len(data.unlabeled) / totals.sum())
+
+
+def is_known(data: LabeledUnlabeledDataModule) -> bool:
+    """Whether the class of every unlabeled image is known (subsampled benchmarks)."""
+    return bool((data.unlabeled.targets >= 0).all())
+
+
+def _truth(data: LabeledUnlabeledDataModule) -> list[float]:
+    if not is_known(data):
+        raise SettingsError("target is oracle, and the class of some unlabeled images is not known")
+    counts: list[float] = torch.bincount(data.unlabeled.targets, minlength=data.num_classes).tolist()
+    return counts
+
+
+def _from_file(path: Path, class_names: list[str]) -> list[float]:
+    if not path.is_file():
+        raise MissingFileError(f"no prior file {path}: give null, oracle, a list, or a file of UnlabeledPriorEstimator")
+    try:
+        prior: dict[str, Any] = json.loads(path.read_text())
+        counts, names = list(map(float, prior["counts"])), prior["class_names"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no prior file (counts and class_names in JSON): {error!r}") from error
+    if names != class_names:
+        raise SettingsError(f"{path} is of other classes: {names[:10]}, and the data has {class_names[:10]}")
+    return counts

@@ -1,0 +1,146 @@
+"""Wrong labels on purpose, to measure what a method makes of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+
+NAMED = 5
+"""Classes that an error names; it counts the others."""
+
+
+class LabelNoise(ABC):
+    """Gives each image a wrong class with probability `share`, whatever else is drawn.
+
+    The published experiments draw their wrong labels by one of two conventions. Patrini et al. 2017 (arXiv 1609.03987;
+    giorgiop/loss-correction `noise.py`, `multiclass_noisify`) and Zhang and Sabuncu 2018 (arXiv 1805.07836, section 4)
+    draw each label on its own, from a row of a transition matrix with `1 - share` on its diagonal. Tanaka et al. 2018
+    and ELR (shengliu66/ELR `data_loader/cifar10.py`) draw a class for exactly `share` of the images, and for symmetric
+    noise from all K, so that `share / K` stay right without a word. This is the first: `share` is the probability of
+    a wrong label, and what happens to an image does not depend on the others, so that the same images have the same
+    labels in a larger labeled set.
+
+    Args:
+        share: Probability of a wrong class, in [0, 1]; 0 changes nothing, as the first point of a series.
+    """
+
+    def __init__(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise SettingsError(f"label_noise: share is {share}; it must be in [0, 1]")
+        self.share = share
+
+    def __call__(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
+        """Classes after the noise, `int64 [N]`.
+
+        Args:
+            targets: `int64 [N]`; -1, unknown, stays.
+            class_names: K names.
+            random: Draws on the CPU, the same number for every share.
+        """
+        changed = (torch.rand(len(targets), generator=random) < self.share) & (targets >= 0)
+        return torch.where(changed, self.mistakes(targets, class_names, random), targets)
+
+    @abstractmethod
+    def check(self, class_names: Sequence[str]) -> None:
+        """Raise a ValueError if these classes cannot be mistaken as asked."""
+
+    @abstractmethod
+    def mistakes(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
+        """The class that each image would be mistaken for, `int64 [N]`; see `__call__`."""
+
+    @abstractmethod
+    def limit(self, num_classes: int) -> float:
+        """Share from which on the true class is not the most frequent label of its images any more."""
+
+
+class SymmetricNoise(LabelNoise):
+    """Each of the K - 1 other classes is as likely: Patrini's `build_uniform_P`, the uniform noise of Zhang & Sabuncu.
+
+    On a long tail most labels of a rare class are wrong then: of ten classes, with a share of 0.2, one of 1,000 images
+    alone gives 22 wrong labels to a class of ten, which keeps eight right ones.
+
+    Args:
+        share: See `LabelNoise`.
+    """
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Refuse a single class."""
+        if len(class_names) < 2:
+            raise SettingsError(f"label_noise: SymmetricNoise needs another class than {list(class_names)}")
+
+    def mistakes(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
+        """See `LabelNoise.mistakes`."""
+        classes = len(class_names)
+        return (targets + torch.randint(1, classes, targets.shape, generator=random)) % classes
+
+    def limit(self, num_classes: int) -> float:
+        """`1 - 1/K`, as in Zhang & Sabuncu's theorem 1."""
+        return 1 - 1 / num_classes
+
+
+class PairNoise(LabelNoise):
+    """Each class is mistaken for one other: asymmetric noise.
+
+    `configs/noise/cifar10_pairs.yaml` has the pairs of Patrini et al. 2017 for CIFAR-10 (`noise.py`,
+    `noisify_cifar10_asymmetric`).
+
+    Args:
+        share: See `LabelNoise`; of the images of the classes that are mistaken.
+        pairs: Name of a class to the name of the one that it is mistaken for; others keep their labels. Null: each
+            for the next, the last for the first (the "pair flip" of Han et al. 2018, arXiv 1804.06872, section 4).
+    """
+
+    def __init__(self, share: float, pairs: dict[str, str] | None = None) -> None:
+        super().__init__(share)
+        self.pairs = pairs
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Refuse names of no class, a class that is mistaken for itself, and nothing to mistake."""
+        if self.pairs is None:
+            if len(class_names) < 2:
+                raise SettingsError(f"label_noise: PairNoise needs another class than {list(class_names)}")
+            return
+        _check_pairs(self.pairs, class_names)
+
+    def mistakes(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
+        """See `LabelNoise.mistakes`."""
+        classes = len(class_names)
+        if self.pairs is None:
+            return (targets + 1) % classes
+        place = {name: k for k, name in enumerate(class_names)}
+        other = torch.tensor([place[self.pairs.get(name, name)] for name in class_names])
+        return other[targets]  # of -1 the last class, which `__call__` does not take
+
+    def limit(self, num_classes: int) -> float:
+        """A half."""
+        return 0.5
+
+
+def _check_pairs(pairs: Mapping[str, str], class_names: Sequence[str]) -> None:
+    if not pairs:
+        raise SettingsError("label_noise: pairs is empty, so no label would change: name classes, or leave it null")
+    unknown = sorted({*pairs, *pairs.values()} - set(class_names))
+    if unknown:
+        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+        known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+        raise SettingsError(
+            f"label_noise: pairs has {', '.join(map(repr, unknown[:NAMED]))}{more}, and there is no such class; the "
+            f"classes are {known}"
+        )
+    same = [name for name, other in pairs.items() if name == other]
+    if same:
+        raise SettingsError(f"label_noise: pairs has {same[0]!r} mistaken for itself; leave it out")
+
+
+def noise_warnings(noise: LabelNoise, num_classes: int) -> list[str]:
+    """What in the noise no method can undo."""
+    limit = noise.limit(num_classes)
+    if noise.share < limit:
+        return []
+    return [
+        f"label_noise changes a share of {noise.share:g}: from {limit:g} on the true class is not the most frequent "
+        "label of its images, and nothing can be learned from that but the wrong one"
+    ]

@@ -1,0 +1,77 @@
+"""What in a split will hurt, said before the training."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.images import ImageRows
+
+NAMED = 5
+"""Classes or images that a warning names; it counts the others."""
+
+
+def split_warnings(table: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> list[str]:
+    """Warnings that follow from the images per class.
+
+    Args:
+        table: Images per class of the sets `labeled`, and `validation` and `test` where there are such sets.
+        class_names: K names.
+    """
+    labeled = table["labeled"]
+    held_out = [name for name in ("validation", "test") if sum(table.get(name, ()))]
+    found = [
+        (
+            "{} without a labeled image: never learned; label some, or leave the class out",
+            [k for k, count in enumerate(labeled) if not count],
+        ),
+        (
+            "{} with one labeled image: what is learned of it is that image; label more, or merge it with another",
+            [k for k, count in enumerate(labeled) if count == 1],
+        ),
+    ]
+    for name in held_out:
+        found.append(
+            (
+                f"{{}} without a {name} image: too few to split, so its recall is not measured; collect more, hold out "
+                "a larger share, or merge it with another",
+                [k for k, count in enumerate(table[name]) if not count],
+            )
+        )
+    return [text.format(_named([class_names[k] for k in classes])) for text, classes in found if classes]
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({', '.join(names[:NAMED])}{more})"
+
+
+def duplicate_warnings(sets: Mapping[str, ImageRows | None]) -> list[str]:
+    """Warnings of files with the same content in two sets: an image that is trained on says nothing in a test.
+
+    Args:
+        sets: Rows by the name of their set. Sets without content digests are not compared, nor is one with itself.
+    """
+    known = [(name, rows) for name, rows in sets.items() if rows is not None and rows.images.digests is not None]
+    found = []
+    for i, (name, rows) in enumerate(known):
+        for other, others in known[i + 1 :]:
+            if rows is others:
+                continue
+            shared = np.isin(_digests(others), _digests(rows)).nonzero()[0]
+            if len(shared):
+                keys = others.images.keys or ()
+                examples = [keys[row] for row in others.rows[shared[:NAMED]].tolist()] if keys else []
+                found.append(
+                    f"{len(shared)} {other} images have the same content as a {name} image, which makes the figures "
+                    f"too good: {', '.join(examples)}{' ...' if len(shared) > NAMED else ''}"
+                )
+    return found
+
+
+def _digests(rows: ImageRows) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    digests = rows.images.digests
+    if digests is None:
+        raise SettingsError("these images have no content digests")
+    chosen = np.ascontiguousarray(digests[rows.rows].numpy())
+    return chosen.view(np.dtype((np.void, chosen.shape[1]))).reshape(-1)

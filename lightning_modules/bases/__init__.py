@@ -1,0 +1,1 @@
+"""What every method stands on: training, evaluation, the pseudo-label stage."""

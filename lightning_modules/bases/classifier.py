@@ -1,0 +1,155 @@
+"""The base of all methods that classify: evaluation, and the classes in a checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
+from tailmatch.lightning_modules.networks.inputs import network_input
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.training.run_folder import run_folder
+
+
+class ImageClassifier(ImageModule):
+    """A classifier with evaluation; a method adds its views and its training step.
+
+    Args:
+        num_classes: K; the command line takes it from the data module.
+        **kwargs: The other arguments of `ImageModule`.
+    """
+
+    brings_weights: bool = False
+    """Whether its weights come from its own arguments: it is then evaluated without `--ckpt_path`, and not trained."""
+
+    class_counts: Tensor
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.class_names: list[str] = [str(k) for k in range(num_classes)]
+        self.image_size: list[int] | None = None
+        self.register_buffer("class_counts", torch.zeros(num_classes, dtype=torch.long))
+        self.val_metrics = LongTailMetrics(num_classes)
+        self.test_metrics = LongTailMetrics(num_classes)
+        self.evaluations: dict[str, Evaluation] = {}
+        self.trained_steps = 0  # of the checkpoint that was loaded: a test's trainer counts none
+
+    def setup(self, stage: str) -> None:
+        """Take the facts of the data: names and labeled counts of classes, height and width of images too."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.class_names = list(data.class_names)
+            self.image_size = data.height_and_width
+            if data.class_counts is not None:
+                self.class_counts.copy_(torch.tensor(data.class_counts))
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the class names and the size of images."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["class_names"] = self.class_names
+        checkpoint["image_size"] = self.image_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights for other classes, or of other levels of categories.
+
+        Raises:
+            SettingsError: The checkpoint's classes are not those of the data, in the same order.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self.trained_steps = checkpoint.get("global_step", 0)
+        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
+
+    # Evaluation
+
+    def forward(self, images: Tensor | TaggedImages) -> Tensor:
+        """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], as `network_input` makes them."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Count a validation batch."""
+        self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Count a test batch."""
+        self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Predictions of a batch: `index int64 [B]` as it came, and `probs float32 [B, K]`."""
+        return {"index": batch["index"], "probs": self(network_input(self.network, batch)).float().softmax(dim=1)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/...`."""
+        scalars = self._finish_evaluation("val", self.val_metrics)
+        shown = "val/balanced_accuracy"
+        self.log(shown, scalars.pop(shown), prog_bar=True)
+        self.log_dict(scalars)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/...` and write `test_metrics.json` beside the logs."""
+        scalars = self._finish_evaluation("test", self.test_metrics)
+        self.log_dict(scalars)
+        self._write_test_metrics(run_folder(self.trainer), scalars)
+
+    def evaluated_checkpoint(self) -> str | list[str] | None:
+        """Where the evaluated weights are from, None if from a fit of this process."""
+        checkpoint = self.trainer.ckpt_path
+        return None if checkpoint is None else str(checkpoint)
+
+    def _finish_evaluation(self, stage: str, metrics: LongTailMetrics) -> dict[str, Tensor]:
+        self.evaluations[stage] = metrics.compute(self.class_counts)
+        metrics.reset()
+        return {f"{stage}/{name}": value for name, value in self.evaluations[stage].scalars.items()}
+
+    @rank_zero_only
+    def _write_test_metrics(self, folder: Path, scalars: dict[str, Tensor]) -> None:
+        recall = self.evaluations["test"].recall.tolist()
+        record = {
+            "checkpoint": self.evaluated_checkpoint(),
+            "step": self.trainer.global_step or self.trained_steps,
+            "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
+            "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test_metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:
+    """Refuse a checkpoint of other classes.
+
+    Args:
+        there: The checkpoint's classes.
+        here: Those it is to be used on.
+        checkpoint: Names it in the message.
+
+    Raises:
+        SettingsError: They are not the same in the same order; the message shows the difference.
+    """
+    if there == here:
+        return
+    only_there, only_here = sorted(set(there) - set(here)), sorted(set(here) - set(there))
+    raise SettingsError(
+        f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
+        + ("" if only_there or only_here else "; the same names in another order")
+    )
+
+
+def check_predictions(probs: Tensor) -> None:
+    """Refuse predictions, of any shape, with NaN among them. Waits for the device.
+
+    Raises:
+        SettingsError: There is one.
+    """
+    if not bool(probs.isfinite().all()):
+        raise SettingsError(
+            "predictions are NaN: the weights are, or numbers within the network are too large for half precision; "
+            "set trainer.precision to 32-true or bf16-mixed"
+        )

@@ -1,0 +1,228 @@
+"""The base of everything that trains: network, optimizer, schedule, views, training numbers."""
+
+import math
+from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY
+from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
+from tailmatch.lightning_modules.networks.inputs import views_with_categories
+from tailmatch.lightning_modules.training import length as training_length
+from tailmatch.lightning_modules.training.loss_scale import loss_scale
+from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
+from tailmatch.lightning_modules.training.optimizer_settings import (
+    SETTINGS_KEY,
+    Settings,
+    prefer_new_settings,
+    settings_of,
+)
+from tailmatch.lightning_modules.training.running_means import RunningMeans
+from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
+from tailmatch.lightning_modules.views import View
+
+Batch = dict[str, dict[str, Any]]
+"""A training batch: `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the method's `streams`, plus views."""
+
+
+class ImageModule(LightningModule):
+    """Trains a network on views of images; a method adds the views and the step.
+
+    What it needs to know of the data (channel statistics, whether images may be mirrored) it takes from the data
+    module in `setup`; a checkpoint carries it from then on.
+
+    Args:
+        num_classes: K; the command line takes it from the data module.
+        network: Makes the network for K classes.
+        optimizer: Makes the optimizer for parameter groups.
+        lr_scheduler: Makes the schedule, stepped after every optimizer step.
+        ema_decay: Decay of the averaged weights that are evaluated; null evaluates the trained weights.
+        decay_norm_and_bias: Apply the optimizer's weight decay to normalization weights and biases too.
+        pretrained: File of weights that a new fit begins with, all but the head (see `load_pretrained`): a
+            checkpoint of this package, a torchvision state dict, or one with names under `module.` or
+            `encoder_q.`. A resumed or tested run has its own weights and does not read the file.
+    """
+
+    streams: tuple[str, ...] = ("labeled",)
+    """The training streams that the method reads; the data module serves no other."""
+
+    reads_pseudo_labels: bool = False
+    """Whether the method trains on the data module's `pseudo_labels`; with others, giving them is an error."""
+
+    progress_bar: tuple[str, ...] = ("loss",)
+    """Training numbers that the progress bar shows."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        network: NetworkFactory = WideResNet,
+        optimizer: OptimizerCallable = FixMatchSGD,
+        lr_scheduler: LRSchedulerCallable = CosineDecay,
+        ema_decay: float | None = 0.999,
+        decay_norm_and_bias: bool = False,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.network = network(num_classes)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.decay_norm_and_bias = decay_norm_and_bias
+        self.pretrained = pretrained
+        self._averaging = None if ema_decay is None else WeightAveraging(ema_decay)
+        self._means = RunningMeans()
+        self._settings: list[Settings] = []
+        self._settings_before: list[Settings] = []
+
+    # What a method implements
+
+    @abstractmethod
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a step, `[]`; calls `track` with the numbers to log."""
+
+    def make_views(self, batch: Batch) -> Batch:
+        """Add the method's views to a training batch on the device. Random numbers are those of the step."""
+        return batch
+
+    # Set-up
+
+    def setup(self, stage: str) -> None:
+        """Take the facts of the data: channel statistics, mirroring.
+
+        Raises:
+            SettingsError: Pseudo-labels are given to a method that does not read them.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return
+        if stage == "fit" and data.pseudo_label_file is not None and not self.reads_pseudo_labels:
+            raise SettingsError(
+                f"pseudo_labels is {data.pseudo_label_file}, and {type(self).__name__} does not train on them: leave "
+                "it out, or train SelfTraining"
+            )
+        if data.mean is not None:
+            self.network.adapt_normalization(data.mean, data.std)
+        training = torch.cat([getattr(data, name).categories for name in self.streams]) if stage == "fit" else None
+        evaluated = data.evaluated(stage)
+        self.network.adapt_categories(
+            data.category_values, training, None if evaluated is None else evaluated.categories
+        )
+        for module in self.modules():
+            if isinstance(module, View):
+                module.adapt(data.horizontal_flip)
+
+    def begin_fit(self) -> None:
+        """Take the pretrained weights, at the start of a fit that is not resumed; a checkpoint has its own."""
+        if self.pretrained is not None:
+            self.print(load_pretrained(self.network, self.pretrained))
+            self.pretrained = None  # a second fit goes on with what the first one made of them
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The averaged weights are part of the method, and begin from those of `begin_fit`."""
+        return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """The weights that are evaluated (averaged ones if the method averages), for the time of a `with` in a fit."""
+        return self._averaging.applied(self) if self._averaging else nullcontext()
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer over two groups, schedule by step."""
+        optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
+        self._settings = settings_of(optimizer)
+        prefer_new_settings(optimizer, self._settings_before)
+        scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
+            scheduler.total_steps = self.total_steps()
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training, by `max_steps` or `max_epochs`, whichever comes first.
+
+        What `max_time` allows is no length known beforehand: a training that it cuts short ends within its schedule.
+
+        Raises:
+            SettingsError: The training has no end.
+        """
+        steps = training_length.total_steps(self.trainer)
+        if steps == math.inf:
+            raise SettingsError(
+                f"the schedule needs a length: trainer.max_steps is {self.trainer.max_steps} and trainer.max_epochs "
+                f"{self.trainer.max_epochs}; set one of them, or the schedule's total_steps"
+            )
+        return int(steps)
+
+    def total_epochs(self) -> float:
+        """Epochs of the whole training, the last maybe cut short; infinite if it has no end that is known."""
+        return training_length.total_epochs(self.trainer)
+
+    # Training
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Seed the step's random numbers from (seed, step, rank), then make the views."""
+        if not self.trainer.training:
+            return batch
+        step = training_step_index(self.trainer)
+        torch.manual_seed(mix_seed(global_seed(), VIEW_STREAM, step, self.global_rank))
+        with torch.no_grad():
+            batch = self.make_views(batch)
+            return views_with_categories(self.network, batch) if self.network.takes_categories else batch
+
+    def track(self, **values: Tensor) -> None:
+        """Log the means of these numbers as `train/...`, once in `log_every_n_steps` steps.
+
+        Raises:
+            SettingsError: One of them is NaN or infinite, or gradients are at every step (see `loss_scale`).
+        """
+        self._means.add(values)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
+        if not every or (self.trainer.global_step + 1) % every:
+            return
+        scale = self._check_finite()
+        means = self._means.take()
+        means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        if scale is not None:
+            means["loss_scale"] = torch.tensor(scale)
+        shown = {f"train/{name}": means.pop(name) for name in self.progress_bar if name in means}
+        self.log_dict(shown, prog_bar=True, sync_dist=True)
+        self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Never save weights of a broken step; keep the optimizer's settings and what categories stand for."""
+        self._check_finite()
+        checkpoint[SETTINGS_KEY] = self._settings
+        if self.network.vocabulary is not None:
+            checkpoint[CATEGORIES_KEY] = self.network.vocabulary
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
+        self._settings_before = checkpoint.get(SETTINGS_KEY, [])
+        self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
+
+    def _check_finite(self) -> float | None:
+        """Refuse a training that is broken; gives the loss scale."""
+        bad = self._means.not_finite()
+        if bad:
+            raise SettingsError(
+                f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
+                "learning rate or use a wider precision; checkpoints saved before are untouched"
+            )
+        return loss_scale(self.trainer)
+
+
+class _BeginFit(Callback):
+    """Calls `begin_fit`.
+
+    `setup` does not know yet whether the fit is resumed, and a module's own `on_fit_start` comes after that of the
+    averaged weights.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is None and isinstance(pl_module, ImageModule):
+            pl_module.begin_fit()

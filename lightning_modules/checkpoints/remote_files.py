@@ -1,0 +1,93 @@
+"""Checkpoints and weights by URL: fetched once into a cache, and read from there like any file.
+
+`http(s)://` and `file://` work at once, other addresses with the package that fsspec wants for them (`s3://`: s3fs).
+Whatever comes is read as every file is, as tensors and plain values; nothing in it is executed.
+"""
+
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import fsspec
+from filelock import FileLock
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.files.image_cache import default_cache_dir
+
+_CHANGING = ("name", "url", "created")
+"""What a file system says of a file that is not of its content: its address, which may be a signed one."""
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address for fsspec."""
+    return "://" in path
+
+
+def fetched_dir() -> Path:
+    """The folder of fetched files: `checkpoints` in the cache; all of it may be deleted at any time."""
+    return default_cache_dir() / "checkpoints"
+
+
+def local_file(path: str) -> Path:
+    """A path as it is; of a URL, the path of a local copy.
+
+    A copy belongs to the size, the time and the checksum that the server gives, so a changed file is fetched again.
+    It appears when it is whole; processes that start together fetch it once.
+
+    Raises:
+        SettingsError: It cannot be fetched, or came incomplete.
+    """
+    return _fetched(path) if is_url(path) else Path(path)
+
+
+def _fetched(url: str) -> Path:
+    try:
+        files, inside = fsspec.core.url_to_fs(url)
+        facts = files.info(inside)
+    except Exception as error:  # each file system has errors of its own, also beside OSError
+        raise _not_fetched(url, error) from error
+    if facts.get("type") == "directory":
+        raise SettingsError(f"{_shown(url)} is a folder: give the address of a file")
+    version = repr(sorted((name, str(value)) for name, value in facts.items() if name not in _CHANGING))
+    name = PurePosixPath(urlsplit(url).path).name or "checkpoint"
+    path = fetched_dir() / hashlib.sha256(f"{url}\0{version}".encode()).hexdigest()[:32] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{name}.lock")):
+        if not path.exists():
+            partial = path.with_name(f"{name}.partial")
+            print(f"fetching {_shown(url)} to {path}", flush=True)
+            try:
+                files.get_file(inside, str(partial))
+                _check_whole(url, partial, facts.get("size"))
+                os.replace(partial, path)
+            except ValueError:
+                raise
+            except Exception as error:  # see above
+                raise _not_fetched(url, error) from error
+            finally:
+                partial.unlink(missing_ok=True)
+    return path
+
+
+def _check_whole(url: str, path: Path, size: int | None) -> None:
+    there = path.stat().st_size
+    if size is not None and there != size:
+        raise SettingsError(f"{_shown(url)} came incomplete, {there} of {size} bytes: try again")
+
+
+def _not_fetched(url: str, error: Exception) -> ValueError:
+    cause, query = error.__cause__ or error, url.partition("?")[2]
+    reason = " ".join(str(cause).split()).replace(query or "?", "...")
+    if isinstance(error, ImportError):
+        hint = "pip install 'tailmatch[s3]'" if url.startswith("s3") else "install the package that it names"
+        return ValueError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
+    return ValueError(
+        f"{_shown(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
+        "or give the path of a local copy"
+    )
+
+
+def _shown(url: str) -> str:
+    """The address without its query, in which signed ones carry secrets."""
+    return url.partition("?")[0]

@@ -1,0 +1,80 @@
+"""What a method takes from the checkpoint of another: network weights, classes, the network's settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.weights import read_file
+
+CONFIG_KEY = "config"
+"""Checkpoint key of the run's whole configuration, as YAML."""
+
+CATEGORIES_KEY = "categories"
+"""Checkpoint key of a network's `vocabulary`."""
+
+_NETWORK, _HEAD = "network.", "head."
+
+
+@dataclass(frozen=True)
+class TrainedCheckpoint:
+    """A checkpoint of this package.
+
+    Attributes:
+        backbone: Tensors of the evaluated (averaged) network without its head, named as in the network.
+        head: Those of the head, named as in the head.
+        class_names: Names of the classes, None if it has none.
+        image_size: Height and width of the images it was evaluated on, None if it does not say.
+        settings: The run's configuration; empty for a run that was not started by the command line.
+        categories: The network's `vocabulary`, None of a network of images alone.
+        splits: What its data module kept of its split, by the module's name.
+    """
+
+    backbone: dict[str, Tensor]
+    head: dict[str, Tensor]
+    class_names: list[str] | None
+    image_size: list[int] | None
+    settings: dict[str, Any]
+    categories: list[dict[str, Any]] | None
+    splits: dict[str, dict[str, Any]]
+
+    @property
+    def network(self) -> dict[str, Any] | None:
+        """The network's settings as in a configuration, None if it has none."""
+        settings: dict[str, Any] | None = self.settings.get("model", {}).get("init_args", {}).get("network")
+        return settings
+
+    def describe_network(self) -> str:
+        """The network's settings, for a message."""
+        if self.network is None:
+            return "the checkpoint does not say which network it was"
+        return f"the checkpoint's network: {yaml.safe_dump(self.network, default_flow_style=True, width=1000).strip()}"
+
+
+def read_checkpoint(path: str) -> TrainedCheckpoint:
+    """Read a checkpoint of any method.
+
+    Raises:
+        SettingsError: There is no such file, or it is not a checkpoint of this package.
+    """
+    content = read_file(path)
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    tensors = {name: tensor for name, tensor in state.items() if name.startswith(_NETWORK)} if state else {}
+    if not tensors or not isinstance(content, Mapping):
+        raise SettingsError(
+            f"checkpoint {path!r} has no network of this package in it; it must be a <run>/checkpoints/*.ckpt "
+            "(weights from elsewhere: train on them with `pretrained` first)"
+        )
+    network = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+    return TrainedCheckpoint(
+        backbone={name: tensor for name, tensor in network.items() if not name.startswith(_HEAD)},
+        head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
+        class_names=content.get("class_names"),
+        image_size=content.get("image_size"),
+        settings=yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {},
+        categories=content.get(CATEGORIES_KEY),
+        splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
+    )

@@ -1,0 +1,1 @@
+"""Trained networks in use: rebuilt from a checkpoint, exported."""

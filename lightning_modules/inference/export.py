@@ -1,0 +1,143 @@
+"""`tailmatch export`: a checkpoint's network as a file that runs without this package."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
+from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.inputs import to_float
+
+ONNX, PROGRAM = ".onnx", ".pt2"
+
+
+class PixelClassifier(nn.Module):
+    """A network with the preprocessing around it: what is exported.
+
+    Args:
+        network: In evaluation mode.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, categories: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`.
+
+        Categories, `int64 [B, L]` and -1 where unknown, count in the values of the network's `vocabulary`.
+        """
+        logits = self.network(self.network.with_categories(to_float(images), categories)).float()
+        return logits.softmax(dim=1), logits
+
+
+def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
+    """The program of a `PixelClassifier` for a batch of any size, and images of one height and width.
+
+    Its second input, of a network that takes categories, is `categories`.
+    """
+    examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # of one image, the batch would be fixed
+    if network.vocabulary is not None:
+        examples["categories"] = torch.zeros(2, len(network.vocabulary), dtype=torch.int64)
+    batch = Dim("batch", max=2**31 - 1)  # torch 2.6 refuses a batch without a bound
+    with torch.no_grad():
+        return torch.export.export(
+            PixelClassifier(network).eval(),
+            tuple(examples.values()),
+            dynamic_shapes={name: {0: batch} for name in examples},
+            strict=False,  # the default from torch 2.7 on
+        )
+
+
+def write_program(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
+    """Write a `.pt2` for `torch.export.load`, with the facts as its `extra_files`."""
+    torch.export.save(program, path, extra_files=facts)
+
+
+def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
+    """Write an ONNX file with the program's inputs, outputs `probs` and `logits`, and the facts as its metadata.
+
+    Raises:
+        SettingsError: The packages for it are not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"{path} needs {' and '.join(missing)}: pip install 'tailmatch[export]'")
+    inputs = [str(name) for name in program.graph_signature.user_inputs]
+    made = torch.onnx.export(
+        program,
+        input_names=inputs,
+        output_names=["probs", "logits"],
+        # The name, which all inputs share; that it is dynamic lies in the program.
+        dynamic_shapes={name: {0: "batch"} if name == inputs[0] else None for name in inputs},
+        dynamo=True,
+        verbose=False,
+    )
+    if made is None:
+        raise SettingsError(f"torch made no ONNX program for {path}")
+    made.model.metadata_props.update(facts)
+    made.save(path)
+
+
+WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
+
+
+def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, str]:
+    """What a user of the file needs to know, as JSON.
+
+    `class_names` in the order of the outputs, `image_size`, and of a network that takes categories the values of each
+    level, as `categories`.
+    """
+    facts: dict[str, Any] = {"class_names": source.class_names, "image_size": list(image_size)}
+    if source.categories is not None:
+        facts["categories"] = {level["name"]: level["values"] for level in source.categories}
+    return {name: json.dumps(fact) for name, fact in facts.items()}
+
+
+def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) -> None:
+    """Write a checkpoint's evaluated network, with its preprocessing.
+
+    Args:
+        checkpoint: A run's file.
+        out: `.onnx` or `.pt2`.
+        image_size: Height and width; None takes those of the checkpoint's own data.
+
+    Raises:
+        SettingsError: The checkpoint, the size or the file's name is wrong.
+    """
+    if out.suffix not in WRITERS:
+        raise SettingsError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
+    source = read_checkpoint(checkpoint)
+    size = image_size or source.image_size
+    if size is None or min(size) < 1:
+        raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[out.suffix](exported(trained_network(source, checkpoint), size), facts_of(source, size), out)
+
+
+def main(args: Sequence[str]) -> None:
+    """`tailmatch export CHECKPOINT OUT`."""
+    parser = argparse.ArgumentParser(
+        prog="tailmatch export",
+        description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
+        "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
+        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that takes categories has them as a "
+        "second input, int64 [B, L] and -1 where unknown, and their values in the metadata.",
+    )
+    parser.add_argument("checkpoint", help="a run's file, such as runs/demo/checkpoints/best.ckpt")
+    parser.add_argument("out", type=Path, help=f"the file to write, *{ONNX} or *{PROGRAM}")
+    parser.add_argument(
+        "--image_size", type=int, nargs=2, metavar=("H", "W"), help="default: the images of the checkpoint's data"
+    )
+    asked = parser.parse_args(args)
+    export(asked.checkpoint, asked.out, asked.image_size)
+    print(f"exported: {asked.out}", flush=True)

@@ -1,0 +1,109 @@
+"""ReMixMatch (Berthelot et al., ICLR 2020, arXiv 1911.09785)."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.lightning_modules.bases.image_module import Batch
+from tailmatch.lightning_modules.bases.mixing import MixingClassifier
+from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
+from tailmatch.lightning_modules.views import StrongView, WeakView
+from tailmatch.lightning_modules.views.base import to_device
+from tailmatch.lightning_modules.views.rotation import rotate_quarters
+
+
+class ReMixMatch(MixingClassifier):
+    r"""MixMatch with distribution alignment, augmentation anchoring and a rotation loss.
+
+    With `q = sharpen(align(softmax(logits(weak))))` refined, all images mixed with each other (`mixing.py`), and one
+    strong view of each unlabeled image turned by a random number of quarter turns:
+
+        loss = CE(mixed labeled) + ramp * lambda_u * CE(mixed weak and strong views, mixed q)
+               + ramp * lambda_strong * CE(first strong view, q) + lambda_rotation * CE(turned first strong view, turns)
+
+    Defaults are the paper's (section 4; google-research/remixmatch `remixmatch_no_cta.py`), with RandAugment and
+    Cutout as the strong view where the authors learn theirs (CTAugment). bbuing9/DARP has two strong views.
+
+    Args:
+        strong_views: K, strong views of each unlabeled image.
+        lambda_u: Weight of the mixed unlabeled loss after the ramp-up.
+        lambda_strong: Weight of the loss of the first strong view, not mixed, after the ramp-up.
+        lambda_rotation: Weight of the rotation loss.
+        align: Align the pseudo-labels' distribution with the labeled classes; for another target, add a
+            `DistributionAlignment` to the trainer's callbacks, which takes the place of this one.
+        labeled_strong: Whether labeled images are seen strongly (algorithm 1, both public codes), or weakly.
+        weak: Weak view.
+        strong: Strong view.
+        **kwargs: The arguments of `MixingClassifier`.
+    """
+
+    def __init__(
+        self,
+        strong_views: int = 8,
+        lambda_u: float = 1.5,
+        lambda_strong: float = 0.5,
+        lambda_rotation: float = 0.5,
+        align: bool = True,
+        labeled_strong: bool = True,
+        weak: nn.Module | None = None,
+        strong: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_at_least("strong_views", strong_views, 1)
+        self.strong_views = strong_views
+        self.lambda_u = lambda_u
+        self.lambda_strong = lambda_strong
+        self.lambda_rotation = lambda_rotation
+        self.align = align
+        self.labeled_strong = labeled_strong
+        self.weak = weak or WeakView()
+        self.strong = strong or StrongView()
+        self.rotation_head = nn.Linear(self.network.feature_dim, 4)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Distribution alignment is part of the method, unless the user brings one with another target."""
+        present = any(isinstance(callback, DistributionAlignment) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [*super().configure_callbacks(), *([DistributionAlignment()] if self.align and not present else [])]
+
+    def make_views(self, batch: Batch) -> Batch:
+        """A view of the labeled stream; a weak, K strong and a turned one of the unlabeled stream."""
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        labeled["view"] = (self.strong if self.labeled_strong else self.weak)(labeled["image"])
+        unlabeled["weak"] = self.weak(unlabeled["image"])
+        unlabeled["strong"] = [self.strong(unlabeled["image"]) for _ in range(self.strong_views)]
+        unlabeled["turns"] = to_device(torch.randint(4, (len(unlabeled["image"]),)), unlabeled["image"].device)
+        unlabeled["turned"] = rotate_quarters(unlabeled["strong"][0], unlabeled["turns"])
+        return batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `ImageModule.training_step`."""
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        with torch.no_grad(), self.side_pass():
+            probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
+            target = self.pseudo_labels(probs, unlabeled["index"])
+        with self.side_pass():
+            strong_logits = self.network(unlabeled["strong"][0]).float()
+            turn_logits = self.rotation_head(self.network.features(unlabeled["turned"])).float()
+        logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
+            labeled["view"], labeled["target"], [unlabeled["weak"], *unlabeled["strong"]], target
+        )
+        loss_labeled = functional.cross_entropy(logits, mixed)
+        loss_unlabeled = functional.cross_entropy(unlabeled_logits, unlabeled_mixed)
+        loss_strong = functional.cross_entropy(strong_logits, target)
+        loss_rotation = functional.cross_entropy(turn_logits, unlabeled["turns"])
+        ramped = self.ramp() * (self.lambda_u * loss_unlabeled + self.lambda_strong * loss_strong)
+        loss = loss_labeled + ramped + self.lambda_rotation * loss_rotation
+        self.track(
+            loss=loss,
+            loss_labeled=loss_labeled,
+            loss_unlabeled=loss_unlabeled,
+            loss_strong=loss_strong,
+            loss_rotation=loss_rotation,
+            confidence=target.amax(dim=1).mean(),
+        )
+        return loss

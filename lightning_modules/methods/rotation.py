@@ -1,0 +1,67 @@
+"""Rotation prediction (Gidaris et al., ICLR 2018, arXiv 1803.07728)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailmatch.lightning_modules.bases.image_module import Batch
+from tailmatch.lightning_modules.bases.pretraining import Pretraining
+from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views.base import to_device
+from tailmatch.lightning_modules.views.rotation import rotate_quarters
+
+ROTATIONS = 4
+
+
+class RotationPretraining(Pretraining):
+    r"""Recognizes by how many quarter turns an image was rotated.
+
+        loss = CE(turns, head(features(rotate(view(image), turns))))
+
+    Each image gets one random rotation, as in YyzHarry/imbalanced-semi-self `pretrain_rot.py` (arXiv 2006.07529);
+    Gidaris et al. feed all four copies of it. The four rotations are equally many in a batch, up to one where four
+    does not divide its size. (The authors' `utils.rotation` shuffles up to four surplus turns among them and cuts
+    the batch off after that, so theirs are equal up to a few.) Images are cropped and flipped before they are turned.
+
+    Args:
+        all_rotations: Feed each image in all four rotations: four times the work of a step.
+        view: View of an image before it is turned; None is the weak view. The authors' crop is padded with black,
+            the weak view's by mirroring.
+        **kwargs: The arguments of `Pretraining`.
+    """
+
+    progress_bar = ("loss", "rotation_accuracy")
+
+    def __init__(self, all_rotations: bool = False, view: nn.Module | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.all_rotations = all_rotations
+        self.view = view or WeakView()
+        self.network.head = nn.Linear(self.network.feature_dim, ROTATIONS)
+
+    def make_views(self, batch: Batch) -> Batch:
+        """Weak views of the pool, turned."""
+        pool = batch["pool"]
+        images = self.view(pool["image"])
+        if self.all_rotations:
+            turns = torch.arange(ROTATIONS).repeat_interleave(len(images))
+            images = images.repeat(ROTATIONS, 1, 1, 1)
+        else:
+            turns = balanced_turns(len(images))
+        pool["turns"] = to_device(turns, images.device)
+        pool["rotated"] = rotate_quarters(images, pool["turns"])
+        return batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `ImageModule.training_step`."""
+        turns = batch["pool"]["turns"]
+        logits = self.network(batch["pool"]["rotated"]).float()
+        loss = functional.cross_entropy(logits, turns)
+        self.track(loss=loss, rotation_accuracy=(logits.argmax(dim=1) == turns).float().mean())
+        return loss
+
+
+def balanced_turns(size: int) -> Tensor:
+    """Quarter turns `int64 [size]` in random order, each of the four `size / 4` times, rounded up or down at random."""
+    return torch.randperm(ROTATIONS)[torch.arange(size) % ROTATIONS][torch.randperm(size)]

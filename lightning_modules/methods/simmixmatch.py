@@ -1,0 +1,69 @@
+"""SimMixMatch: MixMatch with a contrastive loss over the views of each unlabeled image."""
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from tailmatch.datamodules.arguments import check_at_least, check_positive
+from tailmatch.lightning_modules.bases.image_module import Batch
+from tailmatch.lightning_modules.losses import nt_xent
+from tailmatch.lightning_modules.methods.mixmatch import MixMatch
+
+
+class SimMixMatch(MixMatch):
+    r"""MixMatch (`mixmatch.py`) whose K views of an unlabeled image also attract each other.
+
+        loss = loss of MixMatch + lambda_s * NT-Xent(views of unlabeled images)
+
+    (SimCLR, arXiv 2002.05709; `losses/nt_xent.py` for K views.) The passes that guess labels are the ones that are
+    contrasted, with gradient; the guesses themselves carry none. On several devices each process contrasts its views
+    with those of all.
+
+    Args:
+        lambda_s: Weight of the contrastive loss.
+        contrast_temperature: Of its similarities, above 0; 0.1 is best in SimCLR's table 5.
+        contrast_on: Contrast the classifier's logits, or a projection of the features (SimCLR's: two layers).
+        projection_dim: Size of the projection (SimCLR: 128).
+        views: K, at least 2.
+        **kwargs: The other arguments of `MixMatch`.
+    """
+
+    def __init__(
+        self,
+        lambda_s: float = 1.0,
+        contrast_temperature: float = 0.1,
+        contrast_on: Literal["logits", "projection"] = "logits",
+        projection_dim: int = 128,
+        views: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(views=views, **kwargs)
+        check_at_least("views", views, 2)
+        check_positive("contrast_temperature", contrast_temperature)
+        self.lambda_s = lambda_s
+        self.contrast_temperature = contrast_temperature
+        self.projection: nn.Module | None = None
+        if contrast_on == "projection":
+            width = self.network.feature_dim
+            self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `ImageModule.training_step`."""
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        with self.side_pass():
+            features = [self.network.features(view) for view in unlabeled["weak"]]
+        logits = [self.network.head(f).float() for f in features]
+        embeddings = logits if self.projection is None else [self.projection(f).float() for f in features]
+        loss_contrast = self.contrast(torch.stack(embeddings))
+        loss, parts = self.mixed_loss(labeled, unlabeled, [x.detach() for x in logits])
+        loss = loss + self.lambda_s * loss_contrast
+        self.track(loss=loss, loss_contrast=loss_contrast, **parts)
+        return loss
+
+    def contrast(self, embeddings: Tensor) -> Tensor:
+        """NT-Xent `[]` of this process' `[K, U, D]` embeddings among those of all processes."""
+        everything, process = embeddings[None], 0
+        if self.trainer.world_size > 1:
+            everything, process = cast(Tensor, self.all_gather(embeddings, sync_grads=True)), self.global_rank
+        return nt_xent(embeddings, self.contrast_temperature, everything, process)

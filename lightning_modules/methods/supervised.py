@@ -1,0 +1,93 @@
+"""Supervised training on the labeled stream: the baseline, and losses for long tails and noisy labels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.bases.image_module import Batch
+from tailmatch.lightning_modules.losses import ClassificationLoss, ClassWeights, CrossEntropy
+from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views.base import to_device
+from tailmatch.lightning_modules.views.mixup import mixup_partners
+
+
+class Supervised(ImageClassifier):
+    """A loss on labeled images alone, or on mixtures of them.
+
+    Args:
+        loss: The loss; None is `CrossEntropy()`.
+        class_weights: Weights of the classes in the loss, and from when on; None weighs all images equally.
+        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412); 0 for none. bbuing9/DARP's base classifier
+            mixes with `max(l, 1 - l)`, `l` from Beta(alpha, alpha), one for the batch.
+        view: View of the labeled images; None is the weak view.
+        **kwargs: The arguments of `ImageClassifier`.
+    """
+
+    label_weights: Tensor
+
+    def __init__(
+        self,
+        loss: ClassificationLoss | None = None,
+        class_weights: ClassWeights | None = None,
+        mixup: float = 0.0,
+        view: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_at_least("mixup", mixup, 0)
+        self.loss = loss or CrossEntropy()
+        self.class_weights = class_weights
+        self.mixup = mixup
+        self.view = view or WeakView()
+        self.register_buffer("label_weights", torch.ones(self.num_classes), persistent=False)
+
+    def setup(self, stage: str) -> None:
+        """Give the labeled counts to the loss and to the class weights too."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if self.class_weights is not None:
+            self.class_weights.check(self)
+        self.adapt_loss(self.class_counts)
+
+    def adapt_loss(self, class_counts: Tensor) -> None:
+        """Give counts `int64 [K]` of the training images to the loss and to the class weights."""
+        self.loss.adapt(class_counts, self.network.head)
+        if self.class_weights is not None:
+            self.label_weights = self.class_weights.weights(class_counts)
+
+    def make_views(self, batch: Batch) -> Batch:
+        """One view of the labeled stream."""
+        batch["labeled"]["weak"] = self.view(batch["labeled"]["image"])
+        return batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `ImageModule.training_step`."""
+        loss = self.mean_loss(batch["labeled"]["weak"], batch["labeled"]["target"])
+        self.track(loss=loss)
+        return loss
+
+    def mean_loss(self, images: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of images or of their mixtures, `[]`.
+
+        Args:
+            images: `[B, 3, H, W]` in [0, 1].
+            target: `int64 [B]`, or what the loss takes besides.
+            weights: `[B]` of the images' own targets; None weighs all equally, beside class weights.
+        """
+        if not self.mixup:
+            return self.criterion(self.network(images).float(), target, weights)
+        weight, partner = mixup_partners(len(target), self.mixup)  # one weight for all
+        share, partner = float(weight[0]), to_device(partner, target.device)
+        logits = self.network(torch.lerp(images[partner], images, share)).float()
+        own = self.criterion(logits, target, weights)
+        other = self.criterion(logits, target[partner], None if weights is None else weights[partner])
+        return share * own + (1 - share) * other
+
+    def criterion(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss, `[]`, of `logits [B, K]`, with the class weights where they hold; see `mean_loss`."""
+        active = self.class_weights is not None and self.class_weights.active(self)
+        return self.loss.mean(logits, target, self.label_weights if active else None, weights)

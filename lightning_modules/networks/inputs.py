@@ -1,0 +1,38 @@
+"""What a network takes: images as float in [0, 1], and what else is known of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from tailmatch.lightning_modules.networks.network import Network
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+
+
+def to_float(images: Tensor) -> Tensor:
+    """`uint8 [...]` pixels as float in [0, 1]."""
+    return images.float() / 255
+
+
+def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | TaggedImages:
+    """What a network takes of a loader's batch: its images, without augmentation, and what else is known of them."""
+    device = network.mean.device
+    categories = batch.get("categories") if network.takes_categories else None
+    if categories is not None:
+        categories = categories.to(device, non_blocking=True)
+    return network.with_categories(to_float(batch["image"].to(device, non_blocking=True)), categories)
+
+
+def views_with_categories(network: Network, batch: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Give the categories of each stream to its views: whatever is float `[B, 3, H, W]` in it, alone or in a list."""
+
+    def tagged(value: Any, categories: Tensor | None) -> Any:
+        if isinstance(value, list):
+            return [tagged(view, categories) for view in value]
+        is_view = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
+        return network.with_categories(value, categories) if is_view else value
+
+    return {
+        name: {key: tagged(value, stream.get("categories")) for key, value in stream.items()}
+        for name, stream in batch.items()
+    }

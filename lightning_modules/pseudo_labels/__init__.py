@@ -1,0 +1,1 @@
+"""What happens to pseudo-labels: alignment, selection, relabeling."""

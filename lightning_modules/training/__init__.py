@@ -1,0 +1,1 @@
+"""Optimizers, schedules, averaged weights, and the processes of a run."""

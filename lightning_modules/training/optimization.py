@@ -1,0 +1,206 @@
+"""Optimizers and schedules with published defaults, and the parameter groups of weight decay."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
+
+
+class FixMatchSGD(SGD):
+    """SGD with FixMatch's defaults (arXiv 2001.07685, table 4).
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        momentum: Momentum.
+        weight_decay: L2 penalty. The paper's 5e-4 times `l2_loss = w**2 / 2` is torch's 5e-4.
+        nesterov: Nesterov momentum.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.03,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        nesterov: bool = True,
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+class RetrainingSGD(SGD):
+    """SGD with the defaults of classifier re-training.
+
+    Kang et al. 2020 (arXiv 1910.09217), section 5.1; facebookresearch/classifier-balancing
+    `config/ImageNet_LT/cls_crt.yaml` and `cls_lws.yaml`, for batches of 512 (Places-LT: 0.1 for 256).
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        momentum: Momentum.
+        weight_decay: L2 penalty.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.2, momentum: float = 0.9, weight_decay: float = 5e-4
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+class MixMatchAdam(AdamW):
+    """Adam with decoupled weight decay and MixMatch's defaults (google-research/mixmatch `mixmatch.py`).
+
+    The authors multiply kernels by `1 - weight_decay * lr` after each step of Adam, as AdamW does before it. A public
+    re-implementation multiplies BatchNorm's running statistics as well; these are no parameters here.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        weight_decay: Decay a step, as a share of the learning rate.
+        betas: Adam's.
+        eps: Adam's.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.002,
+        weight_decay: float = 0.02,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+
+
+class StepSchedule(LRScheduler):
+    """A learning rate that is a pure function of step and total steps: base rate times `factor`.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: Length of the training in optimizer steps; None takes the trainer's.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None) -> None:
+        self.total_steps = total_steps
+        super().__init__(optimizer)
+
+    def factor(self, progress: float) -> float:
+        """Factor at a progress of 0 (start) to 1 (end of training)."""
+        return 1.0
+
+    def get_lr(self) -> list[float | Any]:
+        """Learning rate of each group at the present step."""
+        progress = min(1.0, self.last_epoch / self.total_steps) if self.total_steps else 0.0
+        return [rate * self.factor(progress) for rate in self.base_lrs]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the step of a saved state. The rest is this training's own: another length, other options."""
+        super().load_state_dict({key: state_dict[key] for key in ("last_epoch", "_step_count")})
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+class CosineDecay(StepSchedule):
+    """FixMatch's schedule: `cos(7 pi s / (16 S))` at step s of S, which ends at a factor of 0.195.
+
+    Source: arXiv 2001.07685 section 2.4 and google-research/fixmatch `fixmatch.py`.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: See `StepSchedule`.
+        cycles: Quarter-turn share of the cosine: `cos(cycles * pi * progress)`.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, cycles: float = 7 / 16) -> None:
+        self.cycles = cycles
+        super().__init__(optimizer, total_steps)
+
+    def factor(self, progress: float) -> float:
+        """See `StepSchedule.factor`."""
+        return math.cos(self.cycles * math.pi * progress)
+
+
+class StepDecay(StepSchedule):
+    """Lowers the rate at shares of the training, after a warm-up in equal stairs if there is one.
+
+    YyzHarry/imbalanced-semi-self `utils.py` (arXiv 2006.07529), and LDAM-DRW before it, has 200 epochs: rates of 1/5
+    to 5/5 in the first five, x 0.01 from epoch 160 on and x 0.0001 from epoch 180 on. At any length that is
+    `milestones=(0.8, 0.9), factors=(0.01, 0.0001), warmup=0.025`.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: See `StepSchedule`.
+        milestones: Rising shares in (0, 1); bbuing9/DARP `train_base_estim.py` has 0.8 and 0.9.
+        factors: Rate from each milestone on, relative to the base rate; None divides by ten at each.
+        warmup: Share of the training in [0, 1) in which the rate rises; 0 for none.
+        warmup_stairs: Number n of stairs of the warm-up: the first is 1/n of the base rate, the last all of it.
+            The authors' five epochs are five stairs; a large number makes a line by step.
+
+    Raises:
+        SettingsError: An argument is out of its domain, or the warm-up reaches beyond the first milestone.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None = None,
+        milestones: tuple[float, ...] = (0.8, 0.9),
+        factors: tuple[float, ...] | None = None,
+        warmup: float = 0.0,
+        warmup_stairs: int = 5,
+    ) -> None:
+        if list(milestones) != sorted(set(milestones)) or not all(0 < share < 1 for share in milestones):
+            raise SettingsError(f"milestones are {list(milestones)}; they must be rising shares in (0, 1)")
+        if factors is not None and len(factors) != len(milestones):
+            raise SettingsError(
+                f"factors are {list(factors)}; there must be one for each milestone of {list(milestones)}"
+            )
+        if not 0 <= warmup <= min(milestones, default=1.0):
+            raise SettingsError(f"warmup is {warmup}; it must be at least 0 and end before the first milestone")
+        check_at_least("warmup_stairs", warmup_stairs, 1)
+        self.milestones = list(milestones)
+        self.factors = [0.1 ** (k + 1) for k in range(len(milestones))] if factors is None else list(factors)
+        self.warmup = warmup
+        self.warmup_stairs = warmup_stairs
+        super().__init__(optimizer, total_steps)
+
+    def factor(self, progress: float) -> float:
+        """See `StepSchedule.factor`."""
+        if progress < self.warmup:
+            climbed = int(progress / self.warmup * self.warmup_stairs + 1e-9)  # a step on an edge is past it
+            return (climbed + 1) / self.warmup_stairs
+        passed = sum(progress >= milestone for milestone in self.milestones)
+        return self.factors[passed - 1] if passed else 1.0
+
+
+class CosineAnnealing(StepSchedule):
+    """Half a cosine from the full rate to zero: `(1 + cos(pi progress)) / 2`.
+
+    Loshchilov and Hutter 2017 (arXiv 1608.03983); facebookresearch/moco `main_moco.py` (`--cos`), once an epoch there.
+    """
+
+    def factor(self, progress: float) -> float:
+        """See `StepSchedule.factor`."""
+        return (1 + math.cos(math.pi * progress)) / 2
+
+
+def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: with the optimizer's weight decay, and without any.
+
+    Args:
+        module: Its parameters.
+        decay_norm_and_bias: Also decay normalization weights and biases (parameters of one dimension). The
+            authors of FixMatch decay kernels only.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if decay_norm_and_bias:
+        return [{"params": parameters}]
+    groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim > 1]}]
+    plain = [p for p in parameters if p.ndim <= 1]
+    return groups + [{"params": plain, "weight_decay": 0.0}] if plain else groups

@@ -1,0 +1,83 @@
+"""Reports: figures have the right content, tables the right numbers."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid, class_counts_table
+from tailmatch.datamodules import Digits, ListedCounts, PairNoise
+
+
+def test_figures_are_images_of_what_they_are_given() -> None:
+    names = ["ant", "bee", "cow"]
+    confusion = figures.confusion_figure(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), names)
+    drawn = confusion.axes[0].images[0].get_array()
+    assert drawn.tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
+    assert [text.get_text() for text in confusion.axes[0].texts] == ["75", "25", "100"]
+    recall = figures.recall_figure(torch.tensor([0.5, float("nan"), 1.0]), [9, 3, 1], names)
+    assert [bar.get_height() for bar in recall.axes[0].patches] == [0.5, 0, 1]
+    counts = figures.class_counts_figure({"labeled": [9, 3, 1], "test": [2, 2, 2]}, names)
+    assert [line.get_ydata().tolist() for line in counts.axes[0].lines] == [[9, 3, 1], [2, 2, 2]]
+    for figure in (confusion, recall, counts):
+        image = figures.to_array(figure)
+        assert image.ndim == 3 and image.shape[2] == 3 and image.std() > 0
+
+
+def test_many_classes_draw_without_names() -> None:
+    names = [f"class {k}" for k in range(150)]
+    figure = figures.confusion_figure(torch.eye(150), names)
+    assert not figure.axes[0].texts and figures.to_array(figure).std() > 0
+
+
+def test_view_grid_finds_the_views_of_any_method() -> None:
+    images = torch.full((9, 3, 4, 4), 51, dtype=torch.uint8)
+    views = ViewGrid(images=2)._views(
+        {"image": images, "index": torch.arange(9), "weak": images / 255, "strong": [images / 255] * 2}
+    )
+    assert list(views) == ["image", "weak", "strong 1", "strong 2"]
+    assert all(v.shape == (2, 3, 4, 4) and torch.allclose(v, torch.tensor(0.2)) for v in views.values())
+    strip = figures.views_figure(views).axes[1].images[0].get_array()
+    assert strip.shape == (4, 8, 3)
+
+
+def test_table_shows_totals_and_what_is_unknown() -> None:
+    table = {"labeled": [1200, 5], "unlabeled": [30, 40]}
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(class_counts_table(table, ["ant", "bee"], unlabeled_total=170))
+    text = console.export_text()
+    assert "1,205" in text and "ant" in text and "and 100 unlabeled images of" in text
+
+
+def test_long_tables_are_cut_in_the_middle() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    names = [f"k{k}" for k in range(100)]
+    console.print(class_counts_table({"labeled": [1] * 100, "unlabeled": [0] * 100}, names, 0))
+    text = console.export_text()
+    assert "k0" in text and "k99" in text and "k50" not in text and "..." in text
+
+
+def test_the_report_says_how_many_labels_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Digits(class_counts=ListedCounts([5] * 10, [6] * 10), label_noise=PairNoise(1.0, {"3": "8"}))
+    data.setup("fit")
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[])
+    ClassCountsReport().on_fit_start(trainer, None)  # type: ignore[arg-type]
+    out = capsys.readouterr().out
+    assert "label noise: 5 of 50 labels are wrong (10.0%)" in out
+    assert "1 class (3) without a labeled image" in out and "label_noise changes a share of 1" in out
+
+
+def test_figures_are_drawn_now_and_then_and_at_the_end_that_the_steps_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(EvaluationFigures, "_log", lambda self, trainer, model, stage: drawn.append(epoch))
+    for epoch in range(5):
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, sanity_checking=False, max_epochs=-1, max_steps=9, limit_train_batches=1.0,
+            accumulate_grad_batches=1, datamodule=SimpleNamespace(steps_per_epoch=2),
+        )  # fmt: skip
+        EvaluationFigures(every_n_epochs=3).on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert drawn == [2, 4]

@@ -1,0 +1,157 @@
+"""The command line as a user types it: run folders, resume, what wins, and what it says of bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tailmatch.cli import config_of_checkpoint
+from tests.typed import call as tailmatch
+
+ROOT = Path(__file__).parent.parent.parent
+FIT = [
+    "fit", "--config=configs/demo.yaml", "--data.image_size=8", "--data.steps_per_epoch=4",
+    "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
+    "--trainer.callbacks.warmup_epochs=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, read by several tests."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    result = tailmatch(*FIT, f"--run_dir={folder}", "--checkpoint.every_n_epochs=1")
+    assert result.returncode == 0, result.stderr
+    assert "images per class" in result.stdout and f"run folder: {folder}" in result.stdout
+    return folder
+
+
+def test_a_run_leaves_logs_config_and_checkpoints(run_dir: Path) -> None:
+    names = {path.name for path in (run_dir / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt", "epoch-0000.ckpt", "epoch-0001.ckpt"}
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert config["model"]["init_args"]["network"]["init_args"]["depth"] == 8
+    events = EventAccumulator(str(run_dir), size_guidance={"images": 0}).Reload()
+    scalars, images = set(events.Tags()["scalars"]), set(events.Tags()["images"])
+    assert {"train/loss", "train/selected", "train/lr", "val/balanced_accuracy", "val/few_shot"} <= scalars
+    assert {"pseudo/kl_refined", "pseudo/accuracy_raw", "darp/residual", "last5/top1/mean"} <= scalars
+    assert images == {"data/class_counts", "data/views", "val/confusion", "val/recall", "pseudo/labels"}
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 3, 5, 7]
+
+
+def test_best_checkpoint_is_tested_without_naming_the_config_again(run_dir: Path) -> None:
+    before = (run_dir / "config.yaml").read_text()
+    result = tailmatch("test", f"--run_dir={run_dir}", "--ckpt_path=best")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((run_dir / "test_metrics.json").read_text())
+    assert record["checkpoint"].endswith("best.ckpt") and record["step"] > 0
+    assert set(record["recall"]) == {str(k) for k in range(10)}
+    assert 0 < record["metrics"]["balanced_accuracy"] <= 1
+    assert record["last_evaluations"]["evaluations"] == 2
+    assert (run_dir / "config.yaml").read_text() == before
+
+
+def test_a_callback_can_be_added_to_the_test_of_a_run_without_it(run_dir: Path, tmp_path: Path) -> None:
+    test = ["test", f"--ckpt_path={run_dir}/checkpoints/last.ckpt"]
+    losses = []
+    for name, extra in (("plain", []), ("adjusted", ["--trainer.callbacks+=tailmatch.callbacks.LogitAdjustment"])):
+        result = tailmatch(*test, f"--run_dir={tmp_path}/{name}", *extra)
+        assert result.returncode == 0, result.stderr
+        losses.append(json.loads((tmp_path / name / "test_metrics.json").read_text())["metrics"]["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_a_checkpoint_elsewhere_brings_its_config_and_what_is_typed_wins(run_dir: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.ckpt"
+    moved.write_bytes((run_dir / "checkpoints" / "last.ckpt").read_bytes())
+    result = tailmatch(
+        "fit",
+        f"--ckpt_path={moved}",
+        f"--run_dir={tmp_path}/more",
+        "--trainer.max_epochs=3",
+        "--model.threshold=0.6",
+    )
+    assert result.returncode == 0, result.stderr
+    config = yaml.safe_load((tmp_path / "more" / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 3 and config["model"]["init_args"]["threshold"] == 0.6
+    assert config["data"]["init_args"]["image_size"] == 8
+    last = torch.load(tmp_path / "more" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 12
+
+
+def test_a_second_run_into_a_folder_is_refused_or_moves_the_first_aside(tmp_path: Path) -> None:
+    short = [*FIT, f"--run_dir={tmp_path}/run", "--trainer.max_epochs=1"]
+    assert tailmatch(*short).returncode == 0
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    refused = tailmatch(*short)
+    assert refused.returncode == 1
+    assert "holds a run: resume it with --ckpt_path last" in refused.stderr and "Traceback" not in refused.stderr
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+    anew = tailmatch(*short, "--overwrite=true")
+    assert anew.returncode == 0 and "moved the old run to" in anew.stdout
+    assert (tmp_path / "run-old" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_another_seed_is_refused_on_resume(run_dir: Path) -> None:
+    result = tailmatch("fit", f"--run_dir={run_dir}", "--ckpt_path=last", "--seed_everything=5")
+    assert result.returncode == 1 and "trained on another split of the data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--model.threshhold=0.7"], 2, "Option 'threshhold' is not accepted\n  Did you mean: threshold?"),
+        (["--trainer.max_epoch_s=3"], 2, "Did you mean: trainer.max_epochs"),
+        (["--model=tailmatch.lightning_modules.FixMatchh"], 2, "Did you mean: FixMatch"),
+        (["--model.threshold=7"], 1, "threshold is 7.0; it must be in [0, 1]"),
+        (["--data.unlabeled_ratio=100"], 1, "1000 unlabeled images for process 0 of 1, fewer than one batch"),
+        (["--ckpt_path=last"], 1, "no checkpoint "),
+        (["--model.optimizer.lr=1e30"], 1, "became NaN or infinite"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_message(args: list[str], code: int, message: str, tmp_path: Path) -> None:
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}/run", *args)
+    assert result.returncode == code, result.stderr
+    assert f"tailmatch: error: {message}" in result.stderr or message in result.stderr
+    assert "Traceback" not in result.stderr and "Subtypes" not in result.stderr
+    began = "NaN" in message
+    assert (tmp_path / "run" / "config.yaml").exists() == began  # what never began can be tried again
+
+
+def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}/run", "--model.pretrained=nowhere.ckpt")
+    assert result.returncode == 1 and "'nowhere.ckpt' does not exist" in result.stderr
+    assert tailmatch(*FIT, f"--run_dir={tmp_path}/run").returncode == 0
+
+
+def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) -> None:
+    good = run_dir / "checkpoints" / "last.ckpt"
+    result = tailmatch(
+        "fit", f"--ckpt_path={good}", f"--run_dir={tmp_path}", "--trainer.max_epochs=4", "--model.lambda_u=1e300"
+    )
+    assert result.returncode == 1 and "became NaN or infinite before step" in result.stderr
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert torch.load(good, weights_only=True)["global_step"] == 8
+
+
+def test_testing_needs_a_checkpoint() -> None:
+    result = tailmatch("test", "--config=configs/demo.yaml")
+    assert result.returncode == 1 and "test needs trained weights: add --ckpt_path" in result.stderr
+
+
+@pytest.mark.parametrize(("subcommand", "weights"), [("test", None), ("fit", "IMAGENET1K_V2")])
+def test_a_checkpoint_is_tested_without_the_weights_that_it_began_with(
+    subcommand: str, weights: str | None, tmp_path: Path
+) -> None:
+    network = {
+        "class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork",
+        "init_args": {"name": "resnet50", "weights": "IMAGENET1K_V2"},
+    }
+    config = {"model": {"class_path": "tailmatch.lightning_modules.FixMatch", "init_args": {"network": network}}}
+    torch.save({"config": yaml.safe_dump(config)}, tmp_path / "last.ckpt")
+    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", subcommand) or "")
+    assert settings["model"]["init_args"]["network"]["init_args"] == {"name": "resnet50", "weights": weights}

@@ -1,0 +1,195 @@
+"""Every YAML file is instantiated, in a composition that its header names or that it overlays."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from efficientnet_pytorch import EfficientNet
+from torchvision import models
+
+from tailmatch.callbacks import DARP
+from tailmatch.cli import TailmatchCLI
+from tailmatch.command_line.parser import mend_parsing
+from tailmatch.lightning_modules.networks import CifarResNet
+from tests.contract import source_checkpoint
+from tests.trained_files import trained_file
+
+ROOT = Path(__file__).parent.parent.parent / "configs"
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+DIGITS = [str(k) for k in range(10)]
+DATA, METHOD, SUPERVISED = "data/digits_lt.yaml", "methods/fixmatch.yaml", "methods/supervised.yaml"
+ALONE, ENSEMBLE = {"demo.yaml"}, "tagging/ensemble.yaml"
+
+
+class Built(TailmatchCLI):
+    """Parses and builds everything, and does not run."""
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def build(*args: str, subcommand: str = "fit") -> Built:
+    mend_parsing()
+    sys.argv = ["tailmatch"]
+    return Built([subcommand, *args])
+
+
+def composition(file: str) -> list[str]:
+    parts = {"data": DATA, "methods": METHOD}
+    folder = file.split("/")[0]
+    base = [] if file in ALONE else [part for name, part in parts.items() if name != folder or file not in part]
+    if folder == "data":
+        base = [METHOD]
+    if folder == "losses":
+        base = [DATA, SUPERVISED]
+    if folder == "noise":
+        base = ["data/cifar10_lt.yaml", METHOD]
+    if folder == "pretraining" or file == ENSEMBLE:
+        base = [DATA]
+    elif folder == "tagging":
+        base = ["data/fashion_products.yaml"]
+    files = list(dict.fromkeys([*base, file]))
+    return [word for name in files for word in ("--config", str(ROOT / name))]
+
+
+def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
+    """What the address would give, with random numbers in it."""
+    if "efficientnet" in url:
+        return EfficientNet.from_name("efficientnet-b0").state_dict()
+    return models.resnet50().state_dict()
+
+
+LISTED = "train/a/1.JPEG 0 train\ntrain/b/2.JPEG 1 train\nval/3.JPEG 1 test\n"
+PRODUCTS = "image,gender,masterCategory,subCategory,articleType,usage\n" + "".join(
+    f"{k}.jpg,Men,Apparel,Topwear,Shirts,{'Casual' if k % 2 else 'Formal'}\n" for k in range(100)
+)
+TABLES = {
+    "table: my-images/images.csv": ("images.csv", "image,target\n1.jpg,a\n2.jpg,b\n"),
+    "table: products/products.csv": ("products.csv", PRODUCTS),
+    "table: imagenet/imagenet_lt.txt": ("list.txt", LISTED),
+    "table: inaturalist/inaturalist18.txt": ("list.txt", LISTED),
+}
+"""Part of a file to the table that it reads, and what stands in for it."""
+
+
+def stand_ins(text: str, folder: Path) -> list[str]:
+    """Arguments that replace the files that a composition names, which are not here."""
+    extra = []
+    for part, (name, content) in TABLES.items():
+        if part in text:
+            (folder / name).write_text(content)
+            extra.append(f"--data.table={folder / name}")
+    if "root: my-images" in text:
+        extra.append(f"--data.root={folder}")
+    if "--model.checkpoint" in text:
+        extra.append(f"--model.checkpoint={source_checkpoint(folder)}")
+    if "teacher: runs" in text:
+        (folder / "teacher.ckpt").touch()
+        extra.append(f"--trainer.callbacks.teacher={folder / 'teacher.ckpt'}")
+    if "tailmatch.lightning_modules.Ensemble" in text:
+        member = trained_file(folder / "member.ckpt", CifarResNet(10, depth=8), {"depth": 8}, DIGITS)
+        extra.append(f"--model.checkpoints={[member] * 2}")
+    return extra
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "b").mkdir()
+    parts = composition(file)
+    text = "".join(Path(part).read_text() for part in parts if part != "--config")
+    extra = stand_ins(text, tmp_path)
+    if file.startswith("trainer/") and "fixmatch" not in file:
+        extra += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
+    built = build(*parts, *extra, subcommand="test" if file == ENSEMBLE else "fit")
+    assert built.model.num_classes == built.datamodule.num_classes
+
+
+def test_headers_name_a_command_or_what_is_overlaid() -> None:
+    for file in FILES:
+        head = (ROOT / file).read_text().split("\n")
+        comments = [line for line in head if line.startswith("#")]
+        assert comments, file
+        assert file.split("/")[0] in ("trainer",) or any(
+            part in line for line in comments for part in ("tailmatch fit", "tailmatch test", "overlay on")
+        ), file
+
+
+def settings(*args: str) -> Any:
+    return build("--config", str(ROOT / DATA), "--config", str(ROOT / METHOD), *args).model
+
+
+def test_overlays_change_what_they_name() -> None:
+    smoothed = settings("--config", str(ROOT / "methods/smoothed_fixmatch.yaml"))
+    assert smoothed.label_smoothing == 0.1 and smoothed.threshold == 0.95
+    built = build(
+        *composition("methods/fashion_fixmatch.yaml"),
+        "--config",
+        str(ROOT / "methods/over_fixmatch.yaml"),
+    )
+    assert (built.model.threshold, built.model.lambda_u) == (0.85, 3.0)
+    assert (built.datamodule.unlabeled_ratio, built.datamodule.labeled_sampling) == (3, "balanced")
+
+
+def test_pretraining_files_are_the_authors_settings() -> None:
+    small = build(*composition("pretraining/moco_small.yaml")).model
+    assert (small.queue.shape, small.momentum, small.temperature) == ((4096, 128), 0.99, 0.1)
+    assert small.view.blur.probability == 0 and small.view.crop.scale == (0.08, 1.0)
+    imagenet = build(*composition("pretraining/moco_imagenet.yaml")).model
+    assert (imagenet.queue.shape, imagenet.momentum, imagenet.temperature) == ((65536, 128), 0.999, 0.2)
+    assert imagenet.view.crop.size == 224 and imagenet.view.crop.scale == (0.2, 1.0)
+    rotation = build(*composition("pretraining/rotation.yaml"), "--model.lr_scheduler.total_steps=200").model
+    assert rotation._averaging is None and not rotation.all_rotations
+    [group] = rotation.configure_optimizers()["optimizer"].param_groups
+    assert group["lr"] == pytest.approx(0.1 / 5) and group["weight_decay"] == 2e-4
+
+
+def test_darp_files_are_the_lines_of_the_authors_script() -> None:
+    every_100 = ["--config", str(ROOT / "callbacks/darp_every_100.yaml")]
+    cifar = build(*composition("experiments/mixmatch_darp_cifar100.yaml"), *every_100)
+    labeled, unlabeled = cifar.datamodule.class_counts_rule.counts([500] * 100)
+    assert (labeled[0], labeled[-1], unlabeled[0], unlabeled[-1]) == (300, 15, 150, 7)
+    stl = build(*composition("experiments/mixmatch_darp_stl10.yaml"), *every_100, "--trainer.callbacks.target=a.json")
+    labeled, unlabeled = stl.datamodule.class_counts_rule.counts([500] * 10)
+    assert (labeled[0], labeled[-1], unlabeled, stl.datamodule.image_size) == (450, 22, [0] * 10, 32)
+    for built, target in ((cifar, None), (stl, "a.json")):
+        [darp] = [callback for callback in built.trainer.callbacks if isinstance(callback, DARP)]
+        assert (darp.refine_every, darp.alpha, darp.warmup_epochs, darp.target) == (100, 2.0, 200, target)
+        assert built.trainer.max_epochs * built.datamodule.steps_per_epoch == 500 * 500
+        assert (built.model.lambda_u, built.model.temperature, built.model.network.normalization_is_fixed) == (
+            75,
+            0.5,
+            True,
+        )
+
+
+def test_a_class_named_anew_starts_from_its_own_defaults() -> None:
+    model = settings("--model.optimizer=torch.optim.AdamW", "--model.lr_scheduler.total_steps=5")
+    adam = model.configure_optimizers()["optimizer"]
+    assert type(adam).__name__ == "AdamW"
+    assert adam.defaults["weight_decay"] == 0.01 and adam.defaults["lr"] == 1e-3  # not FixMatchSGD's
+    assert settings("--model.network=CifarResNet").network is not None  # depth 32, not 28
+
+
+def test_one_argument_of_a_default_class_can_be_changed() -> None:
+    model = settings("--model.optimizer.lr=0.5", "--model.network.depth=10", "--model.lr_scheduler.total_steps=5")
+    sgd = model.configure_optimizers()["optimizer"]
+    assert sgd.defaults["lr"] == 0.5 and sgd.defaults["momentum"] == 0.9 and sgd.defaults["nesterov"]
+    assert sum(p.numel() for p in model.network.parameters()) < 350_000
+
+
+def test_null_can_be_typed_for_an_argument_of_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *args, **kwargs: pytest.fail("weights fetched"))
+    small = ["class_path=TorchvisionNetwork", "name=mnasnet0_5", "weights=DEFAULT"]
+    plain = settings(*[f"--model.network.{argument}" for argument in (*small, "weights=null")])
+    assert plain.network.feature_dim == 1280
+    outer = ["class_path=CategoryNetwork", "levels=[size]"]
+    inner = [f"network.{argument}" for argument in (*small, "weights=null")]
+    nested = settings(*[f"--model.network.{argument}" for argument in (*outer, *inner)])
+    assert nested.network.feature_dim == 1280 + 18

@@ -1,0 +1,126 @@
+"""Pixels of image files against values set by hand, and against Pillow's own resizing."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image
+
+RNG = np.random.default_rng(0)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def color(data: bytes, size: int = 4) -> list[int]:
+    """The one color of a plain image."""
+    pixels = decode_image(data, size)
+    assert pixels.shape == (3, size, size) and pixels.dtype == torch.uint8 and pixels.is_contiguous()
+    assert (pixels == pixels[:, :1, :1]).all()
+    return pixels[:, 0, 0].tolist()
+
+
+def smooth(height: int, width: int) -> Image.Image:
+    return Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height))
+
+
+@pytest.mark.parametrize("size", [4, 3])
+def test_modes_come_out_as_rgb(size: int) -> None:
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert color(encoded(Image.new("L", (4, 4), 77)), size) == [77] * 3
+    assert color(encoded(palette), size) == [10, 20, 30]
+    assert color(encoded(Image.new("1", (4, 4), 1)), size) == [255] * 3
+    assert color(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), size) == [255, 0, 0]
+
+
+def test_sixteen_bit_gray_keeps_its_high_byte() -> None:
+    deep = Image.fromarray(np.full((4, 4), 0x8040, dtype=np.uint16))
+    assert color(encoded(deep)) == [0x80] * 3
+    assert color(encoded(deep, "TIFF")) == [0x80] * 3
+
+
+def test_transparent_pixels_are_white_and_half_transparent_ones_half() -> None:
+    assert color(encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0)))) == [255] * 3
+    assert color(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 51)))) == [204] * 3  # 255 (1 - 51 / 255)
+    assert color(encoded(Image.new("LA", (4, 4), (9, 255)))) == [9] * 3
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert color(encoded(palette, transparency=1)) == [255] * 3
+
+
+@pytest.mark.parametrize(
+    ("tag", "stored"),  # how an image lies in the file for it to be upright after the tag's turn (EXIF 2.3, 4.6.4)
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.swapaxes(0, 1)),
+        (6, lambda x: np.rot90(x)),
+        (7, lambda x: np.rot90(x, 2).swapaxes(0, 1)),
+        (8, lambda x: np.rot90(x, -1)),
+    ],
+)
+def test_images_are_turned_as_their_tag_says(tag: int, stored: Any) -> None:
+    upright = RNG.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored(upright))), exif=exif)
+    assert decode_image(data, 5).permute(1, 2, 0).numpy().tolist() == upright.tolist()
+
+
+def test_a_jpeg_is_turned_too() -> None:
+    stored = np.zeros((64, 64, 3), dtype=np.uint8)
+    stored[:, :32] = 255  # the left half, which a quarter turn clockwise (tag 6) brings to the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for size in (64, 8):  # as it is, and by the draft mode
+        pixels = decode_image(encoded(Image.fromarray(stored), "JPEG", quality=95, exif=exif), size)
+        assert pixels[:, : size // 2 - 2].min() > 240 and pixels[:, size // 2 + 2 :].max() < 15
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(40, 60, 20), (61, 40, 32), (20, 24, 32)])
+def test_the_middle_square_is_resized_as_pillow_does(height: int, width: int, size: int) -> None:
+    image = smooth(height, width)
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+    difference = decode_image(encoded(image), size).permute(1, 2, 0).int() - torch.from_numpy(np.array(square)).int()
+    assert difference.abs().max() <= 1
+
+
+def test_a_large_photograph_is_decoded_at_a_reduced_size_to_nearly_the_same_pixels() -> None:
+    data = encoded(smooth(1000, 1400), "JPEG", quality=95)
+    exact = ImageOps.fit(Image.open(io.BytesIO(data)), (60, 60), Image.Resampling.BICUBIC)
+    difference = decode_image(data, 60).permute(1, 2, 0).int() - torch.from_numpy(np.array(exact)).int()
+    assert difference.abs().float().mean() < 1.5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no image",
+        encoded(smooth(40, 40), "JPEG")[:-200],
+        encoded(smooth(40, 40))[:-200],
+        encoded(Image.fromarray(np.full((4, 4), 3.5, dtype=np.float32)), "TIFF"),
+    ],
+    ids=["empty", "text", "cut-off jpeg", "cut-off png", "float"],
+)
+def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
+    with pytest.raises(UNREADABLE):
+        decode_image(data, 8)
+
+
+def test_flat_images_stay_flat() -> None:
+    pixels: Tensor = decode_image(encoded(Image.new("RGB", (50, 30), (1, 128, 254))), 7)
+    assert pixels.flatten(1).unique(dim=1).tolist() == [[1], [128], [254]]

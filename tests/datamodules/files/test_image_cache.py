@@ -1,0 +1,155 @@
+"""Cached and decoded pixels agree; caches are whole, built once, and say what is wrong."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.files import image_cache
+from tailmatch.datamodules.files.image_cache import FilePixels, ReadableImages, find_files, open_images
+
+KEYS = [f"{k}.png" for k in range(6)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for key in KEYS:
+        Image.fromarray(rng.integers(0, 256, (12, 9, 3), dtype=np.uint8)).save(tmp_path / key)
+    return tmp_path
+
+
+def opened(folder: Path, keys: list[str] = KEYS, **options: Any) -> ReadableImages:
+    options = {"cached": True, "skip_bad": False, **options}
+    return open_images(find_files(folder, keys), 6, folder / "cache", **options)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one entry with every image that is decoded."""
+    calls: list[int] = []
+    original = image_cache.decode_image
+
+    def counting(data: bytes, size: int) -> torch.Tensor:
+        calls.append(len(data))
+        return original(data, size)
+
+    monkeypatch.setattr(image_cache, "decode_image", counting)
+    return calls
+
+
+def test_cached_and_decoded_pixels_agree(folder: Path) -> None:
+    cached, lazy = opened(folder), opened(folder, cached=False)
+    rows = torch.tensor([4, 0, 0, 5])
+    assert isinstance(lazy.pixels, FilePixels) and len(lazy.pixels) == len(cached.pixels) == 6
+    assert lazy.pixels.shape == cached.pixels.shape and lazy.pixels.dtype == cached.pixels.dtype
+    assert torch.equal(cached.pixels.index_select(0, rows), lazy.pixels.index_select(0, rows))
+    assert torch.equal(cached.pixels[rows], lazy.pixels[rows])
+    assert torch.equal(cached.digests, lazy.digests)
+
+
+def test_without_a_cache_no_pixels_are_on_the_disk(folder: Path) -> None:
+    opened(folder, cached=False)
+    assert not list((folder / "cache").glob("*.uint8"))
+
+
+def test_a_second_run_decodes_nothing_and_a_changed_file_all(folder: Path, decoded: list[int]) -> None:
+    first = opened(folder).pixels
+    assert len(decoded) == 6
+    assert torch.equal(opened(folder).pixels[torch.arange(6)], first[torch.arange(6)]) and len(decoded) == 6
+    os.utime(folder / KEYS[0], ns=(0, 0))
+    opened(folder)
+    assert len(decoded) == 12
+
+
+def test_two_at_once_build_it_once(folder: Path, decoded: list[int]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: opened(folder).pixels[torch.arange(6)], range(2))
+    assert torch.equal(first, second) and len(decoded) == 6
+
+
+def test_what_a_killed_process_left_is_not_used(folder: Path, decoded: list[int]) -> None:
+    whole = opened(folder).pixels[torch.arange(6)].clone()
+    [index], [pixels] = (folder / "cache").glob("*.npz"), (folder / "cache").glob("*.uint8")
+    index.unlink()
+    pixels.write_bytes(b"\0" * 10)
+    index.with_suffix(".partial").write_bytes(b"\0" * 5)
+    assert torch.equal(opened(folder).pixels[torch.arange(6)], whole) and len(decoded) == 12
+    assert not list((folder / "cache").glob("*.partial"))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_unreadable_files_are_left_out_and_listed(folder: Path, cached: bool) -> None:
+    (folder / "1.png").write_bytes(b"no image")
+    (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:-100])
+    for _ in range(2):  # the second time, from the index
+        with pytest.warns(UserWarning, match=r"(?s)2 unreadable images are left out.*1\.png \(no image.*4\.png"):
+            found = opened(folder, cached=cached, skip_bad=True)
+        assert found.kept.tolist() == [0, 2, 3, 5] and len(found.digests) == 4
+        for place, row in enumerate(found.kept.tolist()):
+            alone = opened(folder, [KEYS[row]], cached=False).pixels
+            assert torch.equal(found.pixels[torch.tensor([place])], alone[torch.tensor([0])])
+    with pytest.raises(ValueError, match=r"(?s)2 unreadable images; .*1\.png.*4\.png"):
+        opened(folder, cached=cached)
+
+
+def test_an_error_names_all_unreadable_files_and_leaves_nothing(folder: Path) -> None:
+    for key in KEYS:
+        (folder / key).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"(?s)6 unreadable images.*" + ".*".join(KEYS)):
+        opened(folder)
+    assert {path.suffix for path in (folder / "cache").iterdir()} <= {".lock"}
+    with pytest.raises(ValueError, match="6 unreadable images"):
+        opened(folder, skip_bad=True)
+
+
+def test_missing_files_are_named_as_asked(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"(?s)2 image files are not in .*row of a\.png.*row of b\.png"):
+        find_files(folder, ["a.png", KEYS[0], "b.png"], "row of {}".format)
+
+
+def test_no_room_is_said_before_and_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+        with pytest.raises(SettingsError, match=r"needs 0\.00 GB and .* has 0\.00 GB left: make room"):
+            opened(folder)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(SettingsError, match="is full while the cache is written: make room"):
+        opened(folder)
+    assert {path.suffix for path in (folder / "cache").iterdir()} <= {".lock", ".uint8"}
+
+
+def test_the_digest_tells_contents_apart(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / KEYS[0], folder / "twin.png")
+    digests = opened(folder, [*KEYS, "twin.png"]).digests
+    same = (digests[:, None] == digests[None]).all(dim=2)
+    expected = torch.eye(7, dtype=torch.bool)
+    expected[0, 6] = expected[6, 0] = True
+    assert torch.equal(same, expected)
+
+
+def test_the_name_depends_on_list_sizes_times_and_size(folder: Path) -> None:
+    def name(change: Callable[[image_cache.Files], image_cache.Files] = lambda files: files, size: int = 6) -> str:
+        return change(find_files(folder, KEYS)).digest(size)
+
+    changes: list[Callable[[Any], image_cache.Files]] = [
+        lambda f: image_cache.Files(f.root, f.keys[::-1], f.sizes, f.times),
+        lambda f: image_cache.Files(f.root, f.keys, f.sizes + 1, f.times),
+        lambda f: image_cache.Files(f.root, f.keys, f.sizes, f.times + 1),
+        lambda f: image_cache.Files(f.root.parent, f.keys, f.sizes, f.times),
+    ]
+    assert len({name(), name(size=7), *map(name, changes)}) == 6 and name() == name()

@@ -1,0 +1,191 @@
+"""Pseudo-label files: what is written is read, attached by key, and refused where it does not belong."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tailmatch.datamodules import Digits, ImageFolder, LabeledFraction
+from tailmatch.datamodules.images import ImageBlocks, ImageRows, Images
+from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory, key_column
+from tailmatch.datamodules.pseudo_labels.files import check_output, read_pseudo_labels, write_pseudo_labels
+from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
+
+NAMES = ["ant", "bee", "cow"]
+
+
+def pool(keys: bool = True, fill: int = 0) -> Images:
+    """Six images, named a to f or by their place."""
+    pixels = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 2, 2) + fill
+    names = tuple("abcdef") if keys else None
+    sizes = torch.arange(6) if keys else None
+    return Images(pixels, torch.tensor([0, 1, 2, -1, -1, -1]), names, sizes)
+
+
+def file(images: Images, rows: list[int], probs: bool = False) -> PseudoLabelFile:
+    key: Any = np.array(rows) if images.keys is None else np.array([images.keys[row] for row in rows])
+    label = np.array([row % 3 for row in rows])
+    confidence = np.array([row / 10 for row in rows], np.float32)
+    return PseudoLabelFile(
+        key,
+        label,
+        confidence,
+        np.eye(3, dtype=np.float32)[label] if probs else None,
+        Origin(NAMES, "c0ffee", images.fingerprint(), 6),
+    )
+
+
+def columns(content: PseudoLabelFile, chunk: int) -> dict[str, Column]:
+    def column(array: Any) -> Column:
+        cut = range(0, len(array), chunk)
+        return Column(array.dtype, array.shape, lambda: iter([array[start : start + chunk] for start in cut]))
+
+    names = ("key", "label", "confidence", "probs")
+    return {name: column(getattr(content, name)) for name in names if getattr(content, name) is not None}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize("probs", [True, False])
+def test_a_file_reads_as_it_was_written(suffix: str, keys: bool, probs: bool, tmp_path: Path) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    content = file(pool(keys), [5, 3, 4], probs)
+    digests = []
+    for name, chunk in (("first", 2), ("second", 2)):
+        path = tmp_path / f"{name}.{suffix}"
+        write_pseudo_labels(path, columns(content, chunk), content.origin)
+        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        read = read_pseudo_labels(path)
+        for part in ("key", "label", "confidence", "probs"):
+            assert np.array_equal(getattr(read, part), getattr(content, part)), part
+        assert read.origin == content.origin
+    assert digests[0] == digests[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"first.{suffix}", f"second.{suffix}"]
+
+
+def test_an_npz_file_is_what_numpy_reads_and_does_not_depend_on_the_chunks(tmp_path: Path) -> None:
+    content = file(pool(), [5, 3, 4])
+    for chunk in (1, 3):
+        write_pseudo_labels(tmp_path / f"{chunk}.npz", columns(content, chunk), content.origin)
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "3.npz").read_bytes()
+    with np.load(tmp_path / "1.npz", allow_pickle=False) as arrays:
+        assert arrays["key"].tolist() == ["f", "d", "e"] and arrays["label"].tolist() == [2, 0, 1]
+        assert arrays["class_names"].tolist() == NAMES and int(arrays["pool"]) == 6
+
+
+def test_labels_attach_by_key_in_the_order_of_the_unlabeled_set() -> None:
+    images = pool()
+    labels = file(images, [5, 3], probs=True).align(ImageRows(images, torch.tensor([3, 4, 5])), NAMES)
+    assert labels.label.tolist() == [0, -1, 2]  # d, e (which has no row), f
+    assert labels.confidence.tolist() == pytest.approx([0.3, 0.0, 0.5])
+    assert labels.probs is not None and labels.probs.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    images = pool(keys=False)
+    assert file(images, [4, 5, 3]).align(ImageRows(images, torch.tensor([3, 5, 4])), NAMES).label.tolist() == [0, 2, 1]
+
+
+def test_a_file_of_the_pool_is_split_into_labeled_and_unlabeled() -> None:
+    images = pool()
+    labeled, unlabeled = ImageRows(images, torch.tensor([2, 0])), ImageRows(images, torch.tensor([3, 4]), labeled=False)
+    content = file(images, [4, 0, 3, 2], probs=True)
+    assert content.align(unlabeled, NAMES, beside=labeled).label.tolist() == [0, 1]
+    labels = content.align(labeled, NAMES, beside=unlabeled)
+    assert labels.label.tolist() == [2, 0] and labels.confidence.tolist() == pytest.approx([0.2, 0.0])
+    assert labels.probs is not None and labels.probs.tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match=r"1 of its 2 images are held out here or left out \(f\)"):
+        file(images, [5, 3]).align(labeled, NAMES, beside=unlabeled)
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "fill", "message"),
+    [
+        ([3, 4], ["ant", "bee", "dog"], 0, r"other classes: only there \['cow'\], only here \['dog'\]"),
+        ([3, 4], ["bee", "ant", "cow"], 0, "the same names in another order"),
+        ([3, 4], NAMES, 1, "another data set, of 6 images; this one has 6, other ones"),
+        ([2, 3, 0], NAMES, 0, r"2 of its 3 images are not unlabeled here .*\(2, 0\)"),
+        ([3, 4, 3], NAMES, 0, "1 of its rows name an image that has a row already"),
+        ([3, 17], NAMES, 0, "1 keys name no image of this data set: 17"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(rows: list[int], names: list[str], fill: int, message: str) -> None:
+    content = file(pool(keys=False), rows)
+    with pytest.raises(ValueError, match=message):
+        content.align(ImageRows(pool(keys=False, fill=fill), torch.tensor([3, 4, 5])), names)
+
+
+def test_a_key_of_another_folder_is_refused() -> None:
+    content = replace(file(pool(), [3]), key=np.array(["x"]))
+    with pytest.raises(ValueError, match="1 keys name no image of this data set: x"):
+        content.align(ImageRows(pool(), torch.tensor([3])), NAMES)
+
+
+def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Path) -> None:
+    assert pool(keys=False).fingerprint() == pool(keys=False).fingerprint() != pool(keys=False, fill=1).fingerprint()
+    for name in ("train/a/1.png", "train/a/2.png", "unlabeled/3.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (ord(name[-5]), 0, 0)).save(path)
+
+    def folder(size: int) -> Images:
+        data = ImageFolder(str(tmp_path / "images"), image_size=size, cache_dir=str(tmp_path / "cache"))
+        return data.load().train
+
+    small, large = folder(4), folder(8)
+    assert small.keys == ("train/a/1.png", "train/a/2.png", "unlabeled/3.png")
+    assert small.fingerprint() == large.fingerprint()
+    Image.new("RGB", (9, 30), (1, 2, 3)).save(tmp_path / "images" / "unlabeled" / "3.png")
+    assert folder(4).fingerprint() != small.fingerprint()
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    there = tmp_path / "there.npz"
+    there.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"there.npz exists: remove it, name another output"):
+        check_output(there, overwrite=False)
+    check_output(there, overwrite=True)
+    with pytest.raises(ValueError, match=r"output is labels.csv; its name must end in .npz or .parquet"):
+        check_output(Path("labels.csv"), overwrite=False)
+
+
+def test_what_is_no_pseudo_label_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.npz"
+    with pytest.raises(FileNotFoundError, match="no pseudo-label file"):
+        read_pseudo_labels(path)
+    path.write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(ValueError, match="it is no archive of arrays"):
+        read_pseudo_labels(path)
+    np.savez(path, key=np.array([{"an": "object"}]), label=np.zeros(1), confidence=np.zeros(1))
+    with pytest.raises(ValueError, match="labels.npz is no pseudo-label file: Object arrays cannot be loaded"):
+        read_pseudo_labels(path)
+    content = file(pool(), [3, 4])
+    for label, message in ((np.array([0, 3]), "labels from 0 to 3 for 3 classes"), (np.array([0]), "1 rows of label")):
+        write_pseudo_labels(path, {**columns(content, 2), "label": in_memory(label)}, content.origin)
+        with pytest.raises(ValueError, match=message):
+            read_pseudo_labels(path)
+
+
+def test_keys_come_in_chunks() -> None:
+    images = pool()
+    column = key_column(ImageRows(images, torch.tensor([5, 0, 3])), 2)
+    assert [chunk.tolist() for chunk in column.chunks()] == [["f", "a"], ["d"]] and column.shape == (3,)
+
+
+def test_blocks_cover_the_unlabeled_images_once_in_order() -> None:
+    data = Digits(class_counts=LabeledFraction(0.5), eval_batch_size=100)
+    data.setup("predict")
+    batches = list(data.predict_dataloader())
+    assert torch.equal(torch.cat([batch["index"] for batch in batches]), torch.arange(len(data.unlabeled)))
+    assert {len(batch["index"]) for batch in batches[:-1]} == {100} and "target" not in batches[0]
+    blocks = ImageBlocks(data.unlabeled, 100)
+    assert len(blocks) == len(batches)
+    assert torch.equal(blocks[1]["image"], data.unlabeled.__getitems__(list(range(100, 200)))["image"])
+    data._place = lambda: {"rank": 1, "world_size": 2}  # type: ignore[method-assign]
+    assert [int(batch["index"][0]) for batch in data.predict_dataloader()] == [100, 300, 500][: len(batches) // 2]
+    data._place = lambda: {"rank": 9, "world_size": 10}  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="fewer than 10 processes"):
+        data.predict_dataloader()

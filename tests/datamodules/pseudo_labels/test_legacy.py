@@ -1,0 +1,99 @@
+"""Pickles of imbalanced-semi-self: their arrays are read, and nothing in them runs."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tailmatch.datamodules import Digits, LabeledFraction
+from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
+from tailmatch.datamodules.pseudo_labels.legacy import convert, read_extrapolated_targets
+
+
+def saved(path: Path, content: Any, protocol: int = 3) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_every_protocol_are_read(protocol: int, tmp_path: Path) -> None:
+    labels = np.array([3, 1, 200], np.int16)
+    content = {"extrapolated_targets": labels, "prediction_model": "ckpt.pth.tar", "accuracy": np.float32(0.5)}
+    path = saved(tmp_path / "labels.pickle", content, protocol)
+    assert read_extrapolated_targets(path).tolist() == [3, 1, 200]
+
+
+def test_the_names_of_numpy_1_are_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "labels.pickle", {"extrapolated_targets": np.array([2, 0])}, protocol=2)
+    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert read_extrapolated_targets(path).tolist() == [2, 0]
+
+
+class Attack:
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("function", ["system", "eval", "load"])
+def test_nothing_in_a_pickle_runs(function: str, protocol: int, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    attack = {
+        "system": Attack(os.system, f"touch {trace}"),
+        "eval": Attack(eval, f"open({str(trace)!r}, 'w')"),
+        "load": Attack(np.load, str(trace), None, True),
+    }[function]
+    path = saved(tmp_path / "labels.pickle", {"extrapolated_targets": np.array([1]), "more": attack}, protocol)
+    with pytest.raises(ValueError, match="which is no part of an array"):
+        read_extrapolated_targets(path)
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Attack(open, str(trace), "w")))  # that would have run
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"targets": np.arange(3)}, np.arange(3), {"extrapolated_targets": np.ones(3)}, {"extrapolated_targets": 1}],
+)
+def test_other_content_is_refused(content: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no list of integers named extrapolated_targets"):
+        read_extrapolated_targets(saved(tmp_path / "labels.pickle", content))
+
+
+def test_entry_i_becomes_the_label_of_unlabeled_image_i(tmp_path: Path) -> None:
+    data = Digits(class_counts=LabeledFraction(0.9))
+    data.setup("predict")
+    labels = np.arange(len(data.unlabeled)) % 10
+    path, output = saved(tmp_path / "l.pickle", {"extrapolated_targets": labels}), tmp_path / "l.npz"
+    convert(path, output, data)
+    file = read_pseudo_labels(output)
+    assert np.array_equal(file.key, data.unlabeled.rows.numpy()) and np.array_equal(file.label, labels)
+    assert set(file.confidence.tolist()) == {1.0} and file.origin.checkpoint == ""
+    assert file.align(data.unlabeled, data.class_names).label.tolist() == labels.tolist()
+    with pytest.raises(ValueError, match="exists"):
+        convert(path, output, data)
+    for wrong, message in ((labels[1:], f"has {len(labels) - 1} labels"), (labels + 1, "labels from 1 to 10")):
+        with pytest.raises(ValueError, match=message):
+            convert(saved(path, {"extrapolated_targets": wrong}), output, data, overwrite=True)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    data = Digits(class_counts=LabeledFraction(0.9), seed=0)
+    data.setup("predict")
+    path = saved(tmp_path / "l.pickle", {"extrapolated_targets": np.zeros(len(data.unlabeled), int)})
+    command = [
+        sys.executable, "-m", "tailmatch.datamodules.pseudo_labels.legacy", str(path), str(tmp_path / "l.npz"),
+        "--data=Digits", "--data.class_counts=LabeledFraction", "--data.class_counts.fraction=0.9",
+    ]  # fmt: skip
+    root = Path(__file__).parent.parent.parent.parent
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert np.array_equal(read_pseudo_labels(tmp_path / "l.npz").key, data.unlabeled.rows.numpy())
