@@ -11,7 +11,7 @@ from tailmatch.lightning_modules.losses.base import ClassificationLoss, weighted
 def focal(cross_entropy: Tensor, gamma: float) -> Tensor:
     """Compute `(1 - exp(-l))^gamma l` of cross-entropies `l` of any shape."""
     missing = -torch.expm1(-cross_entropy)
-    smallest = torch.finfo(missing.dtype).tiny  # at 0, a power below 1 has no gradient
+    smallest = torch.finfo(missing.dtype).tiny  # at 0, a power below 1 has no finite gradient
     return missing.clamp(min=smallest) ** gamma * cross_entropy
 
 
