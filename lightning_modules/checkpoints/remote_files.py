@@ -61,7 +61,7 @@ def _fetched(url: str) -> Path:
                 files.get_file(inside, str(partial))
                 _check_whole(url, partial, facts.get("size"))
                 os.replace(partial, path)
-            except ValueError:
+            except SettingsError:
                 raise
             except Exception as error:  # see above
                 raise _not_fetched(url, error) from error
@@ -76,13 +76,13 @@ def _check_whole(url: str, path: Path, size: int | None) -> None:
         raise SettingsError(f"{_shown(url)} came incomplete, {there} of {size} bytes: try again")
 
 
-def _not_fetched(url: str, error: Exception) -> ValueError:
+def _not_fetched(url: str, error: Exception) -> SettingsError:
     cause, query = error.__cause__ or error, url.partition("?")[2]
     reason = " ".join(str(cause).split()).replace(query or "?", "...")
     if isinstance(error, ImportError):
         hint = "pip install 'tailmatch[s3]'" if url.startswith("s3") else "install the package that it names"
-        return ValueError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
-    return ValueError(
+        return SettingsError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
+    return SettingsError(
         f"{_shown(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
         "or give the path of a local copy"
     )
