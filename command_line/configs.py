@@ -42,13 +42,14 @@ def find(name: str) -> Path | None:
 
 
 def suggestion(name: str) -> str:
-    """Packaged files whose names come near, as the end of a message about a name that is none; empty without any."""
-    asked = name.removeprefix("./").removeprefix("configs/")
-    names = list(packaged())
-    near = difflib.get_close_matches(asked, names, cutoff=0.7)
-    of_file = difflib.get_close_matches(Path(asked).name, [Path(known).name for known in names], cutoff=0.7)
-    found = dict.fromkeys(near + [known for known in names if Path(known).name in of_file])
-    return f"\n  Did you mean: {', '.join(list(found)[:3])}?" if found else "; `tailmatch configs` lists all there are"
+    """Packaged files whose names come near, or where all are listed: the end of a message about a name that is none."""
+    asked = Path(name.removeprefix("./").removeprefix("configs/")).with_suffix("")
+    known = {file: Path(file).with_suffix("") for file in packaged()}
+    near = difflib.get_close_matches(str(asked), map(str, known.values()), cutoff=0.7)
+    of_file = difflib.get_close_matches(asked.name, [stem.name for stem in known.values()], cutoff=0.7)
+    found = [f"{stem}.yaml" for stem in near]
+    found += [file for file, stem in known.items() if stem.name in of_file and file not in found]
+    return f"\n  Did you mean: {', '.join(found[:3])}?" if found else "; `tailmatch configs` lists all there are"
 
 
 def packaged() -> dict[str, Path]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pytorch_lightning.cli import LightningArgumentParser
 
 from tailmatch.command_line.mends import mend_jsonargparse
-from tailmatch.lightning_modules.inference.class_paths import class_named
+from tailmatch.lightning_modules.inference.class_paths import class_named, public_names
 
 
 class Parser(LightningArgumentParser):
@@ -30,23 +30,34 @@ class Parser(LightningArgumentParser):
 
 def plain_message(message: str, parser: LightningArgumentParser) -> str:
     """A parser's message without the parts about Python types, and with the names that come nearest."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
-    lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
-    text = "\n".join(lines)
+    noise = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "Expected a <class 'NoneType'>",
+        "Expected a path",
+        "Given value",
+    )
+    lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
+    text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))
+    text = text.replace("Expected a dot import path string:", "There is no class")
     option = re.search(r"Option '([\w.]+)' is not accepted", text)
     path = re.search(r"class_path '([\w.]+)'", text)
     member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    name = re.search(r"There is no class (\w+)", text)
     key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
     asked, known = [], list[str]()
     if option and path:
         asked, known = [option[1]], argument_names(path[1])
     elif member:
         asked, known = [member[2]], dir(importlib.import_module(member[1]))
+    elif name:
+        asked, known = [name[1]], public_names()
     elif key:
         asked = [key[1], key[1].split(".")[0]]
         names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
         known = names + [name.split(".")[0] for name in names]
-    close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
+    close = next((found for word in asked if (found := difflib.get_close_matches(word, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
 
 

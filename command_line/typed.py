@@ -36,12 +36,13 @@ class Typed:
         for place, word in enumerate(words):
             name, equals, value = word.partition("=")
             following = "" if equals or place + 1 == len(words) else words[place + 1]
-            if name in _CONFIG:
-                value = config_file(value or following)
-                found[place + (not equals)] = name + "=" + value if equals else value
+            value = value or following
+            if name in _CONFIG and value:
+                value = config_file(value)
+                found[place + (not equals)] = f"{name}={value}" if equals else value
                 name = "--config"
             if name.startswith("--"):
-                options.append((name, value or following))
+                options.append((name, value))
         return cls(found, options)
 
     @property

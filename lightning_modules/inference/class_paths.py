@@ -61,6 +61,11 @@ def with_public_paths(settings: Any) -> Any:
     }
 
 
+def public_names() -> list[str]:
+    """The names of all public classes of this package."""
+    return [name for package in _PACKAGES for name in _public_classes(package)]
+
+
 @cache
 def _public_classes(package: str) -> dict[str, tuple[str, str]]:
     """By name, what a package and the packages in it export: the public path, and the module that defines it."""

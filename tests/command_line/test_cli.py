@@ -8,10 +8,9 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tailmatch.cli import config_of_checkpoint
-from tests.typed import call as tailmatch
+from tests.typed import call
+from tests.typed import call_here as tailmatch
 
-ROOT = Path(__file__).parent.parent.parent
 FIT = [
     "fit", "--config=configs/demo.yaml", "--data.image_size=8", "--data.steps_per_epoch=4",
     "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
@@ -21,9 +20,9 @@ FIT = [
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, read by several tests."""
+    """A finished run in a process of its own, read by several tests."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    result = tailmatch(*FIT, f"--run_dir={folder}", "--checkpoint.every_n_epochs=1")
+    result = call(*FIT, f"--run_dir={folder}", "--checkpoint.every_n_epochs=1")
     assert result.returncode == 0, result.stderr
     assert "images per class" in result.stdout and f"run folder: {folder}" in result.stdout
     return folder
@@ -141,17 +140,3 @@ def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) ->
 def test_testing_needs_a_checkpoint() -> None:
     result = tailmatch("test", "--config=configs/demo.yaml")
     assert result.returncode == 1 and "test needs trained weights: add --ckpt_path" in result.stderr
-
-
-@pytest.mark.parametrize(("subcommand", "weights"), [("test", None), ("fit", "IMAGENET1K_V2")])
-def test_a_checkpoint_is_tested_without_the_weights_that_it_began_with(
-    subcommand: str, weights: str | None, tmp_path: Path
-) -> None:
-    network = {
-        "class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork",
-        "init_args": {"name": "resnet50", "weights": "IMAGENET1K_V2"},
-    }
-    config = {"model": {"class_path": "tailmatch.lightning_modules.FixMatch", "init_args": {"network": network}}}
-    torch.save({"config": yaml.safe_dump(config)}, tmp_path / "last.ckpt")
-    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", subcommand) or "")
-    assert settings["model"]["init_args"]["network"]["init_args"] == {"name": "resnet50", "weights": weights}
