@@ -47,6 +47,13 @@ class TailmatchCLI(LightningCLI):
             args=args,
         )
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose help says which files `--config` finds."""
+        parser = super().init_parser(**kwargs)
+        config = next(action for action in parser._actions if action.dest == "config")
+        config.help = "YAML file, or the name of one of this package (`tailmatch configs` lists them)."
+        return parser
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The subcommands. `predict` writes files as it goes, so that it has nothing to return."""

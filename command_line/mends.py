@@ -17,10 +17,11 @@ def mend_jsonargparse() -> None:
 
 
 def discard_init_args_on_class_path_change(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-    """Let a class named anew start from its own defaults (https://github.com/omni-us/jsonargparse/issues/460).
+    """Let a class named anew start from its own defaults.
 
     jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
-    the weight decay of the SGD that it replaces, one network the depth of another.
+    the weight decay of the SGD that it replaces, one network the depth of another. Upstream, the defaults among them
+    are https://github.com/omni-us/jsonargparse/issues/460.
     """
     UPSTREAM["discard_init_args_on_class_path_change"](parser_or_action, prev_val, value)
     if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:

@@ -81,6 +81,25 @@ def test_a_checkpoint_elsewhere_brings_its_config_and_what_is_typed_wins(run_dir
     assert last["global_step"] == 12
 
 
+def test_a_checkpoint_of_a_former_version_resumes_to_the_same_bits(run_dir: Path, tmp_path: Path) -> None:
+    content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    former = content["config"].replace("tailmatch.", "").replace("modules.training.", "modules.optimization.")
+    assert "class_path: lightning_modules.optimization.FixMatchSGD" in former
+    ended = []
+    for name, config in (("today", content["config"]), ("former", former)):
+        torch.save(content | {"config": config}, tmp_path / f"{name}.ckpt")
+        words = [f"--ckpt_path={tmp_path / name}.ckpt", f"--run_dir={tmp_path / name}", "--trainer.max_epochs=3"]
+        result = tailmatch("fit", *words)
+        assert result.returncode == 0, result.stderr
+        ended.append(torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True))
+    today, old = ended
+    assert today["config"] == old["config"].replace(f"{tmp_path}/former", f"{tmp_path}/today")
+    assert today["callbacks"]["DARP"].keys() == old["callbacks"]["DARP"].keys()
+    for part in ("state_dict", "trained_weights"):
+        assert today[part].keys() == old[part].keys()
+        assert all(torch.equal(tensor, old[part][name]) for name, tensor in today[part].items())
+
+
 def test_a_second_run_into_a_folder_is_refused_or_moves_the_first_aside(tmp_path: Path) -> None:
     short = [*FIT, f"--run_dir={tmp_path}/run", "--trainer.max_epochs=1"]
     assert tailmatch(*short).returncode == 0

@@ -38,6 +38,15 @@ def test_other_commands_have_their_own_help(command: str) -> None:
     assert f"usage: tailmatch {command}" in tailmatch(command, "--help").stdout
 
 
+@pytest.mark.parametrize(
+    "name", ["FixMatch", "lightning_modules.FixMatch", "Supervised", "SelfTraining", "MoCoPretraining"]
+)
+def test_the_help_of_a_method_lists_views_and_not_all_of_torch(name: str) -> None:
+    text = tailmatch("fit", "--model.help", name).stdout
+    assert "lightning_modules.views.StrongView" in text and "torch.nn." not in text
+    assert len(text.splitlines()) < 200
+
+
 def test_configs_lists_every_file_with_its_first_line() -> None:
     lines = tailmatch("configs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(packaged())

@@ -65,7 +65,9 @@ def test_options_are_read_in_the_order_typed(files: dict[str, str]) -> None:
     assert list(typed.configs())[0] == (files["digits"], {"data": {"class_path": "tailmatch.datamodules.Digits"}})
 
 
-@pytest.mark.parametrize("name", ["data/digits_lt.yaml", "configs/data/digits_lt.yaml", "./configs/data/digits_lt.yaml"])
+@pytest.mark.parametrize(
+    "name", ["data/digits_lt.yaml", "configs/data/digits_lt.yaml", "./configs/data/digits_lt.yaml"]
+)
 def test_a_packaged_configuration_is_found_by_its_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +103,9 @@ def test_what_is_no_name_of_a_file_is_left_to_the_parser(value: str) -> None:
     ],
 )
 def test_a_configuration_that_is_not_there_is_one_message(name: str, near: str) -> None:
-    with pytest.raises(MissingFileError, match=f"--config is {name}, and there is no such file\n  Did you mean: {near}"):
+    with pytest.raises(
+        MissingFileError, match=f"--config is {name}, and there is no such file\n  Did you mean: {near}"
+    ):
         Typed.read(["fit", "--config", name])
 
 
