@@ -13,6 +13,7 @@ Commands:
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def _run(words: list[str]) -> None:
     from tailmatch.lightning_modules.inference import export
 
     quiet_known_noise()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a user's own classes lie; last, so that no file there hides a package
     try:
         if words[0] == "export":
             export.main(words[1:])

@@ -59,8 +59,8 @@ def exit_code(args: tuple[str, ...]) -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Leave no trace of a run: filters of warnings, variables of the environment."""
-    with warnings.catch_warnings(), mock.patch.dict(os.environ):
+    """Leave no trace of a run: filters of warnings, variables of the environment, places to import from."""
+    with warnings.catch_warnings(), mock.patch.dict(os.environ), mock.patch.object(sys, "path", sys.path.copy()):
         yield
 
 

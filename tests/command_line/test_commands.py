@@ -1,9 +1,11 @@
 """The commands themselves: what there is, and `tailmatch configs`."""
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tailmatch.cli import COMMANDS
 from tailmatch.command_line.configs import packaged
@@ -78,3 +80,18 @@ def test_configs_says_what_it_cannot_copy(tmp_path: Path) -> None:
     nowhere = tailmatch("configs", "copy", "demo.yaml", str(tmp_path / "no" / "demo.yaml"))
     assert nowhere.returncode == 2 and f"there is no folder {tmp_path / 'no'}" in nowhere.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_own_classes_are_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "callbacks").mkdir()
+    own = "from pytorch_lightning import Callback\nclass Mine(Callback): pass\n"
+    (tmp_path / "callbacks" / "__init__.py").write_text(own)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place).resolve() != CONFIGS.parent])
+    typed = ["--trainer.callbacks+=callbacks.Mine", "--trainer.callbacks+=callbacks.LastEvaluations"]
+    result = tailmatch("fit", "--config=demo.yaml", *typed, "--print_config")
+    sys.modules.pop("callbacks", None)
+    assert result.returncode == 0, result.stderr
+    paths = [callback["class_path"] for callback in yaml.safe_load(result.stdout)["trainer"]["callbacks"]]
+    assert paths[-2:] == ["callbacks.Mine", "tailmatch.callbacks.LastEvaluations"]
+    assert str(tmp_path) not in sys.path
