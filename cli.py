@@ -14,15 +14,13 @@ Commands:
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from tailmatch import __version__
 from tailmatch.command_line import configs
 
-COMMANDS = re.findall(r"^  (\w+)  ", __doc__, re.MULTILINE)
-"""The commands of the list above."""
+COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -30,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
-        print(__doc__.strip())
+        print((__doc__ or "").strip())
     elif command == "--version":
         print(f"tailmatch {__version__}")
     elif command == "configs":

@@ -1,5 +1,6 @@
 """The commands themselves: what there is, and `tailmatch configs`."""
 
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,8 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_help_says_what_commands_there_are(words: list[str]) -> None:
     result = tailmatch(*words)
-    assert result.returncode == 0 and COMMANDS == ["fit", "validate", "test", "predict", "export", "configs"]
-    for command in COMMANDS:
-        assert f"\n  {command}  " in result.stdout
+    assert result.returncode == 0
+    assert tuple(re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE)) == COMMANDS
 
 
 def test_version() -> None:
