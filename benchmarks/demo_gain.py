@@ -20,8 +20,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
-from tailmatch.command_line.parser import mend_parsing
+from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.quiet import quiet_known_noise
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")
@@ -63,7 +63,7 @@ def balanced_accuracy(method: str, remedy: str | None, seed: int, arguments: lis
     config = yaml.safe_load(DEMO.read_text())
     name, own, taken = METHODS[method]
     shared = {key: value for key, value in config["model"]["init_args"].items() if key in (*SHARED, *taken)}
-    config["model"] = {"class_path": f"lightning_modules.{name}", "init_args": {**shared, **own}}
+    config["model"] = {"class_path": f"tailmatch.lightning_modules.{name}", "init_args": {**shared, **own}}
     darp = config["trainer"].pop("callbacks+")[-1]
     if remedy == darp["class_path"]:
         config["trainer"]["callbacks"] = [darp]
@@ -87,7 +87,6 @@ def main() -> None:
     quiet_known_noise()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     sys.argv = sys.argv[:1]
-    mend_parsing()
     table = Table(title="test balanced accuracy on the demo's digits, %")
     for column in ("method", *[f"seed {seed}" for seed in range(args.seeds)], "mean"):
         table.add_column(column, justify="left" if column == "method" else "right")

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 import yaml
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
-from tailmatch.command_line.parser import mend_parsing
+from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.quiet import quiet_known_noise
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = {
@@ -101,7 +101,6 @@ def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: i
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mend_parsing()
     sys.argv = sys.argv[:1]
     name, change = STEPS[step]
     config = yaml.safe_load((CONFIGS / "tagging" / f"{name}.yaml").read_text())
