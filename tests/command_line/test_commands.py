@@ -2,12 +2,12 @@
 
 import re
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tailmatch import __version__ as tailmatch_version
 from tailmatch.cli import COMMANDS
 from tailmatch.command_line.configs import packaged
 from tests.typed import call_here as tailmatch
@@ -23,7 +23,7 @@ def test_help_says_what_commands_there_are(words: list[str]) -> None:
 
 
 def test_version() -> None:
-    assert tailmatch("--version").stdout == f"tailmatch {version('tailmatch')}\n"
+    assert tailmatch("--version").stdout == f"tailmatch {tailmatch_version}\n"
 
 
 def test_an_unknown_command_is_one_message() -> None:
