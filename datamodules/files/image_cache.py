@@ -194,8 +194,8 @@ def open_images(
     return ReadableImages(pixels, torch.from_numpy(kept), torch.from_numpy(digests))
 
 
-def _unreadable(named: list[str]) -> ValueError:
-    return ValueError(
+def _unreadable(named: list[str]) -> SettingsError:
+    return SettingsError(
         f"{len(named)} unreadable images; replace or remove them, or leave them out with on_bad_image: skip\n  "
         + "\n  ".join(named)
     )

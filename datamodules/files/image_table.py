@@ -1,24 +1,13 @@
 """Images listed in a table, one row an image."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.image_files import FileList, ImageFiles
-from tailmatch.datamodules.files.table import Table, TableFormat, read_table
-from tailmatch.datamodules.files.table_columns import (
-    LEFT_OUT,
-    SPLITS,
-    category_codes,
-    class_targets,
-    rare_grouped,
-    relative_paths,
-    splits_of_rows,
-    unlisted_files,
-)
+from tailmatch.datamodules.files.table import TableFormat
+from tailmatch.datamodules.files.table_images import ColumnNames, TableImages, group_rare_classes, read_images
 from tailmatch.datamodules.splitting.long_tail import LabeledFraction
 
 
@@ -78,91 +67,53 @@ class ImageTable(ImageFiles):
         **kwargs: Any,
     ) -> None:
         folder = Path(table).parent if root is None else Path(root)
-        layout = TableFormat(columns, delimiter, encoding)
-        levels = category_columns or []
-        if len({target_column, *levels}) <= len(levels):
-            raise SettingsError(
-                f"category_columns are {levels} and target_column is {target_column!r}; name each column once"
-            )
-        needed = [target_column, *levels, *([split_column] if split_column else [])]
-        self.table = read_table(Path(table), layout, image_column, needed, [] if split_column else ["split"])
-        self.image_column = image_column
-        self.keys = relative_paths(self.table, image_column, folder, folder, image_suffix)
-        self.class_names, self.targets = class_targets(self.table, target_column)
-        self.splits = splits_of_rows(self.table, split_column or "split")
-        self.targets[self.splits == SPLITS.index("unlabeled")] = -1
-        self._check_evaluation_rows(target_column, kwargs)
-        self.category_values, self.categories = category_codes(self.table, levels)
-        self.pool_keys: list[str] = []
-        self.pool_table: Table | None = None
-        if unlabeled_table is not None:
-            pool = Path(unlabeled_root) if unlabeled_root is not None else folder
-            self.pool_table = read_table(Path(unlabeled_table), layout, image_column)
-            self.pool_keys = relative_paths(self.pool_table, image_column, pool, folder, image_suffix, set(self.keys))
-        elif unlabeled_root is not None:
-            self.pool_keys = unlisted_files(Path(unlabeled_root), folder, set(self.keys))
-        if kwargs.get("class_counts") is None and (self.pool_keys or (self.targets < 0).any()):
-            kwargs["class_counts"] = LabeledFraction(1.0)
-        self._notes: list[str] = []
-        if min_class_count > 1:
-            self._group_rare_classes(min_class_count, rare_class)
-        super().__init__(str(folder), **kwargs)
-
-    def _check_evaluation_rows(self, target_column: str, arguments: dict[str, Any]) -> None:
-        """Refuse rows to evaluate on without target, and a holdout beside a split; set the default holdouts."""
-        for split in ("val", "test"):
-            rows = (self.splits == SPLITS.index(split)).nonzero()[0]
-            if not len(rows):
-                continue
-            blank = rows[self.targets[rows] < 0]
-            if len(blank):
-                place = self.table.place(int(blank[0]), target_column)
-                raise SettingsError(f"{place}: an image of split {split!r} needs a target ({len(blank)} such rows)")
-            if arguments.get(f"{split}_holdout"):
-                raise SettingsError(
-                    f"{split}_holdout is {arguments[f'{split}_holdout']}, and {self.table.path} has {len(rows)} rows "
-                    f"of split {split!r}: leave one of them out"
-                )
-            setattr(self, f"default_{split}_holdout", 0)
-
-    def _group_rare_classes(self, least: int, name: str) -> None:
-        before = self.class_names
-        self.class_names, self.targets, rare = rare_grouped(before, self.targets, least, name)
-        if rare and name not in self.class_names:
-            evaluated = np.isin(self.splits, [SPLITS.index("val"), SPLITS.index("test")])
-            self.splits[evaluated & (self.targets < 0)] = LEFT_OUT
-        if rare:
-            counts = ", ".join(f"{value} {count}" for value, count in rare.items())
-            became = f"the class {name!r}" if name in self.class_names else "unlabeled: together they are too few"
-            self._notes = [f"{len(rare)} classes have fewer than {least} images ({counts}); they are {became}"]
+        images = read_images(
+            Path(table),
+            folder,
+            TableFormat(columns, delimiter, encoding),
+            ColumnNames(image_column, target_column, split_column, category_columns or ()),
+            image_suffix=image_suffix,
+            unlabeled_table=None if unlabeled_table is None else Path(unlabeled_table),
+            unlabeled_root=None if unlabeled_root is None else Path(unlabeled_root),
+        )
+        decided = _decided_by_table(images, kwargs)
+        self.images = group_rare_classes(images, min_class_count, rare_class) if min_class_count > 1 else images
+        self.class_names = self.images.class_names
+        self.category_values = self.images.category_values
+        super().__init__(str(folder), **kwargs | decided)
 
     def warnings(self) -> list[str]:
-        """See `LabeledUnlabeledDataModule.warnings`; classes that were put together too."""
-        return self._notes + super().warnings()
+        """See `LabeledUnlabeledDataModule.warnings`; also says which classes were put together."""
+        return [*self.images.notes, *super().warnings()]
 
     def describe(self, key: str) -> str:
         """See `ImageFiles.describe`: the row that lists the file."""
-        for table, keys in ((self.table, self.keys), (self.pool_table, self.pool_keys)):
-            if table is not None and key in keys:
-                return f"{table.place(keys.index(key), self.image_column)}: {key}"
-        return super().describe(key)
+        return self.images.describe(key) or super().describe(key)
 
     def list_files(self) -> dict[str, FileList]:
         """See `ImageFiles.list_files`."""
-        lists = {}
-        for split in ("train", "val", "test"):
-            chosen = self.splits == SPLITS.index(split)
-            if split == "train":
-                chosen |= self.splits == SPLITS.index("unlabeled")
-            rows = chosen.nonzero()[0]
-            pool = self.pool_keys if split == "train" else []
-            targets = torch.from_numpy(np.append(self.targets[rows], np.full(len(pool), -1)))
-            categories = None
-            if self.categories is not None:
-                unknown = np.full((len(pool), self.categories.shape[1]), -1)
-                categories = torch.from_numpy(np.concatenate([self.categories[rows], unknown]))
-            if len(targets):
-                lists[split] = FileList([self.keys[row] for row in rows] + pool, targets, categories)
-        if "train" not in lists:
-            raise SettingsError(f"{self.table.path} has no row of split 'train'")
-        return lists
+        return self.images.file_lists()
+
+
+def _decided_by_table(images: TableImages, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Work out the arguments of `ImageFiles` that follow from the table.
+
+    A split of the table replaces the holdout of that name. Beside unlabeled images, all other images are labeled unless
+    `class_counts` is given.
+
+    Raises:
+        SettingsError: A holdout is given for a split that the table has.
+    """
+    decided: dict[str, Any] = {}
+    for split in ("val", "test"):
+        name, rows = f"{split}_holdout", len(images.rows(split))
+        if rows and given.get(name):
+            raise SettingsError(
+                f"{name} is {given[name]}, and {images.table.path} has {rows} rows of split {split!r}: leave one of "
+                "them out"
+            )
+        if rows:
+            decided[name] = 0
+    if given.get("class_counts") is None and images.has_unlabeled:
+        decided["class_counts"] = LabeledFraction(1.0)
+    return decided

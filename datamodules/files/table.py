@@ -202,18 +202,18 @@ def _even(
     )
 
 
-def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> ValueError:
+def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> SettingsError:
     with path.open("rb") as file:
         for row, line in enumerate(file, start=1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as error:
                 column = line[: error.start].count(delimiter.encode()) + 1
-                return ValueError(
+                return SettingsError(
                     f"{path}: row {row}, column {column}: {line[error.start : error.end]!r} is not {encoding}; give "
                     "the encoding, for example latin-1 or cp1252"
                 )
-    return ValueError(f"{path} is not {encoding}; give the encoding")
+    return SettingsError(f"{path} is not {encoding}; give the encoding")
 
 
 # Parquet

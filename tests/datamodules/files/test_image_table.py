@@ -10,6 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tailmatch.datamodules import ImageTable, LabeledFraction, ListedCounts
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files import table as table_module
 from tailmatch.datamodules.images import Images
 
@@ -211,7 +212,7 @@ def test_other_mistakes_are_named(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)1 image files are not in .*row 6, column 'image': images/none"):
         opened(table)
     latin = write(folder, ["image,target", "images/1.png,caf\xe9"], encoding="latin-1")
-    with pytest.raises(ValueError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
+    with pytest.raises(SettingsError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
         ImageTable(str(latin))
     assert ImageTable(str(latin), encoding="latin-1").class_names == ["caf\xe9"]
     with pytest.raises(ValueError, match="delimiter"):
@@ -235,7 +236,7 @@ def test_other_mistakes_are_named(folder: Path) -> None:
 def test_bad_images_are_named_by_row_or_left_out_with_their_labels(folder: Path) -> None:
     table = write(folder, plain(20))
     (folder / "images" / "5.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"row 7, column 'image': images/5\.png \(no image of a known format\)"):
+    with pytest.raises(SettingsError, match=r"row 7, column 'image': images/5\.png \(no image of a known format\)"):
         opened(table)
     with pytest.warns(UserWarning, match=r"(?s)1 unreadable images are left out.*row 7"):
         data = opened(table, on_bad_image="skip", class_counts=LabeledFraction(1.0), val_holdout=0, test_holdout=0)
