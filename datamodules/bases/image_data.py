@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.datamodules.batches import EvaluationBatches
 from tailmatch.datamodules.images import ImageBatch, ImageBlocks, ImageRows
 
@@ -37,8 +37,8 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(self, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()
-        if eval_batch_size < 1:
-            raise SettingsError(f"eval_batch_size is {eval_batch_size}; it must be at least 1")
+        check_at_least("eval_batch_size", eval_batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
 

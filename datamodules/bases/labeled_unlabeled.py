@@ -3,13 +3,13 @@
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
 from tailmatch.datamodules.batches import (
     LabeledBatches,
@@ -108,8 +108,10 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             ("unlabeled_ratio", unlabeled_ratio),
             ("steps_per_epoch", steps_per_epoch),
         ):
-            if value < 1:
-                raise SettingsError(f"{name} is {value}; it must be at least 1")
+            check_at_least(name, value, 1)
+        check_choice("labeled_sampling", labeled_sampling, get_args(Sampling))
+        check_at_least("labeled_holdout", labeled_holdout, 0)
+        check_choice("predict_set", predict_set, get_args(PredictSet))
         if validate_on_test and (val_holdout or labeled_holdout):
             raise SettingsError(
                 f"validate_on_test is true, val_holdout is {val_holdout} and labeled_holdout is {labeled_holdout}: "

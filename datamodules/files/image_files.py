@@ -4,13 +4,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_at_least, check_choice
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.image_cache import cache_paths, default_cache_dir, find_files, open_images
 from tailmatch.datamodules.images import Images, Sources
@@ -50,12 +50,9 @@ class FileReader:
     def __init__(
         self, root: Path, image_size: int, cache_dir: str | None, cache_budget_gb: float, on_bad_image: OnBadImage
     ) -> None:
-        if image_size < 1:
-            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
-        if not cache_budget_gb >= 0:
-            raise SettingsError(f"cache_budget_gb is {cache_budget_gb}; it must be at least 0")
-        if on_bad_image not in ("error", "skip"):
-            raise SettingsError(f"on_bad_image is {on_bad_image!r}; it must be error or skip")
+        check_at_least("image_size", image_size, 1)
+        check_at_least("cache_budget_gb", cache_budget_gb, 0)
+        check_choice("on_bad_image", on_bad_image, get_args(OnBadImage))
         self.root = root
         self.image_size = image_size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()

@@ -4,6 +4,7 @@ The standard library's csv is fast enough when rows are turned into columns by t
 runs for a single row. Messages count rows as a spreadsheet does: the first row of the file is row 1.
 """
 
+import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ class TableFormat:
     columns: Sequence[str] | None = None
     delimiter: str | None = None
     encoding: str = "utf-8-sig"
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise SettingsError(f"delimiter is {self.delimiter!r}; it must be one character")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise SettingsError(f"encoding is {self.encoding!r}; it must be one that Python knows, as utf-8") from error
 
 
 def read_table(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_share
 
 NAMED = 5
 """Classes that an error names; it counts the others."""
@@ -28,8 +28,7 @@ class LabelNoise(ABC):
     """
 
     def __init__(self, share: float) -> None:
-        if not 0 <= share <= 1:
-            raise SettingsError(f"label_noise: share is {share}; it must be in [0, 1]")
+        check_share("label_noise: share", share)
         self.share = share
 
     def __call__(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:

@@ -17,7 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice, check_positive_share
+
+RHO = ": the smallest class over the largest"
+GAMMA = ": the largest class over the smallest"
+"""What messages say of the two imbalance ratios."""
 
 
 def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = False) -> list[int]:
@@ -33,9 +37,8 @@ def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = Fa
         >>> darp_counts(1500, 100, 10)
         [1500, 899, 539, 323, 193, 116, 69, 41, 25, 15]
     """
-    _check_profile("largest", largest, num_classes)
-    if gamma < 1:
-        raise SettingsError(f"gamma is {gamma}; it is the largest class over the smallest, so at least 1")
+    _check_profile(largest, num_classes)
+    check_at_least("gamma", gamma, 1, GAMMA)
     # The authors take the power of the per-class factor, not of the whole ratio: the rounding differs.
     factor = (1 / gamma) ** (1 / (num_classes - 1))
     counts = [int(largest * factor**k) for k in range(num_classes - 1)] + [int(largest / gamma)]
@@ -54,8 +57,7 @@ def semi_self_counts(largest: int, rho: float, num_classes: int) -> list[int]:
         >>> semi_self_counts(5000, 0.01, 10)
         [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
-    _check_profile("largest", largest, num_classes)
-    _check_rho("rho", rho)
+    _check_profile(largest, num_classes, rho)
     return [int(largest * rho ** (k / (num_classes - 1.0))) for k in range(num_classes)]
 
 
@@ -64,8 +66,7 @@ def step_counts(largest: int, rho: float, num_classes: int) -> list[int]:
 
     An odd class in the middle counts with the second half (the authors' loop drops it).
     """
-    _check_profile("largest", largest, num_classes)
-    _check_rho("rho", rho)
+    _check_profile(largest, num_classes, rho)
     head = num_classes // 2
     return [int(largest)] * head + [int(largest * rho)] * (num_classes - head)
 
@@ -93,16 +94,10 @@ def scale_counts(counts: Sequence[int], total: int) -> list[int]:
     return [count * total // sum(counts) for count in counts]
 
 
-def _check_profile(name: str, largest: int, num_classes: int) -> None:
-    if largest < 1:
-        raise SettingsError(f"{name} is {largest}; the largest class needs at least 1 image")
-    if num_classes < 2:
-        raise SettingsError(f"num_classes is {num_classes}; a profile needs at least 2 classes")
-
-
-def _check_rho(name: str, rho: float) -> None:
-    if not 0 < rho <= 1:
-        raise SettingsError(f"{name} is {rho}; it is the smallest class over the largest, in (0, 1]")
+def _check_profile(largest: int, num_classes: int, rho: float = 1.0) -> None:
+    check_at_least("largest", largest, 1, ": the images of the largest class")
+    check_at_least("num_classes", num_classes, 2)
+    check_positive_share("rho", rho, RHO)
 
 
 class ClassCounts(ABC):
@@ -151,6 +146,10 @@ class DARPCounts(ClassCounts):
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:
+        check_at_least("labeled_max", labeled_max, 1)
+        check_at_least("labeled_gamma", labeled_gamma, 1, GAMMA)
+        check_at_least("unlabeled_max", unlabeled_max, 0)
+        check_at_least("unlabeled_gamma", unlabeled_gamma, 1, GAMMA)
         if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
             raise SettingsError(
                 f"unlabeled_max is 0, so unlabeled_reverse ({unlabeled_reverse}) and unlabeled_max_is_total "
@@ -195,6 +194,12 @@ class SemiSelfCounts(ClassCounts):
         unlabeled_factor: int = 5,
         unlabeled_rho: float = 0.01,
     ) -> None:
+        if labeled_max is not None:
+            check_at_least("labeled_max", labeled_max, 1)
+        check_positive_share("labeled_rho", labeled_rho, RHO)
+        check_choice("profile", profile, ("exponential", "step"))
+        check_at_least("unlabeled_factor", unlabeled_factor, 0)
+        check_positive_share("unlabeled_rho", unlabeled_rho, RHO)
         self.labeled_max = labeled_max
         self.labeled_rho = labeled_rho
         self.profile = semi_self_counts if profile == "exponential" else step_counts
@@ -240,8 +245,7 @@ class LabeledFraction(ClassCounts):
     """
 
     def __init__(self, fraction: float = 0.1) -> None:
-        if not 0 < fraction <= 1:
-            raise SettingsError(f"fraction is {fraction}; it is the labeled share of every class, in (0, 1]")
+        check_positive_share("fraction", fraction)
         self.fraction = fraction
 
     def counts(self, available: Sequence[int]) -> tuple[list[int], None]:

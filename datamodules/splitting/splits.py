@@ -119,8 +119,8 @@ def _check_class(
 
 
 def _held_out(name: str, holdout: int | float, available: int, class_name: str) -> int:
-    if holdout < 0 or (isinstance(holdout, float) and holdout >= 1):
-        raise SettingsError(f"{name} is {holdout}; give images per class (0, 1, 2, ...) or a share in [0, 1)")
+    if not holdout >= 0 or (isinstance(holdout, float) and holdout >= 1):
+        raise SettingsError(f"{name} is {holdout}; it must be images per class (0, 1, 2, ...) or a share in [0, 1)")
     count = round(holdout * available) if isinstance(holdout, float) else holdout
     if count > available:
         raise SettingsError(

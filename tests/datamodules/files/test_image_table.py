@@ -228,7 +228,13 @@ def test_other_mistakes_are_named(folder: Path) -> None:
         opened(write(folder, plain(8)), val_holdout=9)
     with pytest.raises(FileNotFoundError, match="unlabeled_root .* is no folder"):
         opened(write(folder, plain(8)), unlabeled_root=str(folder / "nowhere"))
-    for name, value in (("image_size", 0), ("cache_budget_gb", -1), ("on_bad_image", "ignore")):
+    for name, value in (
+        ("delimiter", "::"),
+        ("encoding", "utf-9"),
+        ("image_size", 0),
+        ("cache_budget_gb", -1),
+        ("on_bad_image", "ignore"),
+    ):
         with pytest.raises(ValueError, match=f"{name} is '?{value}"):
             opened(write(folder, plain(8)), **{name: value})
 
