@@ -1,5 +1,6 @@
-"""SVHN through torchvision (which reads its files with scipy, a dependency of scikit-learn)."""
+"""SVHN through torchvision, which reads its files with scipy."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import Images, Sources
 from tailmatch.datamodules.public.downloads import files_named_if_missing
@@ -49,8 +51,11 @@ class SVHN(LabeledUnlabeledDataModule):
         """Download the data if it is not there.
 
         Raises:
-            FileNotFoundError: It is not there and cannot be downloaded.
+            MissingFileError: It is not there and cannot be downloaded.
+            SettingsError: scipy is not installed.
         """
+        if find_spec("scipy") is None:  # before a download of 1.5 GB, not after it
+            raise SettingsError("SVHN's files need scipy: pip install 'tailmatch[svhn]'")
         published = [datasets.SVHN.split_list[split] for split in ("train", "test", "extra")[: 2 + self.extra]]
         files = ", ".join(file for _, file, _ in published)
         with files_named_if_missing("SVHN", files, ADDRESS, self.root):
