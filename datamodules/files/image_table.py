@@ -1,6 +1,5 @@
 """Images listed in a table, one row an image."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,41 +7,47 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 from tailmatch.datamodules.files.table import TableFormat
 from tailmatch.datamodules.files.table_images import ColumnNames, TableImages, group_rare_classes, read_images
-from tailmatch.datamodules.splitting.long_tail import LabeledFraction
+from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFraction
 
 
 class ImageTable(ImageFiles):
-    """A CSV, TSV or Parquet file with a row for each image, and the folder that its paths are relative to.
+    """Images listed in a CSV, TSV or Parquet file, one row an image.
 
-    Classes are the values of the target column, sorted: by number if all are numbers, else as text. An image whose
-    target is empty or -1, or whose split is `unlabeled`, joins the unlabeled set. Without a split column, all rows are
-    `train`; an empty cell is `train` too.
+    The classes are the values of the target column: sorted as numbers if all are numbers, else as text. An image whose
+    target is empty or -1, or whose split is `unlabeled`, joins the unlabeled set. A row without a split is `train`.
 
     Args:
-        table: The file. `.csv`, `.tsv`, `.txt` (with spaces) or `.parquet`.
-        root: Folder of the images; None: the table's.
-        image_column: Name of the column with their paths.
-        target_column: Name of the column with their classes, as text or as numbers.
-        split_column: Name of the column with `train`, `val`, `test` or `unlabeled`; None: `split`, if there is one.
-        min_class_count: Classes with fewer images than this in the whole table become one class, `rare_class`, the last
-            one. If that has fewer too, its images count as unlabeled, and those of the splits `val` and `test` are
-            left out.
-        rare_class: Its name.
-        category_columns: Names of columns with other things that are known of each image; batches carry them as
-            `categories`, and `category_values` has their values (a `CategoryNetwork` learns from them).
-        columns: Names of the columns of a file without header.
-        delimiter: Between cells; None: by the table's suffix.
-        encoding: Of the table; the default is UTF-8, with or without a byte order mark.
-        image_suffix: What the image column leaves out, for example `.jpg`.
-        unlabeled_table: Another table of the same format, of unlabeled images; only its image column is read.
-        unlabeled_root: Folder of the unlabeled table's images; without such a table, all images in it are unlabeled,
-            but those that the table lists.
-        **kwargs: The arguments of `ImageFiles`, with other defaults where the table asks for them: `val_holdout` is 0.1
-            and `test_holdout` 0.2 unless the table has such a split, and `class_counts` labels all images that have
-            a target if there are others that have none.
+        table: The path of the table: `.csv`, `.tsv`, `.txt` (cells separated by spaces) or `.parquet`.
+        root: The folder that the paths in the table are relative to. None: the folder of the table.
+        image_column: The name of the column with the path of each image.
+        target_column: The name of the column with the class of each image, as text or as a number.
+        split_column: The name of the column with the split of each image: `train`, `val`, `test` or `unlabeled`. None:
+            `split`, if the table has such a column.
+        min_class_count: The number of images that a class needs in the whole table. Smaller classes are put together
+            into one class, `rare_class`, the last one. If that is too small as well, its images become unlabeled, and
+            those of the splits `val` and `test` are left out.
+        rare_class: The name of the class that small classes are put into.
+        category_columns: The names of columns with further facts about each image, such as a color or a season. Batches
+            carry them as `categories`, and a `CategoryNetwork` learns from them.
+        columns: The names of the columns, for a text file without a header. None: the first row holds the names.
+        delimiter: The character between cells. None: a comma in `.csv`, a tab in `.tsv`, a space in `.txt`.
+        encoding: The encoding of a text file. The default reads UTF-8 with or without a byte order mark.
+        image_suffix: A suffix to append to each path, such as `.jpg`.
+        unlabeled_table: The path of a second table of the same format, which lists further unlabeled images. Only its
+            image column is read.
+        unlabeled_root: The folder of the second table's images. Without a second table: a folder whose images are all
+            unlabeled, except those that the table lists.
+        class_counts: How many images of each class become labeled and unlabeled. None: if some images have no class,
+            all images with a class are labeled; else `LabeledFraction` with a tenth.
+        val_holdout: How many images to hold out for validation: a number for each class (int) or a share of each class
+            (float below 1). None: 0.1, or 0 if the table has the split `val`.
+        test_holdout: How many images to hold out for the test, like `val_holdout`. None: 0.2, or 0 if the table has the
+            split `test`.
+        **kwargs: The other arguments of `ImageFiles`.
 
     Raises:
-        SettingsError: The table is no such table; it names row and column.
+        MissingFileError: A table or a folder is missing.
+        SettingsError: The table cannot be read, or a cell is wrong; the message names its row and column.
     """
 
     default_val_holdout = 0.1
@@ -64,6 +69,9 @@ class ImageTable(ImageFiles):
         image_suffix: str = "",
         unlabeled_table: str | None = None,
         unlabeled_root: str | None = None,
+        class_counts: ClassCounts | None = None,
+        val_holdout: int | float | None = None,
+        test_holdout: int | float | None = None,
         **kwargs: Any,
     ) -> None:
         folder = Path(table).parent if root is None else Path(root)
@@ -76,11 +84,16 @@ class ImageTable(ImageFiles):
             unlabeled_table=None if unlabeled_table is None else Path(unlabeled_table),
             unlabeled_root=None if unlabeled_root is None else Path(unlabeled_root),
         )
-        decided = _decided_by_table(images, kwargs)
+        if class_counts is None and images.has_unlabeled:
+            class_counts = LabeledFraction(1.0)
+        val_holdout = _holdout(images, "val", val_holdout)
+        test_holdout = _holdout(images, "test", test_holdout)
         self.images = group_rare_classes(images, min_class_count, rare_class) if min_class_count > 1 else images
         self.class_names = self.images.class_names
         self.category_values = self.images.category_values
-        super().__init__(str(folder), **kwargs | decided)
+        super().__init__(
+            str(folder), class_counts=class_counts, val_holdout=val_holdout, test_holdout=test_holdout, **kwargs
+        )
 
     def warnings(self) -> list[str]:
         """See `LabeledUnlabeledDataModule.warnings`; also says which classes were put together."""
@@ -95,25 +108,16 @@ class ImageTable(ImageFiles):
         return self.images.file_lists()
 
 
-def _decided_by_table(images: TableImages, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Work out the arguments of `ImageFiles` that follow from the table.
-
-    A split of the table replaces the holdout of that name. Beside unlabeled images, all other images are labeled unless
-    `class_counts` is given.
+def _holdout(images: TableImages, split: str, holdout: int | float | None) -> int | float | None:
+    """Give the holdout of a split: 0 if the table has this split.
 
     Raises:
-        SettingsError: A holdout is given for a split that the table has.
+        SettingsError: The table has the split, and a holdout is given too.
     """
-    decided: dict[str, Any] = {}
-    for split in ("val", "test"):
-        name, rows = f"{split}_holdout", len(images.rows(split))
-        if rows and given.get(name):
-            raise SettingsError(
-                f"{name} is {given[name]}, and {images.table.path} has {rows} rows of split {split!r}: leave one of "
-                "them out"
-            )
-        if rows:
-            decided[name] = 0
-    if given.get("class_counts") is None and images.has_unlabeled:
-        decided["class_counts"] = LabeledFraction(1.0)
-    return decided
+    rows = len(images.rows(split))
+    if rows and holdout:
+        raise SettingsError(
+            f"{split}_holdout is {holdout}, and {images.table.path} has {rows} rows of split {split!r}: leave one of "
+            "them out"
+        )
+    return 0 if rows else holdout

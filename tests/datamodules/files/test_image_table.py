@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from PIL import Image
 from pyarrow import parquet
 
@@ -308,3 +309,9 @@ def test_a_group_of_rare_classes_needs_a_name_and_company(folder: Path) -> None:
         opened(shop(folder, {"other": 8, "hat": 2, "shoe": 6}), min_class_count=4)
     with pytest.raises(ValueError, match=r"min_class_count is 9, which leaves the classes \['other'\]; the largest"):
         opened(shop(folder, {"bag": 8, "hat": 2, "shoe": 6}), min_class_count=9)
+
+
+def test_the_command_line_knows_the_arguments_of_the_bases() -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(ImageTable, "data")
+    assert {"root", "image_size", "val_holdout", "seed", "num_workers"} <= vars(parser.get_defaults().data).keys()
