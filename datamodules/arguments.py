@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and checks of arguments that raise them.
+"""Errors for mistakes that a user can mend, and checks of arguments that raise them.
 
 Every check of a number refuses NaN and what is no number (text, None, true and false). The message is `NAME is VALUE;
 it must be ...`, and `hint` ends it, for example with what a value at the bound would mean.
@@ -10,7 +10,7 @@ from numbers import Real
 
 
 class SettingsError(ValueError):
-    """Something that the user set is wrong: the message names it, its value and what would be right.
+    """A mistake that the user can mend; the message names the setting, its value and what would be right.
 
     The command line prints the message alone. Every other error is a fault of the program and keeps its traceback.
     """
@@ -90,7 +90,7 @@ def check_choice(name: str, value: str, choices: Collection[str], hint: str = ""
 
 
 def _number(value: object) -> float:
-    """The value as a number; NaN, which fails every comparison, if it is none."""
+    """Give the value as a number, or NaN, which fails every comparison, if it is none."""
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
 
 

@@ -88,18 +88,18 @@ class TableImages:
         return bool(self.pool.keys) or bool((self.targets < 0).any())
 
     def rows(self, split: str) -> Integers:
-        """Rows of a split of `SPLITS`, `int64 [n]`."""
+        """Find the rows of a split of `SPLITS`, `int64 [n]`."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     def describe(self, key: str) -> str | None:
-        """The row that lists a path, for messages. None: no table lists it."""
+        """Name the row that lists a path, for messages; None if no table lists it."""
         for table, keys in ((self.table, self.keys), (self.pool.table, self.pool.keys)):
             if table is not None and key in keys:
                 return f"{table.place(keys.index(key), self.image_column)}: {key}"
         return None
 
     def file_lists(self) -> dict[str, FileList]:
-        """Files of `train` (with the unlabeled rows and the pool), and of `val` and `test` where they have rows.
+        """List the files of `train` (with the unlabeled rows and the pool), and of `val` and `test` if they have rows.
 
         Raises:
             SettingsError: `train` has no images.
