@@ -131,15 +131,14 @@ class ClassCounts(ABC):
 class DARPCounts(ClassCounts):
     """DARP's long tail: the labeled and the unlabeled set each have a largest class and an imbalance ratio.
 
-    The ratio gamma is the largest class over the smallest. The defaults are the paper's CIFAR-10 setting with gamma 100
-    for both sets.
+    The defaults are the paper's CIFAR-10 setting with gamma 100 for both sets.
 
     Args:
         labeled_max: N1, the number of labeled images of the first class, at least 1.
-        labeled_gamma: The imbalance ratio of the labeled set, at least 1; 1 is uniform.
+        labeled_gamma: The imbalance ratio of the labeled set: the largest class over the smallest, at least 1.
         unlabeled_max: M1, the number of unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10). 0: no
             images but those without a class are unlabeled (STL-10).
-        unlabeled_gamma: The imbalance ratio of the unlabeled set, at least 1; 1 is uniform.
+        unlabeled_gamma: The imbalance ratio of the unlabeled set, at least 1; 1 is a uniform set.
         unlabeled_reverse: Whether the class order of the unlabeled set is reversed ("100 (reversed)" in the paper).
         unlabeled_max_is_total: Whether `unlabeled_max` is the number of unlabeled images of all classes together,
             spread by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
@@ -188,19 +187,19 @@ class DARPCounts(ClassCounts):
 class SemiSelfCounts(ClassCounts):
     """The long tail of imbalanced-semi-self: a labeled profile, and a multiple of its total as unlabeled images.
 
-    The ratio rho is the smallest class over the largest. The authors take their unlabeled images from another source
-    (80 Million Tiny Images, SVHN `extra`). So does `tailmatch.datamodules.SVHN`; with other data sets they are drawn
-    from the images of each class that are not labeled.
+    The authors take their unlabeled images from another source (80 Million Tiny Images, SVHN `extra`). So does
+    `tailmatch.datamodules.SVHN`; with other data sets they are drawn from the images of each class that are not
+    labeled.
 
     Args:
         labeled_max: The number of labeled images of the first class, at least 1. None: as many as the class with the
             fewest images has.
-        labeled_rho: The imbalance ratio of the labeled set, in (0, 1]; 1 is uniform.
+        labeled_rho: The imbalance ratio of the labeled set: the smallest class over the largest, in (0, 1].
         profile: The shape of the labeled set: `exponential`, or `step` with all of the first half of the classes large
             and the rest small.
         unlabeled_factor: The total of unlabeled images over the total of labeled ones (5 in the paper). 0: no images
             but those without a class are unlabeled.
-        unlabeled_rho: The imbalance ratio of the unlabeled set, in (0, 1]; 1 is uniform.
+        unlabeled_rho: The imbalance ratio of the unlabeled set, in (0, 1]; 1 is a uniform set.
 
     Raises:
         SettingsError: An argument is out of its domain.
