@@ -40,7 +40,7 @@ class ImageTable(ImageFiles):
         class_counts: How many images of each class become labeled and unlabeled. None: if some images have no class,
             all images with a class are labeled; else `LabeledFraction` with a tenth.
         val_holdout: How many images to hold out for validation: a number for each class (int) or a share of each class
-            (float below 1). None: 0.1, or 0 if the table has the split `val`.
+            (float below 1). None: 0.1, or 0 if the table has the split `val` or `validate_on_test` is true.
         test_holdout: How many images to hold out for the test, like `val_holdout`. None: 0.2, or 0 if the table has the
             split `test`.
         **kwargs: The other arguments of `ImageFiles`.
