@@ -1,7 +1,6 @@
 """Class-imbalance remedies, reports and checkpoints as callbacks."""
 
-from tailmatch.callbacks.remedies.darp.callback import DARP
-from tailmatch.callbacks.remedies.darp.refinement import DARPRefinement
+from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
 from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
 from tailmatch.callbacks.remedies.pseudo_label_generator import PseudoLabelGenerator
 from tailmatch.callbacks.remedies.unlabeled_prior import UnlabeledPriorEstimator

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import Progress
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.refinement import DARPRefinement
+from tailmatch.callbacks.remedies.darp.callback import DARPRefinement
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least
 from tailmatch.datamodules.bases.image_data import Loader

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator
 from tailmatch.callbacks.checkpoints import LastCheckpoint
-from tailmatch.callbacks.remedies.darp.solver import refine
+from tailmatch.callbacks.remedies.darp.solver import Solver
 from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, evaluation_mode, load_teacher
 from tailmatch.datamodules import Digits, ListedCounts, SymmetricNoise
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
@@ -138,7 +138,7 @@ def test_darp_refines_the_labels_of_the_whole_set(teacher: Path, tmp_path: Path)
     raw = fit(tmp_path, PseudoLabelGenerator(str(teacher)), epochs=1, soft=True).taken[0][1]
     refiner = DARPRefinement(target, alpha=3.0)
     refined = fit(tmp_path, PseudoLabelGenerator(str(teacher), refiner=refiner), epochs=1, soft=True).taken[0][1]
-    expected = refine(raw.probs, torch.tensor(target, dtype=torch.float64), alpha=3.0)
+    expected = Solver(3.0).solve(raw.probs, torch.tensor(target, dtype=torch.float64))
     assert expected.converged and torch.allclose(refined.probs, expected.rows, atol=1e-4)
     assert refined.probs.sum(dim=0).tolist() == pytest.approx(target, abs=0.01)
     assert torch.equal(refined.label, refined.probs.argmax(dim=1))
