@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tailmatch.callbacks.remedies.pseudo_label_generator import predict
 from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.metrics import third_groups
@@ -89,8 +90,7 @@ class EarlyLearningCurves(Callback):
         self.epochs.append(done)
         self.counts.append(counts)
         names = pl_module.class_names
-        for logger in trainer.loggers:
-            logger.log_metrics(early_scalars(counts, names), step=trainer.global_step)
+        log_scalars(trainer, early_scalars(counts, names))
         if (done % self.figures_every == 0 or last) and trainer.loggers:
             figures.log_figure(trainer, "early/curves", early_figure(self.epochs, torch.stack(self.counts), names))
 

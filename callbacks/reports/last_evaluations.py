@@ -7,7 +7,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.callbacks.reports.scalars import log_scalars
+from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -25,8 +26,7 @@ class LastEvaluations(Callback):
     """
 
     def __init__(self, n: int = 20) -> None:
-        if n < 1:
-            raise SettingsError(f"n is {n}; it must be at least 1")
+        check_at_least("n", n, 1)
         self.n = n
         self._kept: deque[dict[str, float]] = deque(maxlen=n)
 
@@ -46,8 +46,7 @@ class LastEvaluations(Callback):
             for name, kinds in summary["metrics"].items()
             for kind, value in kinds.items()
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=trainer.global_step)
+        log_scalars(trainer, scalars)
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "last_evaluations.json").write_text(json.dumps(summary, indent=2) + "\n")
