@@ -9,11 +9,11 @@ from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.pseudo_label_generator import predict
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.metrics import third_groups
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import total_epochs
@@ -98,7 +98,7 @@ class EarlyLearningCurves(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         with pl_module.evaluated_weights():
             loader = data.evaluation_loader(data.labeled)
-            predicted = predict(trainer, pl_module.network, loader, keep=lambda probs: probs.argmax(dim=1))
+            predicted = predict_set(trainer, pl_module.network, loader, keep=lambda probs: probs.argmax(dim=1))
         mine = slice(trainer.global_rank, None, trainer.world_size)
         given, truth = data.labeled.targets[mine], data.labeled.truth
         truth = None if truth is None else truth[mine].to(predicted.device)

@@ -12,10 +12,11 @@ from torch import Tensor
 from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator
 from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.callbacks.remedies.darp.solver import Solver
-from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, evaluation_mode, load_teacher
+from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, load_teacher
 from tailmatch.datamodules import Digits, ListedCounts, SymmetricNoise
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
+from tailmatch.lightning_modules.inference.predict_set import evaluation_mode
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.networks.inputs import to_float
 
@@ -239,13 +240,3 @@ def test_what_would_do_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
     with pytest.raises(ValueError, match=r"was trained on other classes: only there \['0', .* only here \['ant'\]"):
         load_teacher(NETWORK(10), str(teacher), ["ant"])
-
-
-def test_evaluation_mode_leaves_every_module_as_it_was() -> None:
-    network = NETWORK(10)
-    frozen = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    frozen.eval()
-    before = [module.training for module in network.modules()]
-    with evaluation_mode(network):
-        assert not any(module.training for module in network.modules())
-    assert [module.training for module in network.modules()] == before and any(before) and not frozen.training
