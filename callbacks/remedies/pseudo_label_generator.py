@@ -97,7 +97,7 @@ class PseudoLabelGenerator(Callback):
         if self.teacher is not None and not is_url(self.teacher) and not Path(self.teacher).is_file():
             raise MissingFileError(f"no teacher {self.teacher}: give the checkpoint of a run")
         self._labels, self._labeled, self._epoch = None, None, -1
-        pl_module.awaits_pseudo_labels = True
+        pl_module.expect_pseudo_labels()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the labels of the run that is resumed.

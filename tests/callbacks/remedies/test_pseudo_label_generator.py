@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 
-from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator
+from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator, SelfTrainingReport
 from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.callbacks.remedies.darp.solver import Solver
 from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, load_teacher
@@ -155,7 +155,8 @@ def test_each_labeling_relabels_anew_by_what_the_same_network_says_of_the_labele
             averaged.append(predictions(pl_module.network, pl_module, of="labeled"))
 
     generator = PseudoLabelGenerator(str(teacher), every_n_epochs=2)
-    model = fit(tmp_path, generator, Watch(), label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
+    callbacks = (generator, Watch(), SelfTrainingReport())
+    model = fit(tmp_path, *callbacks, label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
     network = NETWORK(10)
     load_teacher(network, str(teacher), model.class_names)
     given = model.trainer.datamodule.labeled.targets
