@@ -159,7 +159,7 @@ class PseudoLabelGenerator(Callback):
         return {"epoch": self._epoch, **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the labels of a checkpoint."""
         self._epoch = state_dict["epoch"]
         kept = (state_dict.get(name) for name in ("labels", "labeled"))
         self._labels, self._labeled = (None if labels is None else PseudoLabels(**labels) for labels in kept)

@@ -118,7 +118,7 @@ class UnlabeledPriorEstimator(Callback):
         return {"accepted": self._accepted, "conditions": self._conditions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the estimates of a checkpoint."""
         self._accepted, self._conditions = state_dict["accepted"], state_dict["conditions"]
 
 

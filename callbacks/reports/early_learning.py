@@ -112,7 +112,7 @@ class EarlyLearningCurves(Callback):
         return {"epochs": list(self.epochs), "counts": list(self.counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the curves of a checkpoint."""
         self.epochs, self.counts = list(state_dict["epochs"]), list(state_dict["counts"])
 
 

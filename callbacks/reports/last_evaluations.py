@@ -74,5 +74,5 @@ class LastEvaluations(Callback):
         return {"kept": list(self._kept)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the evaluations of a checkpoint."""
         self._kept = deque(state_dict["kept"], maxlen=self.n)

@@ -33,8 +33,8 @@ class PseudoLabelMonitor(Callback):
     the target is that of the last one that has one (`SemiSupervisedClassifier.target_totals`).
 
     Args:
-        target: As `DARP.target`; null takes the target of the run's remedy (`DARP`, `DistributionAlignment`, or any
-            refiner with `target_totals`), and without one the labeled counts.
+        target: Class totals, given as `DARP.target` is. Null takes the target of the run's remedy (`DARP`,
+            `DistributionAlignment`, or any refiner with `target_totals`), and without one the labeled counts.
         every_n_epochs: Epochs between figures; scalars are logged every epoch.
     """
 

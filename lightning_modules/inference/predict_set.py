@@ -25,7 +25,7 @@ def predict_set(
     """Probabilities of this process' images, `float32 [n, K]` on the device.
 
     Args:
-        trainer: Its precision and progress bar.
+        trainer: The fit's trainer, whose precision and progress bar are used.
         network: Gives logits.
         loader: Every image once, over the processes.
         keep: What is kept of a batch's `probs [B, K]`; all, by default.
@@ -46,10 +46,10 @@ def rows_of_set(
     """Go through a set in the trainer's precision: what is computed of each batch, and the batch itself.
 
     The network is in evaluation mode while it computes, without gradient; each of its modules is in its own mode again
-    whenever the caller has the word.
+    whenever the caller's code runs.
 
     Args:
-        trainer: Its precision and progress bar.
+        trainer: The fit's trainer, whose precision and progress bar are used.
         network: The network that `compute` calls; its device and categories are those of the input.
         loader: Every image once, over the processes.
         compute: Rows `[B, D]` of a batch of the network's input.
