@@ -12,8 +12,8 @@ from torch import Tensor
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
-from tailmatch.datamodules.splitting.class_prior import is_known, unlabeled_totals
 from tailmatch.lightning_modules import SemiSupervisedClassifier
+from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
@@ -16,6 +16,7 @@ from tailmatch.lightning_modules.methods.supervised import Supervised
 from tailmatch.lightning_modules.pseudo_labels.observer import SelfTrainingObserver
 from tailmatch.lightning_modules.pseudo_labels.relabeling import check_labeled_predictions, relabel
 from tailmatch.lightning_modules.pseudo_labels.selection import select
+from tailmatch.lightning_modules.views import View
 
 
 class SelfTraining(Supervised):
@@ -60,7 +61,7 @@ class SelfTraining(Supervised):
         unlabeled_weight: float = 1.0,
         threshold: float = 0.0,
         top_k_per_class: int | None = None,
-        unlabeled_view: nn.Module | None = None,
+        unlabeled_view: View | None = None,
         relabel_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:

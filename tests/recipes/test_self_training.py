@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.typed import tailmatch
+from tests.typed import call, tailmatch
 
 DIGITS = [
     "--config=configs/data/digits_lt.yaml", "--data.image_size=8", "--data.steps_per_epoch=15",
@@ -48,6 +48,7 @@ def test_two_processes_write_the_same_pseudo_labels(teacher: Path, tmp_path: Pat
         "--trainer.callbacks+=PseudoLabelWriter",
     )
     output = f"--trainer.callbacks.output={tmp_path}/two.npz"
-    tailmatch("predict", "--ckpt_path=best", f"--run_dir={teacher}", *two, output)
+    result = call("predict", "--ckpt_path=best", f"--run_dir={teacher}", *two, output)
+    assert result.returncode == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]
     assert (teacher / "pseudo_labels.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
