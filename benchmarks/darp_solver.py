@@ -9,8 +9,8 @@ only one for matrices with 10^8 entries or more), after a cold and a warm run on
 
 reference   ten rounds of the published iteration and the sort before it, float64, SciPy's scalar Newton search;
             left out where it would take minutes
-cold        `refine` without the prices of an earlier result
-warm        `refine` with them, after one row in twenty has changed
+cold        `solve` without the prices of an earlier result
+warm        `solve` with them, after one row in twenty has changed
 off         largest |column total - target| as a share of all rows; that of the reference in brackets
 memory      peak of the extra memory during the cold run, result included, in sizes of the matrix: from the peak
             resident set on Linux, from the allocator on CUDA
@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import darp_reference
-from tailmatch.callbacks.remedies.darp.solver import Refinement, refine
+from tailmatch.callbacks.remedies.darp.solver import Solution, Solver
 
-ALPHA = 2.0
+SOLVER = Solver()
 SIZES = ["15000x10", "100000x10", "100000x100", "1000000x100", "1000000x1000"]
 REFERENCE_ENTRIES = 2 * 10**7
 LARGE_ENTRIES = 10**8
@@ -82,7 +82,7 @@ def resident_bytes(key: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
-def with_extra_bytes(function: Callable[[], Refinement], device: torch.device) -> tuple[Refinement, int]:
+def with_extra_bytes(function: Callable[[], Solution], device: torch.device) -> tuple[Solution, int]:
     """Call a function; also return the peak of its memory beyond that before the call."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -101,7 +101,7 @@ def measure_reference(probs: Tensor, target: Tensor, repeats: int) -> tuple[floa
     errors = []
 
     def run() -> None:
-        kept = darp_reference.remove_noise(probs.double().numpy(), target.numpy(), ALPHA)
+        kept = darp_reference.remove_noise(probs.double().numpy(), target.numpy(), SOLVER.alpha)
         totals = darp_reference.alternate(kept, target.numpy()).sum(0)
         errors.append(float(abs(totals - target.numpy()).max()) / len(probs))
 
@@ -112,8 +112,8 @@ def warm_up(probs: Tensor, target: Tensor) -> None:
     """Start threads and load the kernels for this number of classes, on some of the rows."""
     some = probs[:WARM_UP_ROWS]
     totals = target * (len(some) / target.sum())
-    nu = refine(some, totals, alpha=ALPHA).nu
-    refine(some, totals, alpha=ALPHA, warm_start=nu)
+    nu = SOLVER.solve(some, totals).nu
+    SOLVER.solve(some, totals, nu)
     synchronize(probs.device)
 
 
@@ -130,17 +130,17 @@ def measure(rows: int, classes: int, device: torch.device, repeats: int) -> list
 
     # Memory is measured in the first cold run.
     start = time.perf_counter()
-    cold, extra = with_extra_bytes(lambda: refine(probs, target, alpha=ALPHA), device)
+    cold, extra = with_extra_bytes(lambda: SOLVER.solve(probs, target), device)
     cold_seconds = time.perf_counter() - start
     nu, summary = cold.nu, (cold.iterations, cold.residual)
     del cold
     if repeats > 1:
-        cold_seconds = median_seconds(lambda: refine(probs, target, alpha=ALPHA), repeats, device)
+        cold_seconds = median_seconds(lambda: SOLVER.solve(probs, target), repeats, device)
     change_some(probs)
     warm_iterations = []
 
     def run_warm() -> None:
-        warm_iterations.append(refine(probs, target, alpha=ALPHA, warm_start=nu).iterations)
+        warm_iterations.append(SOLVER.solve(probs, target, nu).iterations)
 
     warm_seconds = median_seconds(run_warm, repeats, device)
     return [

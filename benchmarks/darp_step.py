@@ -50,7 +50,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.03)
     darp = DARP(warmup_epochs=0, refine_every=BLOCK)
     prior = 100.0 ** -torch.linspace(0, 1, CLASSES, dtype=torch.float64)
-    darp.totals = prior * (args.unlabeled / prior.sum())
+    darp.target_totals = prior * (args.unlabeled / prior.sum())
     darp._predictions = (3 * torch.randn(args.unlabeled, CLASSES)).softmax(dim=1)
     darp.on_train_batch_start(SimpleNamespace(current_epoch=0), model)  # type: ignore[arg-type]
 

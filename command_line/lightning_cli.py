@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
+from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.command_line import predict as predict_command
 from tailmatch.command_line.parser import Parser
 from tailmatch.command_line.run_config import RunConfig
@@ -148,9 +149,9 @@ class TailmatchCLI(LightningCLI):
             kwargs.setdefault("logger", TensorBoardLogger(save_dir=run_dir, name="", version=""))
         plugins = trainer_config.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks: list[Any] = [ClassCountsReport(), ViewGrid(), EvaluationFigures()]
-        if trainer_config.logger is False:
-            callbacks = [ClassCountsReport()]
+        callbacks: list[Any] = [ClassCountsReport(), SelfTrainingReport()]
+        if trainer_config.logger is not False:
+            callbacks += [ViewGrid(), EvaluationFigures()]
         configured = trainer_config.callbacks or []
         configured = configured if isinstance(configured, list) else [configured]
         if self.subcommand == "predict":

@@ -18,6 +18,7 @@ from tailmatch.callbacks import (
     LastEvaluations,
     PseudoLabelGenerator,
     PseudoLabelMonitor,
+    SelfTrainingReport,
 )
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
@@ -185,7 +186,7 @@ def run(
         max_epochs=EPOCHS,
         accelerator=accelerator,
         default_root_dir=folder,
-        callbacks=[*([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
+        callbacks=[SelfTrainingReport(), *([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
         plugins=[AtomicCheckpointIO(), *([precision] if precision else [])],
         logger=False,
         use_distributed_sampler=False,

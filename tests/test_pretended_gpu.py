@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GP
 
 OF_A_STEP = {"on_after_batch_transfer", "training_step", "optimizer_step", "on_train_batch_end"}
 EXPECTED = {
-    "_refine_all",  # DARP, once in refine_every steps
+    "_solve_all",  # DARP, once in refine_every steps
     "_check_finite",  # training numbers, once in log_every_n_steps steps
     "log_dict",
     "save_checkpoint",

@@ -1,27 +1,24 @@
 """Label the unlabeled images within a training, by a teacher or by the student itself."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from rich.progress import Progress
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.refinement import DARPRefinement
+from tailmatch.callbacks.remedies.darp.callback import DARPRefinement
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least
-from tailmatch.datamodules.bases.image_data import Loader
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import SelfTraining
-from tailmatch.lightning_modules.bases.classifier import check_predictions, check_same_classes
+from tailmatch.lightning_modules.bases.classifier import check_same_classes
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
+from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.networks import Network, NetworkFactory
-from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
 
 
@@ -100,7 +97,7 @@ class PseudoLabelGenerator(Callback):
         if self.teacher is not None and not is_url(self.teacher) and not Path(self.teacher).is_file():
             raise MissingFileError(f"no teacher {self.teacher}: give the checkpoint of a run")
         self._labels, self._labeled, self._epoch = None, None, -1
-        pl_module.awaits_pseudo_labels = True
+        pl_module.expect_pseudo_labels()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the labels of the run that is resumed.
@@ -135,9 +132,9 @@ class PseudoLabelGenerator(Callback):
         if self._labels is None and self.teacher is not None:
             network, weights = self._teacher(self.teacher, pl_module, data), nullcontext()
         with weights:
-            probs = predict(trainer, network, data.evaluation_loader(data.unlabeled))
+            probs = predict_set(trainer, network, data.evaluation_loader(data.unlabeled))
             if pl_module.relabel_threshold is not None:
-                labeled = predict(trainer, network, data.evaluation_loader(data.labeled))
+                labeled = predict_set(trainer, network, data.evaluation_loader(data.labeled))
                 self._labeled = most_likely(labeled, len(data.labeled), pl_module.soft)
         if self.refiner is not None:
             probs = self.refiner(probs, data)
@@ -162,7 +159,7 @@ class PseudoLabelGenerator(Callback):
         return {"epoch": self._epoch, **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the labels of a checkpoint."""
         self._epoch = state_dict["epoch"]
         kept = (state_dict.get(name) for name in ("labels", "labeled"))
         self._labels, self._labeled = (None if labels is None else PseudoLabels(**labels) for labels in kept)
@@ -203,64 +200,6 @@ def most_likely(probs: Tensor, total: int, keep_probs: bool) -> PseudoLabels:
     confidence, label = probs.max(dim=1)
     rows = gathered(probs, total) if keep_probs else None
     return PseudoLabels(gathered(label, total), gathered(confidence, total), rows)
-
-
-@torch.no_grad()
-def predict(
-    trainer: Trainer, network: Network, loader: Loader, keep: Callable[[Tensor], Tensor] = lambda probs: probs
-) -> Tensor:
-    """Predictions of this process' images, `float32 [n, K]` on the device; the network's modes stay as they were.
-
-    Args:
-        trainer: Its device, precision and progress bar.
-        network: Gives logits.
-        loader: Every image once, over the processes.
-        keep: What is kept of a batch's `probs [B, K]`; all, by default.
-
-    Raises:
-        SettingsError: A prediction is NaN.
-    """
-    rows, sums = [], []
-    with evaluation_mode(network), trainer.precision_plugin.val_step_context():
-        for batch in shown(trainer, loader):
-            probs = network(network_input(network, batch)).float().softmax(dim=1)
-            rows.append(keep(probs))
-            sums.append(probs.sum(dim=1))
-    check_predictions(torch.cat(sums))  # once for all, since it waits for the device
-    return torch.cat(rows)
-
-
-@contextmanager
-def evaluation_mode(network: Network) -> Iterator[None]:
-    """A network in evaluation mode; afterwards each of its modules is in its own mode again."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:
-    """The batches, with a progress bar on process 0 if the trainer shows one."""
-    bar = trainer.progress_bar_callback
-    if bar is None or not trainer.is_global_zero:
-        yield from loader
-        return
-    live = getattr(bar, "progress", None)  # rich shows one display at a time: Lightning's, if it is rich
-    progress = live if isinstance(live, Progress) else Progress()
-    if progress is not live:
-        progress.start()
-    task = progress.add_task("Predictions", total=len(loader))
-    try:
-        for batch in loader:
-            yield batch
-            progress.advance(task)
-    finally:
-        progress.remove_task(task)
-        if progress is not live:
-            progress.stop()
 
 
 def gathered(rows: Tensor, total: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Estimate the class totals of an unlabeled set from a classifier's mistakes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.bases.image_data import Loader
 from tailmatch.lightning_modules import ImageClassifier
-from tailmatch.lightning_modules.networks.inputs import network_input
+from tailmatch.lightning_modules.inference.predict_set import rows_of_set
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -58,31 +57,31 @@ class UnlabeledPriorEstimator(Callback):
             raise SettingsError(f"{self.output} exists: remove it or name another output")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Estimate once."""
+        """Estimate once.
+
+        Raises:
+            SettingsError: The method is no classifier, or a prediction is NaN.
+        """
         if not isinstance(pl_module, ImageClassifier):
             raise SettingsError(f"UnlabeledPriorEstimator needs an image classifier, not {type(pl_module).__name__}")
         data = trainer.datamodule  # type: ignore[attr-defined]
         shape = (data.num_classes, data.num_classes)
         confusion = torch.zeros(shape, dtype=torch.float64, device=pl_module.device)
         totals = torch.zeros(data.num_classes, dtype=torch.float64, device=pl_module.device)
-        for probs, batch in self._predictions(trainer, pl_module, data.evaluation_loader(data.val)):
+
+        def probs_of(images: Tensor | TaggedImages) -> Tensor:
+            logits: Tensor = pl_module(images)
+            return logits.double().softmax(dim=1)
+
+        network = pl_module.network
+        for probs, batch in rows_of_set(trainer, network, data.evaluation_loader(data.val), probs_of):
             confusion.index_add_(1, batch["target"].to(probs.device), probs.T)
-        for probs, _ in self._predictions(trainer, pl_module, data.evaluation_loader(data.unlabeled)):
+        for probs, _ in rows_of_set(trainer, network, data.evaluation_loader(data.unlabeled), probs_of):
             totals += probs.sum(dim=0)
         estimate, condition = estimate_totals(sum_over_processes(confusion).cpu(), sum_over_processes(totals).cpu())
         self._conditions.append(condition)
         if condition < self.max_condition and (estimate >= 0).all():
             self._accepted.append({"epoch": trainer.current_epoch, "counts": estimate.tolist()})
-
-    def _predictions(
-        self, trainer: Trainer, model: ImageClassifier, loader: Loader
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        model.eval()
-        with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            for batch in loader:
-                logits = model(network_input(model.network, batch))
-                yield logits.double().softmax(dim=1), batch
-        model.train()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Average the accepted epochs and write the file.
@@ -119,7 +118,7 @@ class UnlabeledPriorEstimator(Callback):
         return {"accepted": self._accepted, "conditions": self._conditions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the estimates of a checkpoint."""
         self._accepted, self._conditions = state_dict["accepted"], state_dict["conditions"]
 
 

@@ -9,10 +9,11 @@ from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.pseudo_label_generator import predict
 from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.metrics import third_groups
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import total_epochs
@@ -89,8 +90,7 @@ class EarlyLearningCurves(Callback):
         self.epochs.append(done)
         self.counts.append(counts)
         names = pl_module.class_names
-        for logger in trainer.loggers:
-            logger.log_metrics(early_scalars(counts, names), step=trainer.global_step)
+        log_scalars(trainer, early_scalars(counts, names))
         if (done % self.figures_every == 0 or last) and trainer.loggers:
             figures.log_figure(trainer, "early/curves", early_figure(self.epochs, torch.stack(self.counts), names))
 
@@ -98,7 +98,7 @@ class EarlyLearningCurves(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         with pl_module.evaluated_weights():
             loader = data.evaluation_loader(data.labeled)
-            predicted = predict(trainer, pl_module.network, loader, keep=lambda probs: probs.argmax(dim=1))
+            predicted = predict_set(trainer, pl_module.network, loader, keep=lambda probs: probs.argmax(dim=1))
         mine = slice(trainer.global_rank, None, trainer.world_size)
         given, truth = data.labeled.targets[mine], data.labeled.truth
         truth = None if truth is None else truth[mine].to(predicted.device)
@@ -112,7 +112,7 @@ class EarlyLearningCurves(Callback):
         return {"epochs": list(self.epochs), "counts": list(self.counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the curves of a checkpoint."""
         self.epochs, self.counts = list(state_dict["epochs"]), list(state_dict["counts"])
 
 

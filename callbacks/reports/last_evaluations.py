@@ -7,6 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
@@ -45,8 +46,7 @@ class LastEvaluations(Callback):
             for name, kinds in summary["metrics"].items()
             for kind, value in kinds.items()
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=trainer.global_step)
+        log_scalars(trainer, scalars)
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "last_evaluations.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -74,5 +74,5 @@ class LastEvaluations(Callback):
         return {"kept": list(self._kept)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Go on with the evaluations of a checkpoint."""
         self._kept = deque(state_dict["kept"], maxlen=self.n)

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.callback import DARP
 from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
@@ -22,17 +22,19 @@ ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct",
 
 
 class PseudoLabelMonitor(Callback):
-    """Logs the pseudo-labels of each epoch beside their target, with and without DARP.
+    """Logs the pseudo-labels of each epoch beside their target, with and without a remedy.
 
     Scalars under `pseudo/`: KL divergence in nats of raw and refined pseudo-label totals from the target, the
     share selected, and where the truth of the unlabeled images is known, the accuracy of raw, refined and selected
     pseudo-labels and of each class (`pseudo/accuracy_refined_class/<name>`, up to 30 classes). The figure
     `pseudo/labels` shows the totals against target and truth, and the accuracy of each class.
 
-    Raw is what comes into refinement, refined what comes out; without a remedy they are the same.
+    Raw is what comes into refinement, refined what comes out; without a remedy they are the same. With several remedies
+    the target is that of the last one that has one (`SemiSupervisedClassifier.target_totals`).
 
     Args:
-        target: As `DARP.target`; null takes that of a `DARP` in the run, else the labeled counts.
+        target: Class totals, given as `DARP.target` is. Null takes the target of the run's remedy (`DARP`,
+            `DistributionAlignment`, or any refiner with `target_totals`), and without one the labeled counts.
         every_n_epochs: Epochs between figures; scalars are logged every epoch.
     """
 
@@ -40,7 +42,7 @@ class PseudoLabelMonitor(Callback):
         check_at_least("every_n_epochs", every_n_epochs, 1)
         self.target = target
         self.every_n_epochs = every_n_epochs
-        self.totals = torch.empty(0)
+        self._target_totals: Tensor | None = None  # where a target is given
         self._truth: Tensor | None = None
         self._counts = torch.empty(0)
 
@@ -48,16 +50,14 @@ class PseudoLabelMonitor(Callback):
         """Register with the method.
 
         Raises:
-            SettingsError: The method has no pseudo-labels.
+            SettingsError: The method has no pseudo-labels, or the target is bad.
         """
         if stage != "fit":
             return
         if not isinstance(pl_module, SemiSupervisedClassifier):
             raise SettingsError(f"PseudoLabelMonitor shows pseudo-labels, and {type(pl_module).__name__} has none")
         data = trainer.datamodule  # type: ignore[attr-defined]
-        remedies = [c.target for c in trainer.callbacks if isinstance(c, DARP)]  # type: ignore[attr-defined]
-        target = remedies[0] if self.target is None and remedies else self.target
-        self.totals = unlabeled_totals(target, data)
+        self._target_totals = None if self.target is None else unlabeled_totals(self.target, data)
         self._truth = data.unlabeled.targets if is_known(data) else None
         self._counts = torch.zeros(len(ROWS), data.num_classes, dtype=torch.long)
         pl_module.add_observer(self)
@@ -88,11 +88,19 @@ class PseudoLabelMonitor(Callback):
         if not counts["raw"].sum():
             return
         names = trainer.datamodule.class_names  # type: ignore[attr-defined]
-        scalars = pseudo_label_scalars(counts, self.totals, names if self._truth is not None else None)
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=trainer.global_step)
+        totals = self._totals(trainer, pl_module)
+        log_scalars(trainer, pseudo_label_scalars(counts, totals, names if self._truth is not None else None))
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
-            figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, self.totals, names))
+            figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, names))
+
+    def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
+        """The target, asked for when it is shown: refiners may have registered after this callback."""
+        totals = self._target_totals
+        if totals is None and isinstance(pl_module, SemiSupervisedClassifier):
+            totals = pl_module.target_totals()
+        if totals is None:
+            totals = unlabeled_totals(None, trainer.datamodule)  # type: ignore[attr-defined]
+        return totals.detach().double().cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: an epoch that was resumed is counted from there."""

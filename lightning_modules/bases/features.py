@@ -7,7 +7,7 @@ from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.lightning_modules.bases.image_module import ImageModule
-from tailmatch.lightning_modules.networks.inputs import network_input
+from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
 
 
@@ -26,10 +26,12 @@ def data_module_of(method: ImageModule) -> LabeledUnlabeledDataModule:
     return data
 
 
-@torch.no_grad()
 def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
-    """Features `float32 [N, D]` of images without augmentation; each process computes its share and gets all."""
-    loader = data_module_of(method).evaluation_loader(rows)
-    with method.trainer.precision_plugin.val_step_context():
-        features = [method.network.features(network_input(method.network, batch)).float() for batch in loader]
-    return gather_interleaved(torch.cat(features), len(rows))
+    """Features `float32 [N, D]` of images without augmentation; each process computes its share and gets all.
+
+    Raises:
+        SettingsError: A feature is NaN.
+    """
+    network, loader = method.network, data_module_of(method).evaluation_loader(rows)
+    parts = rows_of_set(method.trainer, network, loader, lambda images: network.features(images).float())
+    return gather_interleaved(torch.cat([features for features, _ in parts]), len(rows))

@@ -25,6 +25,15 @@ class PseudoLabelRefiner(Protocol):
         """
 
 
+@runtime_checkable
+class TargetedRefiner(PseudoLabelRefiner, Protocol):
+    """A refiner with class totals that it moves pseudo-labels to: reports show them beside the pseudo-labels."""
+
+    @property
+    def target_totals(self) -> Tensor:
+        """Class totals of the unlabeled set, `[K]` in any scale; they may change within a training."""
+
+
 class PseudoLabelObserver(Protocol):
     """Something that watches the pseudo-labels, refined or not."""
 
@@ -56,13 +65,20 @@ class SemiSupervisedClassifier(ImageClassifier):
         Adding one twice (a second `fit`) has no effect.
 
         Args:
-            refiner: It.
+            refiner: A callback with `refine`; with `target_totals` too, reports know what it aims at.
             before_sharpening: Whether it works on the predictions as they are (distribution alignment), or on the
                 sharpened ones (DARP).
         """
         refiners = self._aligners if before_sharpening else self._refiners
         if refiner not in refiners:
             refiners.append(refiner)
+
+    def target_totals(self) -> Tensor | None:
+        """What the pseudo-labels are refined to, `[K]` in any scale: the target of the last refiner that has one."""
+        for refiner in reversed([*self._aligners, *self._refiners]):
+            if isinstance(refiner, TargetedRefiner):
+                return refiner.target_totals
+        return None
 
     def add_observer(self, observer: PseudoLabelObserver) -> None:
         """Let a callback see the pseudo-labels of every step from now on, once."""

@@ -13,6 +13,7 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.networks.split_norm import split_batch_norm
 from tailmatch.lightning_modules.training.distributed import place, shuffle_rows, unshuffle_rows
+from tailmatch.lightning_modules.training.weight_averaging import average_into
 from tailmatch.lightning_modules.views import SimCLRView, View
 from tailmatch.lightning_modules.views.base import to_device
 
@@ -125,10 +126,9 @@ def contrast_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: floa
         return torch.cat([positive, query @ queue.T], dim=1) / temperature
 
 
-@torch.no_grad()
 def update_by_momentum(key_network: nn.Module, query_network: nn.Module, momentum: float) -> None:
     """Move each parameter of the key network to `momentum * own + (1 - momentum) * query's`, in place."""
-    torch._foreach_lerp_(list(key_network.parameters()), list(query_network.parameters()), 1 - momentum)
+    average_into(list(key_network.parameters()), list(query_network.parameters()), momentum)
 
 
 def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,9 +13,9 @@ from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.losses import CrossEntropy
 from tailmatch.lightning_modules.methods.supervised import Supervised
+from tailmatch.lightning_modules.pseudo_labels.observer import SelfTrainingObserver
 from tailmatch.lightning_modules.pseudo_labels.relabeling import check_labeled_predictions, relabel
 from tailmatch.lightning_modules.pseudo_labels.selection import select
-from tailmatch.lightning_modules.pseudo_labels.self_training_report import report_relabeling, report_selection
 from tailmatch.lightning_modules.views import View
 
 
@@ -30,10 +31,11 @@ class SelfTraining(Supervised):
     the counts of labeled and selected images together (`dataset/imbalance_cifar.py`, `num_per_cls_dict`).
 
     Labels come from the data module's `pseudo_labels` (a file of `PseudoLabelWriter`) or from a
-    `PseudoLabelGenerator`. They are selected when they arrive, once, among all unlabeled images.
+    `PseudoLabelGenerator`. They are selected when they arrive, once, among all unlabeled images. Observers are told of
+    it (`add_observer`): `tailmatch.callbacks.SelfTrainingReport` prints and logs it, on the command line by itself.
 
     With `relabel_threshold` they also replace labels of labeled images that the teacher contradicts (`relabeling.py`),
-    always from the given ones; `relabeled.csv` in the run folder lists them.
+    always from the given ones; the report lists them in `relabeled.csv` in the run folder.
 
     Args:
         soft: Train on the teacher's probs instead of its most likely class; needs the loss `CrossEntropy`, and a
@@ -81,23 +83,33 @@ class SelfTraining(Supervised):
         self.unlabeled_view = unlabeled_view or self.view
         self.relabel_threshold = relabel_threshold
         self.register_buffer("selected_share", torch.zeros(()), persistent=False)
-        self.awaits_pseudo_labels = False
+        self._observers: list[SelfTrainingObserver] = []
+        self._expects_pseudo_labels = False
         # Of this process' unlabeled images, whose index modulo the world size is its rank:
         self._target: Tensor | None = None
         self._weights = torch.empty(0)
         self._relabeled: Tensor | None = None  # of all labeled images
 
+    def add_observer(self, observer: SelfTrainingObserver) -> None:
+        """Let a callback know of every labeling from now on, once."""
+        if observer not in self._observers:
+            self._observers.append(observer)
+
+    def expect_pseudo_labels(self) -> None:
+        """Say, before a fit begins, that `take_pseudo_labels` will be called in it: it may then begin without any."""
+        self._expects_pseudo_labels = True
+
     def on_train_start(self) -> None:
         """Take the data module's pseudo-labels.
 
         Raises:
-            SettingsError: There are none, and no callback will bring them; or they do not fit `relabel_threshold`.
+            SettingsError: There are none, and nobody said that they will come; or they do not fit `relabel_threshold`.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.pseudo_labels is not None:
             check_labeled_predictions(data, self.relabel_threshold)
             self.take_pseudo_labels(data.pseudo_labels, data.labeled_predictions)
-        elif not self.awaits_pseudo_labels:
+        elif not self._expects_pseudo_labels:
             raise SettingsError(
                 "SelfTraining has no pseudo-labels: give the data module's pseudo_labels a file that `tailmatch "
                 "predict` wrote, or add tailmatch.callbacks.PseudoLabelGenerator"
@@ -121,14 +133,18 @@ class SelfTraining(Supervised):
             relabeling = relabel(rows.targets, labeled, self.relabel_threshold)
             self._relabeled = relabeling.target(self.soft).to(self.device)
             labeled_counts = torch.bincount(relabeling.label, minlength=self.num_classes).to(self.device)
-            report_relabeling(self.trainer, relabeling, rows, self.class_names)
+            for observer in self._observers:
+                observer.observe_relabeling(self, relabeling, rows)
         self.adapt_loss(labeled_counts + counts.to(self.device))
         mine = slice(self.global_rank, None, self.trainer.world_size)
         target = labels.probs if self.soft and labels.probs is not None else labels.label.clamp(min=0)
         self._target = target[mine].to(self.device)
         self._weights = self.unlabeled_weight * selected[mine].to(self.device, torch.float32)
         self.selected_share.fill_(selected.float().mean())
-        report_selection(self.trainer, self.class_names, counts.tolist(), len(selected), self.threshold)
+        if not selected.any():
+            rank_zero_warn(f"none of {len(selected)} pseudo-labels is selected: threshold is {self.threshold}")
+        for observer in self._observers:
+            observer.observe_selection(self, selected, counts)
 
     def make_views(self, batch: Batch) -> Batch:
         """One view of both streams."""

@@ -36,7 +36,7 @@ class DistributionAlignment(Callback):
         check_at_least("batches", batches, 1)
         self.target = target
         self.batches = batches
-        self.shares = torch.empty(0)
+        self.target_totals = torch.empty(0)  # scaled to 1
         self._means = torch.empty(0, 0)
         self._steps = 0
 
@@ -51,15 +51,15 @@ class DistributionAlignment(Callback):
         if not isinstance(pl_module, SemiSupervisedClassifier):
             raise SettingsError(f"DistributionAlignment aligns pseudo-labels, and {type(pl_module).__name__} has none")
         totals = unlabeled_totals(self.target, trainer.datamodule)  # type: ignore[attr-defined]
-        self.shares = (totals / totals.sum()).float()
+        self.target_totals = (totals / totals.sum()).float()
         self._means = torch.full((self.batches, len(totals)), 1 / len(totals))
         pl_module.add_refiner(self, before_sharpening=True)
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Aligned rows; the batch joins the running mean afterwards. See `PseudoLabelRefiner`."""
         if self._means.device != probs.device:
-            self._means, self.shares = self._means.to(probs.device), self.shares.to(probs.device)
-        aligned = align(probs, self.shares, self._means.mean(dim=0))
+            self._means, self.target_totals = self._means.to(probs.device), self.target_totals.to(probs.device)
+        aligned = align(probs, self.target_totals, self._means.mean(dim=0))
         present = functional.pad(probs.detach().float().sum(dim=0), (0, 1), value=len(probs))
         present = sum_over_processes(present)
         self._means[self._steps % self.batches] = present[:-1] / present[-1]

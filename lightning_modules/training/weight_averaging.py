@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tailmatch.datamodules.arguments import check_below_one
 
@@ -50,14 +51,12 @@ class WeightAveraging(Callback):
             self._average = {name: self._average[name].to(weight.device) for name, weight in weights.items()}
         self._step = trainer.global_step
 
-    @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Update the averages once per optimizer step (not per batch under gradient accumulation)."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        weights = list(averaged_tensors(pl_module).values())
-        torch._foreach_lerp_(list(self._average.values()), weights, 1 - self.decay)
+        average_into(list(self._average.values()), list(averaged_tensors(pl_module).values()), self.decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Swap in the averages."""
@@ -112,6 +111,12 @@ class WeightAveraging(Callback):
             weight.copy_(self._average[name])
             self._average[name].copy_(kept)
         self._swapped = not self._swapped
+
+
+def average_into(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:
+    """Move floating-point averages to `decay * average + (1 - decay) * weight`, in place and without gradient."""
+    if averages:
+        get_ema_multi_avg_fn(decay)(averages, weights, None)  # type: ignore[no-untyped-call]
 
 
 def averaged_tensors(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -169,7 +169,7 @@ def test_darp_files_are_the_lines_of_the_authors_script() -> None:
     assert (labeled[0], labeled[-1], unlabeled, stl.datamodule.image_size) == (450, 22, [0] * 10, 32)
     for built, target in ((cifar, None), (stl, "a.json")):
         [darp] = [callback for callback in built.trainer.callbacks if isinstance(callback, DARP)]
-        assert (darp.refine_every, darp.alpha, darp.warmup_epochs, darp.target) == (100, 2.0, 200, target)
+        assert (darp.refine_every, darp.solver.alpha, darp.warmup_epochs, darp.target) == (100, 2.0, 200, target)
         assert built.trainer.max_epochs * built.datamodule.steps_per_epoch == 500 * 500
         assert (built.model.lambda_u, built.model.temperature, built.model.network.normalization_is_fixed) == (
             75,

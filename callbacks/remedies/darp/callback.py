@@ -1,13 +1,15 @@
-"""DARP: refine pseudo-labels to the class totals of the unlabeled set."""
+"""DARP for methods that predict pseudo-labels in every step, and for labels that are made at one time."""
 
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.refinement import ALPHA, Refinery
-from tailmatch.callbacks.remedies.darp.solver import Refinement
+from tailmatch.callbacks.remedies.darp.solver import ALPHA, MAX_ITERATIONS, TOLERANCE, Solution, Solver
+from tailmatch.callbacks.reports.scalars import log_scalars
+from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.bases.image_module import ImageModule
@@ -15,12 +17,12 @@ from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_tota
 from tailmatch.lightning_modules.training.distributed import gather_interleaved, sum_over_processes
 
 
-class DARP(Refinery, Callback):
+class DARP(Callback):
     """Projects the pseudo-labels of the whole unlabeled set onto those with given class totals.
 
     Kim et al., NeurIPS 2020, arXiv 2007.08844; authors' code bbuing9/DARP `training_functions.py`. The newest
     prediction of every unlabeled image is kept, unrefined. After the warm-up, all are refined together every few
-    steps (`darp_solver.refine`), and in between the refined rows are handed out. It works for every method with a
+    steps (`Solver.solve`), and in between the refined rows are handed out. It works for every method with a
     pseudo-label stage, between sharpening and selection.
 
     Images that were not predicted yet take no part, and the totals are scaled to those that were. (The authors begin
@@ -39,7 +41,10 @@ class DARP(Refinery, Callback):
         warmup_epochs: Epochs without refinement. 200 of 500 in the paper; the authors' code begins one epoch
             later (`epoch > warm`).
         refine_every: Steps between refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
-        **kwargs: The other arguments of `Refinery`.
+        tolerance: Largest error of a class total that the solver leaves, as a share of that total (of one image,
+            where the total is smaller).
+        max_iterations: Most iterations of the solver. Where the target is not reached, a warning names the error that
+            is left.
     """
 
     def __init__(
@@ -48,19 +53,21 @@ class DARP(Refinery, Callback):
         alpha: float = ALPHA,
         warmup_epochs: int = 200,
         refine_every: int = 10,
-        **kwargs: Any,
+        tolerance: float = TOLERANCE,
+        max_iterations: int = MAX_ITERATIONS,
     ) -> None:
-        super().__init__(target, alpha, **kwargs)
         check_at_least("warmup_epochs", warmup_epochs, 0)
         check_at_least("refine_every", refine_every, 1)
+        self.target = target
+        self.solver = Solver(alpha, tolerance, max_iterations)
         self.warmup_epochs = warmup_epochs
         self.refine_every = refine_every
-        self.totals = torch.empty(0)
-        self.last: Refinement | None = None
-        self._refining = False
+        self.target_totals = torch.empty(0)
+        self.last: Solution | None = None
+        self._warmed_up = False
         self._steps = 0
         self._rank, self._world_size = 0, 1
-        self._predictions, self._refined = torch.empty(0, 0), torch.empty(0, 0)
+        self._predictions, self._solved = torch.empty(0, 0), torch.empty(0, 0)
         self._warm_start: Tensor | None = None
 
     # Life of the callback
@@ -82,56 +89,55 @@ class DARP(Refinery, Callback):
             raise SettingsError(
                 f"DARP would never run: warmup_epochs is {self.warmup_epochs} and the training has {epochs} epochs"
             )
-        self.totals = unlabeled_totals(self.target, data)
+        self.target_totals = unlabeled_totals(self.target, data)
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
         shape = (len(range(self._rank, len(data.unlabeled), self._world_size)), data.num_classes)
-        self._predictions, self._refined = torch.zeros(shape), torch.zeros(shape)
+        self._predictions, self._solved = torch.zeros(shape), torch.zeros(shape)
         pl_module.add_refiner(self)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Refine after the warm-up; a run that resumes within an epoch does not start that epoch again."""
-        self._refining = trainer.current_epoch >= self.warmup_epochs
+        self._warmed_up = trainer.current_epoch >= self.warmup_epochs
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log the solver's state with the training numbers."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.last is not None and every and trainer.global_step % every == 0:
             scalars = {"darp/residual": self.last.residual, "darp/iterations": float(self.last.iterations)}
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=trainer.global_step - 1)
+            log_scalars(trainer, scalars, step=trainer.global_step - 1)
 
     # The refinement
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Keep the predictions, and give the refined ones after the warm-up. See `PseudoLabelRefiner`."""
         rows = index // self._world_size
-        self._predictions, self._refined = self._predictions.to(probs.device), self._refined.to(probs.device)
+        self._predictions, self._solved = self._predictions.to(probs.device), self._solved.to(probs.device)
         self._predictions[rows] = probs.detach().float()
-        if not self._refining:
+        if not self._warmed_up:
             return probs
         if self._steps % self.refine_every == 0:
-            self._refine_all()
+            self._solve_all()
         self._steps += 1
-        refined = self._refined[rows].to(probs.dtype)
-        return torch.where(known(refined)[:, None], refined, probs)  # some may be predicted for the first time
+        solved = self._solved[rows].to(probs.dtype)
+        return torch.where(known(solved)[:, None], solved, probs)  # some may be predicted for the first time
 
-    def _refine_all(self) -> None:
+    def _solve_all(self) -> None:
         device = self._predictions.device
         predicted = known(self._predictions)
         counts = sum_over_processes(predicted.sum().double()[None])
         everything = bool(predicted.all())
-        self.last = self.refined(
+        self.last = self.solver.solve(
             self._predictions if everything else self._predictions[predicted],
-            self.totals.to(device) * (counts / self.totals.sum()),
-            self._warm_start,
-            hint=" (logged as darp/residual); predictions that are certain leave nothing to move",
+            self.target_totals.to(device) * (counts / self.target_totals.sum()),
+            None if self._warm_start is None else self._warm_start.to(device),
         )
+        warn_if_short(self.last, " (logged as darp/residual); predictions that are certain leave nothing to move")
         self._warm_start = self.last.nu
         if everything:
-            self._refined = self.last.rows
+            self._solved = self.last.rows
         else:
-            self._refined = torch.zeros_like(self._predictions)
-            self._refined[predicted] = self.last.rows
+            self._solved = torch.zeros_like(self._predictions)
+            self._solved[predicted] = self.last.rows
 
     # Checkpoints
 
@@ -141,7 +147,7 @@ class DARP(Refinery, Callback):
             "steps": self._steps,
             "warm_start": self._warm_start,
             "predictions": self._gathered(self._predictions),
-            "refined": self._gathered(self._refined),
+            "refined": self._gathered(self._solved),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -160,12 +166,60 @@ class DARP(Refinery, Callback):
                 f"{tuple(self._predictions.shape)}: resume on the same unlabeled images"
             )
         self._predictions = predictions
-        self._refined = state_dict["refined"][mine].clone()
+        self._solved = state_dict["refined"][mine].clone()
 
     def _gathered(self, rows: Tensor) -> Tensor:
         if not rows.numel():
             return rows
-        return gather_interleaved(rows, int(self.totals.sum().round()), torch.device("cpu"))
+        return gather_interleaved(rows, int(self.target_totals.sum().round()), torch.device("cpu"))
+
+
+class DARPRefinement:
+    """Projects predictions onto given class totals, for labels that are made at one time (`PseudoLabelGenerator`).
+
+    `DARP` does the same within methods that predict a batch of pseudo-labels in every step.
+
+    Args:
+        target: Class totals of the unlabeled set, as `DARP.target`.
+        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
+        tolerance: Largest error of a class total that the solver leaves, as a share of that total (of one image,
+            where the total is smaller).
+        max_iterations: Most iterations of the solver. Where the target is not reached, a warning names the error that
+            is left.
+    """
+
+    def __init__(
+        self,
+        target: str | list[float] | None = None,
+        alpha: float = ALPHA,
+        tolerance: float = TOLERANCE,
+        max_iterations: int = MAX_ITERATIONS,
+    ) -> None:
+        self.target = target
+        self.solver = Solver(alpha, tolerance, max_iterations)
+
+    def __call__(self, probs: Tensor, data: LabeledUnlabeledDataModule) -> Tensor:
+        """Refined rows.
+
+        Args:
+            probs: `float32 [n, K]` of this process' unlabeled images.
+            data: After its `setup`.
+
+        Returns:
+            `[n, K]`, rows sum to 1.
+        """
+        solution = self.solver.solve(probs, unlabeled_totals(self.target, data))
+        warn_if_short(solution)
+        return solution.rows
+
+
+def warn_if_short(solution: Solution, hint: str = "") -> None:
+    """Say how far off the class totals are where the solver did not reach them; the hint ends the sentence."""
+    if not solution.converged:
+        rank_zero_warn(
+            f"DARP's target was not reached: a class total is off by {100 * solution.residual:.3g}% of the unlabeled "
+            f"images{hint}"
+        )
 
 
 def reads_labels(pl_module: LightningModule) -> bool:

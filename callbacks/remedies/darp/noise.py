@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.rows import FLOOR, Reduce, blocks, checked, identity
+from tailmatch.callbacks.remedies.darp.rows import FLOOR, Reduce, Totals, blocks
 
 INFINITY_BITS = 0x7F800000  # float32 infinity: the bits of non-negative floats are ordered like the floats
 SAMPLE_ROWS = 4096  # rows whose quantiles bracket the column thresholds
 
 
-def remove_noise(probs: Tensor, target: Tensor, alpha: float, *, reduce: Reduce = identity) -> Tensor:
+def remove_noise(probs: Tensor, totals: Totals, alpha: float) -> Tensor:
     """Keep each class's most confident predictions, scaled to the class total.
 
         kept_k  = the top int(alpha q_k) entries of column k
@@ -29,27 +29,21 @@ def remove_noise(probs: Tensor, target: Tensor, alpha: float, *, reduce: Reduce 
 
     Args:
         probs: [N, K] float32, non-negative; this rank's rows.
-        target: [K] class totals q, with the number of rows over all ranks as sum.
+        totals: the class totals q.
         alpha: share of its total that a class keeps, positive.
-        reduce: sum over ranks.
 
     Returns:
         [N, K] float32, positive, rows sum to 1.
-
-    Raises:
-        ValueError: shapes, type or totals do not fit.
     """
-    total, target = checked(probs, target, reduce)
-    if not alpha > 0:
-        raise ValueError(f"alpha must be positive, not {alpha}")
-    kept = (alpha * target).floor().clamp(max=total)
-    threshold, share, excess = column_thresholds(probs, kept, reduce=reduce)
+    target = totals.target
+    kept = (alpha * target).floor().clamp(max=totals.rows)
+    threshold, share, excess = column_thresholds(probs, kept, totals.rows, totals.reduce)
     threshold, ties = threshold.float(), bool((share < 1).any())
 
     sums = torch.zeros_like(target)
     for span, work in blocks(probs):
         sums += torch.ge(probs[span], threshold, out=work).mul_(probs[span]).sum(0)
-    scale = (target + FLOOR) / (reduce(sums) - excess * threshold + FLOOR)
+    scale = (target + FLOOR) / (totals.reduce(sums) - excess * threshold + FLOOR)
     scale, cut = scale.float(), ((share - 1) * threshold).float()
 
     result = torch.empty_like(probs)
@@ -121,7 +115,7 @@ class _Bracket:
         return bracket
 
 
-def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity) -> tuple[Tensor, Tensor, Tensor]:
+def column_thresholds(probs: Tensor, kept: Tensor, total: float, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor]:
     """Find the value of the m-th largest entry of each column, over all ranks, without a sort.
 
     Quantiles of a sample of the rows bracket the values, the entries inside the brackets are few and get sorted,
@@ -129,7 +123,8 @@ def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity)
 
     Args:
         probs: [N, K] float32, non-negative; this rank's rows.
-        kept: [K] float64, m of each column, whole numbers from 0 to N.
+        kept: [K] float64, m of each column, whole numbers from 0 to the total.
+        total: number of rows over all ranks.
         reduce: sum over ranks.
 
     Returns:
@@ -137,7 +132,6 @@ def column_thresholds(probs: Tensor, kept: Tensor, *, reduce: Reduce = identity)
         [K] share in [0, 1], float64: how much of each entry that is tied at the threshold makes m.
         [K] excess: entries at or above the threshold beyond m, as a number.
     """
-    total = reduce(kept.new_full((1,), len(probs))).item()
     bracket = _Bracket.of(kept, total)
     if total > SAMPLE_ROWS:
         probes = _sample_quantiles(probs, kept, total, reduce)

@@ -1,9 +1,12 @@
-"""What both parts of DARP's refinement share: rows in blocks, their logarithms and entropies, checks."""
+"""What both parts of DARP's solver share: class totals, rows in blocks, logarithms and entropies of rows."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 Reduce = Callable[[Tensor], Tensor]
 """Sum of a float64 tensor over the ranks, bit-identical on each; leaves its argument alone."""
@@ -12,9 +15,44 @@ FLOOR = 1e-6  # added to kept predictions and to both sides of the column scale 
 LOG_TINY = -85.0  # logarithm of a normal float32 next to zero
 
 
-def identity(value: Tensor) -> Tensor:
-    """Sum over ranks where there is one."""
-    return value
+@dataclass(frozen=True)
+class Totals:
+    """Class totals for the rows of all ranks.
+
+    Attributes:
+        target: [K] float64, non-negative, sums to `rows`.
+        rows: number of rows over all ranks.
+        reduce: sum over ranks.
+    """
+
+    target: Tensor
+    rows: float
+    reduce: Reduce
+
+    @classmethod
+    def of(cls, probs: Tensor, target: Tensor, reduce: Reduce = sum_over_processes) -> "Totals":
+        """Check predictions and totals, and scale the totals to the exact number of rows.
+
+        Args:
+            probs: [N, K] float32, this rank's rows.
+            target: [K], non-negative, with the number of rows over all ranks as sum.
+            reduce: sum over ranks.
+
+        Raises:
+            ValueError: shapes, type or totals do not fit.
+        """
+        if probs.ndim != 2 or probs.dtype != torch.float32:
+            raise ValueError(f"probs must be a float32 matrix, not {probs.dtype} of shape {tuple(probs.shape)}")
+        if target.shape != probs.shape[1:]:
+            raise ValueError(f"target must have shape ({probs.shape[1]},), not {tuple(target.shape)}")
+        target = target.detach().to(probs.device, torch.float64)
+        count = reduce(target.new_full((1,), len(probs)))[0]
+        rows, given, allowed = torch.stack([count, target.sum(), (target >= 0).all().double()]).tolist()
+        if not allowed:
+            raise ValueError(f"target must have no negative entry, not {target.tolist()}")
+        if rows == 0 or abs(given - rows) > 1e-3 * rows:
+            raise ValueError(f"target must sum to the number of rows, {rows:.0f}, not {given}")
+        return cls(target * (rows / target.sum()), rows, reduce)
 
 
 def to_logs(probs: Tensor) -> Tensor:
@@ -40,22 +78,6 @@ def to_logs(probs: Tensor) -> Tensor:
         entropy = -torch.clamp(logs, min=LOG_TINY, out=spare[: len(minor)]).mul_(minor).sum(1)
         result[span] = entropy - (1 - rest) * torch.log1p(-rest.clamp(max=0.9))
     return result
-
-
-def checked(probs: Tensor, target: Tensor, reduce: Reduce) -> tuple[float, Tensor]:
-    """Check shapes and totals; return the number of rows over all ranks and the target as float64."""
-    if probs.ndim != 2 or probs.dtype != torch.float32:
-        raise ValueError(f"probs must be a float32 matrix, not {probs.dtype} of shape {tuple(probs.shape)}")
-    if target.shape != probs.shape[1:]:
-        raise ValueError(f"target must have shape ({probs.shape[1]},), not {tuple(target.shape)}")
-    target = target.detach().to(probs.device, torch.float64)
-    rows = reduce(target.new_full((1,), len(probs)))[0]
-    total, given, allowed = torch.stack([rows, target.sum(), (target >= 0).all().double()]).tolist()
-    if not allowed:
-        raise ValueError(f"target must have no negative entry, not {target.tolist()}")
-    if total == 0 or abs(given - total) > 1e-3 * total:
-        raise ValueError(f"target must sum to the number of rows, {total:.0f}, not {given}")
-    return total, target * (total / target.sum())
 
 
 def scratch(rows: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 
-from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator
+from tailmatch.callbacks import DARPRefinement, PseudoLabelGenerator, SelfTrainingReport
 from tailmatch.callbacks.checkpoints import LastCheckpoint
-from tailmatch.callbacks.remedies.darp.solver import refine
-from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, evaluation_mode, load_teacher
+from tailmatch.callbacks.remedies.darp.solver import Solver
+from tailmatch.callbacks.remedies.pseudo_label_generator import due_epoch, load_teacher
 from tailmatch.datamodules import Digits, ListedCounts, SymmetricNoise
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
+from tailmatch.lightning_modules.inference.predict_set import evaluation_mode
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.networks.inputs import to_float
 
@@ -138,7 +139,7 @@ def test_darp_refines_the_labels_of_the_whole_set(teacher: Path, tmp_path: Path)
     raw = fit(tmp_path, PseudoLabelGenerator(str(teacher)), epochs=1, soft=True).taken[0][1]
     refiner = DARPRefinement(target, alpha=3.0)
     refined = fit(tmp_path, PseudoLabelGenerator(str(teacher), refiner=refiner), epochs=1, soft=True).taken[0][1]
-    expected = refine(raw.probs, torch.tensor(target, dtype=torch.float64), alpha=3.0)
+    expected = Solver(3.0).solve(raw.probs, torch.tensor(target, dtype=torch.float64))
     assert expected.converged and torch.allclose(refined.probs, expected.rows, atol=1e-4)
     assert refined.probs.sum(dim=0).tolist() == pytest.approx(target, abs=0.01)
     assert torch.equal(refined.label, refined.probs.argmax(dim=1))
@@ -154,7 +155,8 @@ def test_each_labeling_relabels_anew_by_what_the_same_network_says_of_the_labele
             averaged.append(predictions(pl_module.network, pl_module, of="labeled"))
 
     generator = PseudoLabelGenerator(str(teacher), every_n_epochs=2)
-    model = fit(tmp_path, generator, Watch(), label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
+    callbacks = (generator, Watch(), SelfTrainingReport())
+    model = fit(tmp_path, *callbacks, label_noise=SymmetricNoise(0.5), relabel_threshold=0.12)
     network = NETWORK(10)
     load_teacher(network, str(teacher), model.class_names)
     given = model.trainer.datamodule.labeled.targets
@@ -239,13 +241,3 @@ def test_what_would_do_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
     with pytest.raises(ValueError, match=r"was trained on other classes: only there \['0', .* only here \['ant'\]"):
         load_teacher(NETWORK(10), str(teacher), ["ant"])
-
-
-def test_evaluation_mode_leaves_every_module_as_it_was() -> None:
-    network = NETWORK(10)
-    frozen = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    frozen.eval()
-    before = [module.training for module in network.modules()]
-    with evaluation_mode(network):
-        assert not any(module.training for module in network.modules())
-    assert [module.training for module in network.modules()] == before and any(before) and not frozen.training

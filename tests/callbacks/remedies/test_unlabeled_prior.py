@@ -29,15 +29,15 @@ def test_a_singular_matrix_is_no_estimate() -> None:
     assert condition > 1e8 or estimate.isnan().all()
 
 
-def fit(folder: Path, **kwargs: Any) -> None:
+def fit(folder: Path, method: type[Supervised] = Supervised, steps: int = 40, **kwargs: Any) -> None:
     seed_everything(0)
     data = Digits(
         class_counts=ListedCounts([40] * 10, [10, 20, 30, 40, 50, 50, 40, 30, 20, 10]),
         labeled_holdout=kwargs.pop("labeled_holdout", 10),
         labeled_batch_size=64,
-        steps_per_epoch=40,
+        steps_per_epoch=steps,
     )
-    model = Supervised(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=None, mixup=0.75)
+    model = method(num_classes=10, network=partial(CifarResNet, depth=8), ema_decay=None, mixup=0.75)
     trainer = Trainer(
         max_epochs=3,
         accelerator="cpu",
@@ -61,6 +61,34 @@ def test_prior_of_the_digits_is_near_the_truth(tmp_path: Path) -> None:
     uniform = sum(abs(30 - b) for b in truth) / 300
     assert error < uniform / 2
     assert len(prior["condition_numbers"]) == 3 and prior["accepted_epochs"]
+
+
+class Watched(Supervised):
+    """Has a frozen layer in evaluation mode; after the given number of steps its weights are NaN."""
+
+    spoiled_after = 10**6
+
+    def training_step(self, *args: Any) -> Any:
+        if self.global_step == 0:
+            self.frozen.eval()
+        assert self.network.training and not self.frozen.training
+        return super().training_step(*args)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if self.global_step == self.spoiled_after:
+            torch.nn.init.constant_(self.network.head.weight, float("nan"))  # type: ignore[arg-type]
+
+    @property
+    def frozen(self) -> torch.nn.Module:
+        return next(m for m in self.network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_modes_stay_and_nan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no prior was written: of 3 epochs"):  # it came to all of them
+        fit(tmp_path, method=Watched, steps=5, max_condition=1.0)
+    monkeypatch.setattr(Watched, "spoiled_after", 5)
+    with pytest.raises(ValueError, match="predictions are NaN"):
+        fit(tmp_path, method=Watched, steps=5)
 
 
 def test_no_accepted_epoch_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:

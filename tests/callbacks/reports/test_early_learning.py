@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from tailmatch.callbacks import EarlyLearningCurves
-from tailmatch.callbacks.remedies.pseudo_label_generator import evaluation_mode
 from tailmatch.callbacks.reports.early_learning import early_counts, early_figure, early_scalars, early_shares
 from tailmatch.callbacks.reports.figures import to_array
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
@@ -20,6 +19,7 @@ from tailmatch.datamodules.images import Images, Sources
 from tailmatch.datamodules.splitting.label_noise import LabelNoise, PairNoise
 from tailmatch.datamodules.splitting.long_tail import LabeledFraction
 from tailmatch.lightning_modules import MoCoPretraining, Supervised
+from tailmatch.lightning_modules.inference.predict_set import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tests.contract import Kill, Killed, assert_same, last, run, saved
 from tests.lightning_modules.pixel_network import PixelNetwork

@@ -1,13 +1,16 @@
 """Pseudo-label statistics by hand."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
+from torch import Tensor
 
-from tailmatch.callbacks import LastEvaluations, PseudoLabelMonitor
+from tailmatch.callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelMonitor
 from tailmatch.callbacks.reports.figures import to_array
 from tailmatch.callbacks.reports.pseudo_label_monitor import (
     ROWS,
@@ -15,6 +18,9 @@ from tailmatch.callbacks.reports.pseudo_label_monitor import (
     pseudo_label_figure,
     pseudo_label_scalars,
 )
+from tailmatch.datamodules import Digits, ListedCounts
+from tailmatch.lightning_modules import FixMatch
+from tailmatch.lightning_modules.networks import CifarResNet
 
 
 def test_kl_by_hand() -> None:
@@ -27,7 +33,7 @@ def test_kl_by_hand() -> None:
 
 def observed() -> PseudoLabelMonitor:
     monitor = PseudoLabelMonitor()
-    monitor.totals = torch.tensor([2.0, 2.0])
+    monitor._target_totals = torch.tensor([2.0, 2.0])
     monitor._truth = torch.tensor([0, 1, 1, 0])
     monitor._counts = torch.zeros(len(ROWS), 2, dtype=torch.long)
     raw = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
@@ -63,6 +69,68 @@ def test_an_epoch_is_logged_and_begun_anew() -> None:
     monitor.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     assert logged["pseudo/selected"] == 0.75
     assert not monitor._counts.any()
+
+
+RISING, FALLING = [float(k) for k in range(1, 11)], [float(k) for k in range(10, 0, -1)]
+LABELED = [4, 5, 6, 4, 5, 6, 4, 5, 6, 4]
+
+
+class Halved(Callback):
+    """A user's own refiner, without a target."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        pl_module.add_refiner(self)
+
+    def refine(self, probs: Tensor, index: Tensor) -> Tensor:
+        return (probs + probs.flip(1)) / 2
+
+
+class Moving(Halved):
+    """A user's own refiner, whose target changes."""
+
+    target_totals = torch.tensor(RISING)
+
+
+@pytest.mark.parametrize("monitor_first", [True, False])
+@pytest.mark.parametrize(
+    ("remedies", "given", "expected"),
+    [
+        ([], None, LABELED),
+        ([partial(DARP, RISING, warmup_epochs=0)], None, RISING),
+        ([partial(DistributionAlignment, RISING)], None, RISING),
+        ([partial(DARP, RISING, warmup_epochs=0), partial(DistributionAlignment, FALLING)], None, RISING),
+        ([partial(DistributionAlignment, FALLING), partial(DARP, RISING, warmup_epochs=0)], None, RISING),
+        ([Halved], None, LABELED),
+        ([partial(DistributionAlignment, FALLING), Halved], None, FALLING),
+        ([partial(DARP, RISING, warmup_epochs=0), Moving], None, [1.0] * 10),
+        ([partial(DARP, RISING, warmup_epochs=0)], FALLING, FALLING),
+    ],
+)
+def test_the_target_is_that_of_the_last_refiner_that_has_one(
+    remedies: list[Any], given: Any, expected: list[float], monitor_first: bool
+) -> None:
+    data = Digits(image_size=8, class_counts=ListedCounts(LABELED, [6] * 10))
+    data.setup("fit")
+    model = FixMatch(num_classes=10, network=partial(CifarResNet, depth=8))
+    model.total_epochs = lambda: 5.0  # type: ignore[method-assign]
+    logged: dict[str, float] = {}
+    logger = SimpleNamespace(log_metrics=lambda scalars, step: logged.update(scalars))
+    trainer: Any = SimpleNamespace(
+        datamodule=data, loggers=[logger], global_step=9, global_rank=0, world_size=1, max_epochs=100, max_steps=-1,
+        limit_train_batches=1.0, accumulate_grad_batches=1,
+        current_epoch=0, is_global_zero=False,
+    )  # fmt: skip
+    monitor, made = PseudoLabelMonitor(given), [remedy() for remedy in remedies]
+    for callback in [monitor, *made] if monitor_first else [*made, monitor]:
+        callback.setup(trainer, model, "fit")
+    for callback in made:
+        if isinstance(callback, Moving):
+            callback.target_totals = torch.ones(10)
+    index = torch.arange(20)
+    model.pseudo_labels(torch.randn(20, 10, generator=torch.Generator().manual_seed(0)).softmax(dim=1), index)
+    counts = monitor._counts[ROWS.index("refined")].double()
+    monitor.on_train_epoch_end(trainer, model)
+    assert logged["pseudo/kl_refined"] == pytest.approx(kl_divergence(counts, torch.tensor(expected)), abs=1e-6)
 
 
 def test_last_evaluations_by_hand() -> None:

@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer, seed_everything
 from torch import Tensor
 from torch.nn import functional
 
+from tailmatch.callbacks import SelfTrainingReport
 from tailmatch.datamodules import Digits, ListedCounts, PairNoise
 from tailmatch.datamodules.pseudo_labels.columns import in_memory, key_column
 from tailmatch.datamodules.pseudo_labels.files import write_pseudo_labels
@@ -265,6 +266,7 @@ def fit(
     trainer = Trainer(
         max_epochs=2 if ckpt else 1, accelerator="cpu", logger=False, use_distributed_sampler=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        callbacks=[SelfTrainingReport()],
     )  # fmt: skip
     trainer.fit(method(num_classes=10, network=partial(CifarResNet, depth=8), **kwargs), data, ckpt_path=ckpt)
     return trainer

@@ -35,7 +35,7 @@ def set_up(alignment: DistributionAlignment, method: type = FixMatch) -> Any:
 
 def two_classes(batches: int) -> DistributionAlignment:
     alignment = DistributionAlignment(batches=batches)
-    alignment.shares, alignment._means = torch.tensor([0.5, 0.5]), torch.full((batches, 2), 0.5)
+    alignment.target_totals, alignment._means = torch.tensor([0.5, 0.5]), torch.full((batches, 2), 0.5)
     return alignment
 
 
@@ -70,7 +70,7 @@ def test_it_registers_before_sharpening_with_the_labeled_shares() -> None:
     alignment = DistributionAlignment()
     model = set_up(alignment)
     assert model._aligners == [alignment] and model._refiners == []
-    assert torch.allclose(alignment.shares, torch.full((10,), 0.1))
+    assert torch.allclose(alignment.target_totals, torch.full((10,), 0.1))
 
 
 def test_errors() -> None:

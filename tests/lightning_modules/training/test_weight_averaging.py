@@ -1,5 +1,6 @@
 """The averaged weights by hand."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,16 @@ def test_a_fit_ends_with_the_averages() -> None:
     averaging, net = averaged([1.0, 2.0])
     averaging.on_fit_end(trainer(1), net)
     assert net.layer.weight.item() == pytest.approx(1.1)
+
+
+def test_a_frozen_network_has_nothing_to_average() -> None:
+    net, averaging = Net(), WeightAveraging(0.9)
+    net.set(-0.0)
+    net.requires_grad_(False)
+    averaging.on_fit_start(trainer(0), net)
+    averaging.on_train_batch_end(trainer(1), net)
+    averaging.on_fit_end(trainer(1), net)
+    assert math.copysign(1, net.layer.weight.item()) == -1
 
 
 def test_bad_decay_is_named() -> None:

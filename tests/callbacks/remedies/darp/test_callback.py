@@ -15,8 +15,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, multiprocessing
 
 from tailmatch.callbacks import DARP, DARPRefinement
-from tailmatch.callbacks.remedies.darp.refinement import Refinery
-from tailmatch.callbacks.remedies.darp.solver import refine
+from tailmatch.callbacks.remedies.darp.solver import Solver
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
@@ -80,14 +79,14 @@ def test_the_first_refined_step_refines_the_newest_predictions_of_all_images() -
     got = darp.refine(new[batch], batch)
     newest = old.clone()
     newest[batch] = new[batch]
-    expected = refine(newest, darp.totals, alpha=2.0).rows
+    expected = Solver(2.0).solve(newest, darp.target_totals).rows
     assert torch.allclose(got, expected[batch])
     # Until the next refinement, other images get what was refined then; their own newest predictions wait.
     others = torch.tensor([1, 2])
     assert torch.allclose(darp.refine(new[others], others), expected[others])
     assert torch.allclose(darp.refine(new[others], others), expected[others])
     newest[others] = new[others]
-    again = refine(newest, darp.totals, alpha=2.0).rows
+    again = Solver(2.0).solve(newest, darp.target_totals).rows
     assert torch.allclose(darp.refine(new[others], others), again[others], atol=1e-3)
 
 
@@ -213,24 +212,27 @@ def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
     assert torch.allclose(refined.sum(dim=1), torch.ones(UNLABELED), atol=1e-5)
 
 
-@pytest.mark.parametrize("refinery", [DARP, DARPRefinement])
-def test_both_ways_to_refine_have_the_same_settings(refinery: type[Refinery]) -> None:
+@pytest.mark.parametrize("way", [DARP, DARPRefinement])
+def test_both_ways_to_refine_have_the_same_settings(way: type[DARP] | type[DARPRefinement]) -> None:
     parser = ArgumentParser()
-    parser.add_class_arguments(refinery, "refinery")
-    parsed = parser.parse_args([]).refinery
+    parser.add_class_arguments(way, "way")
+    parsed = parser.parse_args([]).way
     shared = {name: parsed[name] for name in ("target", "alpha", "tolerance", "max_iterations")}
     assert shared == {"target": None, "alpha": 2.0, "tolerance": 1e-5, "max_iterations": 200}
-    for name, bad in (("alpha", 0.5), ("max_iterations", 0)):
-        with pytest.raises(ValueError, match=f"{name} is {bad}"):
-            refinery(**{name: bad})
-    assert (refinery("oracle", 3.0).target, refinery("oracle", 3.0).alpha) == ("oracle", 3.0)
+    bad: dict[str, Any] = {"alpha": 0.5, "tolerance": 0.0, "max_iterations": 0}
+    for name, value in bad.items():
+        with pytest.raises(ValueError, match=f"{name} is {value}"):
+            way(**{name: value})
+    made = way("oracle", 3.0, tolerance=1e-3, max_iterations=7)
+    solver = made.solver
+    assert (made.target, solver.alpha, solver.tolerance, solver.max_iterations) == ("oracle", 3.0, 1e-3, 7)
 
 
 def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_far_off() -> None:
     data, probs = digits(), predictions(0)
     got = DARPRefinement("oracle", alpha=3.0)(probs, data)
     totals = unlabeled_totals("oracle", data)
-    assert torch.equal(got, refine(probs, totals, alpha=3.0).rows)
+    assert torch.equal(got, Solver(3.0).solve(probs, totals).rows)
     with pytest.warns(UserWarning, match="off by [0-9.]+% of the unlabeled images$"):
         DARPRefinement([float(2**k) for k in range(10)], max_iterations=1)(probs, data)
 

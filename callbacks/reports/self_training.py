@@ -1,15 +1,16 @@
-"""What self-training says of its labels: which pseudo-labels teach, and which labels were replaced."""
+"""What self-training is told to train on: which pseudo-labels teach, and which labels were replaced."""
 
 import csv
 from collections import Counter
 from pathlib import Path
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.output_files import whole_file
+from tailmatch.lightning_modules import ImageClassifier, SelfTraining
 from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -23,42 +24,42 @@ REPORT = "relabeled.csv"
 """Name of the list of replaced labels in the run folder."""
 
 
-def report_selection(trainer: Trainer, class_names: list[str], counts: list[int], total: int, threshold: float) -> None:
-    """Print and log how many pseudo-labels of each class were selected, of all unlabeled images.
+class SelfTrainingReport(Callback):
+    """Prints and logs what `SelfTraining` selects and relabels, at each labeling; of other methods it says nothing.
 
-    Args:
-        trainer: Its loggers and step.
-        class_names: K names.
-        counts: Selected ones of each class.
-        total: Unlabeled images.
-        threshold: Least confidence, for the message if nothing is selected.
+    * A line and the scalars `pseudo/selected` and `pseudo/selected_class/<name>` (up to 30 classes): the selected share
+      of the unlabeled images, and how many of each class.
+    * With `relabel_threshold`: a line, the scalars `relabel/...` (`relabeling_scalars`), and `relabeled.csv` in the run
+      folder, the list of replaced labels (`write_relabeled`).
+
+    The command line adds it to every run. In Python, give it to the `Trainer`.
     """
-    if not sum(counts):
-        rank_zero_warn(f"none of {total} pseudo-labels is selected: threshold is {threshold}")
-    listed = dict(list(zip(class_names, counts, strict=True))[:LISTED_CLASSES])
-    if trainer.is_global_zero:
-        classes = ", ".join(f"{name} {count}" for name, count in listed.items())
-        more = ", ..." if len(counts) > len(listed) else ""
-        print(f"pseudo-labels: {sum(counts):,} of {total:,} unlabeled images selected ({classes}{more})", flush=True)
-    scalars = {f"pseudo/selected_class/{name}": float(count) for name, count in listed.items()}
-    _log(trainer, {"pseudo/selected": sum(counts) / total, **scalars})
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Register with the method."""
+        if stage == "fit" and isinstance(pl_module, SelfTraining):
+            pl_module.add_observer(self)
 
-def report_relabeling(trainer: Trainer, relabeling: Relabeling, rows: ImageRows, class_names: list[str]) -> None:
-    """Write `relabeled.csv`, print a line and log `relabel/...`, on process 0.
+    def observe_selection(self, method: ImageClassifier, selected: Tensor, counts: Tensor) -> None:
+        """Print and log how many pseudo-labels were selected. See `SelfTrainingObserver`."""
+        total, by_class = len(selected), dict(zip(method.class_names, counts.tolist(), strict=True))
+        listed = dict(list(by_class.items())[:LISTED_CLASSES])
+        if method.trainer.is_global_zero:
+            classes = ", ".join(f"{name} {count}" for name, count in listed.items())
+            more = ", ..." if len(by_class) > len(listed) else ""
+            taken = f"{int(counts.sum()):,} of {total:,} unlabeled images selected"
+            print(f"pseudo-labels: {taken} ({classes}{more})", flush=True)
+        scalars = {f"pseudo/selected_class/{name}": float(count) for name, count in listed.items()}
+        log_scalars(method.trainer, {"pseudo/selected": int(counts.sum()) / total, **scalars})
 
-    Args:
-        trainer: Its run folder, loggers and step.
-        relabeling: The new labels.
-        rows: The labeled images.
-        class_names: K names.
-    """
-    if not trainer.is_global_zero:
-        return
-    path = run_folder(trainer) / REPORT
-    write_relabeled(path, relabeling, rows, class_names)
-    print(f"{relabeling_line(relabeling, rows.truth, class_names)}; {path}", flush=True)
-    _log(trainer, relabeling_scalars(relabeling, rows.truth))
+    def observe_relabeling(self, method: ImageClassifier, relabeling: Relabeling, rows: ImageRows) -> None:
+        """Write `relabeled.csv`, print a line and log `relabel/...`, on process 0. See `SelfTrainingObserver`."""
+        if not method.trainer.is_global_zero:
+            return
+        path = run_folder(method.trainer) / REPORT
+        write_relabeled(path, relabeling, rows, method.class_names)
+        print(f"{relabeling_line(relabeling, rows.truth, method.class_names)}; {path}", flush=True)
+        log_scalars(method.trainer, relabeling_scalars(relabeling, rows.truth))
 
 
 def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_names: list[str]) -> None:
@@ -115,8 +116,3 @@ def relabeling_scalars(relabeling: Relabeling, truth: Tensor | None) -> dict[str
     scalars["relabel/labels_right_before"] = float((relabeling.given == truth).float().mean())
     scalars["relabel/labels_right"] = float((relabeling.label == truth).float().mean())
     return scalars
-
-
-def _log(trainer: Trainer, scalars: dict[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics(scalars, step=trainer.global_step)
