@@ -19,14 +19,12 @@ from torch.optim import SGD
 from tailmatch.callbacks import PseudoLabelWriter
 from tailmatch.cli import quiet_known_noise
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
-from tailmatch.lightning_modules import FixMatch, ImageClassifier, MixMatch, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
 from tailmatch.lightning_modules.training.optimization import StepSchedule
 from tests.contract import (
-    COMPANIONS,
     EPOCHS,
-    METHODS,
-    NO_REMEDY,
+    REMEDIES,
     STEPS_PER_EPOCH,
     Kill,
     Killed,
@@ -34,6 +32,8 @@ from tests.contract import (
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
+    cases,
+    each,
     last,
     post_hoc,
     run,
@@ -46,16 +46,10 @@ from tests.mixed_precision import TYPES, Name, Steps, assert_finite, evaluator, 
 
 
 @pytest.mark.parametrize(
-    ("method", "precision", "remedy"),
-    [
-        *[(method, precision, NO_REMEDY) for method in METHODS for precision in TYPES],
-        (FixMatch, "16-mixed", "DARP"),
-        (MixMatch, "16-mixed", "DistributionAlignment"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
+    ("method", "remedy", "precision"), each((*case, precision) for precision in TYPES for case in cases(precision))
 )
 def test_a_resumed_run_ends_with_the_same_bits_and_is_tested_as_in_float32(
-    method: type[ImageClassifier], precision: Name, remedy: str, tmp_path: Path
+    method: type[ImageClassifier], remedy: str, precision: Name, tmp_path: Path
 ) -> None:
     steps = Steps()
     trainer = run(
@@ -118,7 +112,7 @@ def test_the_schedule_is_that_of_the_steps_skipped_or_not(tmp_path: Path) -> Non
     assert steps.rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("remedy", ["DARP", "DistributionAlignment"])
+@pytest.mark.parametrize("remedy", REMEDIES)
 def test_remedies_go_on_through_skipped_steps(remedy: str, tmp_path: Path) -> None:
     never = mixed(init_scale=2.0**100, backoff_factor=0.5)
     run(FixMatch, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path), precision=never)
@@ -257,7 +251,7 @@ def test_a_file_of_predictions_has_the_probs_of_float32(precision: Name, tmp_pat
 @precisions
 def test_soft_pseudo_labels_within_a_run_sum_to_one(precision: Name, tmp_path: Path) -> None:
     soft: Any = partial(SelfTraining, soft=True)
-    trainer = run(soft, tmp_path, COMPANIONS[SelfTraining](), precision=mixed(precision))
+    trainer = run(soft, tmp_path, precision=mixed(precision))
     target: Tensor = trainer.lightning_module._target  # type: ignore[assignment]
     assert target.dtype == torch.float32
     torch.testing.assert_close(target.sum(dim=1), torch.ones(len(target)), rtol=0, atol=1e-6)
