@@ -1,6 +1,7 @@
 """What every method must do: fit, resume exactly, test. A method joins by being listed in `contract.py`."""
 
-import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ from tests.contract import (
     run,
     saved,
 )
-from tests.typed import call as tailmatch
+from tests.typed import tailmatch
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_every_pair_has_its_turn_and_every_remedy_is_in_every_mode() -> None:
@@ -131,26 +134,21 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
+def test_the_command_line_on_two_processes_and_then_on_one(tmp_path: Path) -> None:
     devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     remedy = ["--config=configs/callbacks/darp.yaml", "--trainer.callbacks.warmup_epochs=1"]
-    fit = tailmatch("fit", *SMALL, *devices, *remedy, f"--run_dir={tmp_path}/run")
-    assert fit.returncode == 0, fit.stderr
-    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    script = Path(sys.executable).with_name("tailmatch")
+    fit = [script, "fit", *SMALL, *devices, *remedy, f"--run_dir={tmp_path}/run"]
+    result = subprocess.run(fit, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert result.returncode == 0, result.stderr
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["global_step"] == 6
     state = checkpoint["callbacks"]["DARP"]
     assert len(state["predictions"]) == len(state["refined"]) > 1000
     one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
-    more = tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
-    assert more.returncode == 0, more.stderr
-
-    results = []
-    for count in (["--trainer.devices=1", "--trainer.strategy=auto"], devices):
-        test = tailmatch("test", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *count)
-        assert test.returncode == 0, test.stderr
-        results.append(json.loads((tmp_path / "run" / "test_metrics.json").read_text()))
-    for name, value in results[0]["metrics"].items():
-        assert results[1]["metrics"][name] == pytest.approx(value, rel=1e-5), name
+    tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
+    assert torch.load(file, weights_only=True)["global_step"] == 9
 
 
 def test_weights_for_other_classes_are_refused() -> None:

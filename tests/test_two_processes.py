@@ -1,8 +1,6 @@
 """What every method must do on two processes, with every remedy: fit, resume exactly, test every image once."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,12 +30,10 @@ from tests.contract import (
     saved,
     source_checkpoint,
 )
-from tests.two_processes import case_folder, embeddings, save_predictions, write_photos
+from tests.process_group import on_two_processes
+from tests.two_processes import case_folder, embeddings, process, save_predictions, write_photos
 
-ROOT = Path(__file__).parent.parent
-
-
-pytestmark = pytest.mark.xdist_group("two processes")
+pytestmark = pytest.mark.xdist_group("processes")
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of all cases, each run by the same two processes."""
     folder = tmp_path_factory.mktemp("two-processes")
     write_photos(folder)
-    command = [sys.executable, "-m", "tests.two_processes", str(folder)]
-    with (folder / "log").open("w") as log:
-        result = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=900)
-    assert result.returncode == 0, (folder / "log").read_text()[-5000:]
+    on_two_processes(process, folder)
     return folder
 
 
@@ -89,9 +82,9 @@ def test_the_contrast_over_processes_has_the_gradient_of_the_whole(two: Path) ->
     everything = embeddings().requires_grad_()
     nt_xent(everything.transpose(0, 1).flatten(1, 2), temperature=0.1).backward()  # type: ignore[no-untyped-call]
     assert everything.grad is not None
-    for process, expected in enumerate(everything.grad):
+    for rank, expected in enumerate(everything.grad):
         # Each process' loss is a mean over its own views: data-parallel training averages the two gradients.
-        gradient = torch.load(folder / f"contrast-{process}.pt", weights_only=True) / 2
+        gradient = torch.load(folder / f"contrast-{rank}.pt", weights_only=True) / 2
         assert torch.allclose(gradient, expected, atol=1e-6)
 
 

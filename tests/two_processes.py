@@ -1,13 +1,7 @@
-"""Two processes that run the contract's cases: `python -m tests.two_processes FOLDER`.
-
-Both are started once for all cases, as forks of one that has imported everything: most of the time of a small run in
-processes of its own is their start.
-"""
+"""What each of two processes does in `test_two_processes.py`: it runs the contract's cases."""
 
 import os
-import sys
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer, seed_everything
-from torch import Tensor, distributed
-from torch.multiprocessing import start_processes
+from torch import Tensor
 
 from tailmatch.callbacks import PredictionWriter, PseudoLabelWriter
 from tailmatch.datamodules import Digits, ImageDataModule, UnlabeledImages
@@ -37,7 +30,6 @@ from tests.contract import (
     source_checkpoint,
 )
 from tests.contract import run as run_method
-from tests.process_group import leave
 
 
 def case_folder(root: Path, method: type[ImageClassifier], remedy: str) -> Path:
@@ -111,18 +103,10 @@ def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
 
 
 def process(rank: int, root: Path) -> None:
-    """Run all cases as one of the two processes, which meet in a file: ports may be taken."""
-    os.environ["LOCAL_RANK"] = str(rank)
-    torch.set_num_threads(1)
-    store = f"file://{root}/store"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    """Run all cases as one of the two processes: most of the time of a case on its own would be their start."""
+    os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no more processes
     for method, remedy in cases("two processes"):
         run_case(method, remedy, case_folder(root, method, remedy))
     save_computed_heads(root)
     run_case(MixMatch, NO_REMEDY, root / "categories", category_network)
     save_predictions(root, root / "predictions", devices=2, strategy="ddp")
-    leave()
-
-
-if __name__ == "__main__":
-    start_processes(process, args=(Path(sys.argv[1]),), nprocs=2, start_method="fork")
