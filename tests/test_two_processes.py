@@ -23,7 +23,6 @@ from tests.contract import (
     cases,
     category_network,
     differs,
-    each,
     post_hoc,
     prepare,
     run,
@@ -45,7 +44,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("method", "remedy"), [parameter.values for parameter in each(cases("two processes"))])
+@pytest.mark.parametrize(("method", "remedy"), cases("two processes"))
 def test_two_processes(method: type[ImageClassifier], remedy: str, two: Path, tmp_path: Path) -> None:
     folder = case_folder(two, method, remedy)
     whole, resumed = saved(folder / "whole"), saved(folder / "resumed")
