@@ -3,6 +3,4 @@
 The folder of this file is the package `tailmatch`, whatever the folder's name is.
 """
 
-from importlib.metadata import version
-
-__version__ = version("tailmatch")
+__version__ = "0.2.0"

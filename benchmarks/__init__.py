@@ -1,1 +1,1 @@
-"""Measurements that a person runs; no test depends on them."""
+"""Measurements to be run by hand; no test depends on them."""

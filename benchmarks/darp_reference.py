@@ -1,8 +1,8 @@
-"""DARP's refinement written down plainly in NumPy and SciPy, to time and to test the solver against.
+"""A plain NumPy/SciPy version of DARP's refinement, against which the solver is timed and tested.
 
-`remove_noise` and `alternate` are the authors' algorithm (https://github.com/bbuing9/DARP, `common.py`);
-`converge` solves the same equations to the end, slowly and by other means than the solver. All take and give
-float64 arrays, probs [N, K] with rows that sum to 1 and target [K] with sum N.
+`remove_noise` and `alternate` are the authors' algorithm (https://github.com/bbuing9/DARP, `common.py`); `converge`
+solves the same equations to convergence, slowly and by other means than the solver. All functions take and return
+float64 arrays: `probs [N, K]` with rows that sum to 1, and `target [K]` with sum N.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 def remove_noise(probs: Array, target: Array, alpha: float) -> Array:
     """Keep the top int(alpha * target_k) of each column, scale it to the target, add 1e-6, normalize rows.
 
-    Ties at the threshold share what is left of the column's places; everything else is a sort per column.
+    Ties at the threshold share the remaining places of the column; the rest is one sort per column.
     """
     kept = np.zeros_like(probs)
     for k, total in enumerate(target):
@@ -36,7 +36,7 @@ def remove_noise(probs: Array, target: Array, alpha: float) -> Array:
 
 
 def entropies(probs: Array) -> Array:
-    """Entropy of each row in nats."""
+    """Compute the entropy of each row in nats."""
     return -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
 
 
@@ -64,12 +64,12 @@ def alternate(probs: Array, target: Array, rounds: int = 10, tolerance: float = 
 
 
 def converge(probs: Array, target: Array, tolerance: float = 1e-5, steps: int = 1000) -> tuple[Array, float]:
-    """Maximize the concave dual: Newton's direction, and a search for the maximum along it.
+    """Maximize the concave dual with Newton's direction and a search for the maximum along it.
 
     Returns:
-        The rows, and the largest |column total - target| / max(target, 1). Where this is small it proves that
-        the rows are the solution, which is the only one if the predictions are positive. Columns of target 0 are
-        empty, the limit of an infinite price.
+        The rows, and the largest |column total - target| / max(target, 1). If this is small, it proves that the rows
+        are the solution, which is unique if the predictions are positive. Columns of target 0 are empty, the limit of
+        an infinite price.
     """
     wanted = target > 0
     probs_wanted, q, nats = probs[:, wanted], target[wanted], entropies(probs)[:, None]
@@ -99,7 +99,7 @@ def converge(probs: Array, target: Array, tolerance: float = 1e-5, steps: int = 
 
 
 def _uphill(slope_at: Callable[[Array], Array], start: Array, step: Array) -> float:
-    """Find about where the slope along a step becomes negative, in parts of the step and at most 1."""
+    """Find approximately where the slope along a step becomes negative, as a fraction of the step, at most 1."""
 
     def rises(part: float) -> bool:
         return float(slope_at(start + part * step) @ step) >= 0

@@ -1,18 +1,18 @@
-"""Times DARP's refinement against a plain NumPy/SciPy implementation of the published iteration.
+"""Time DARP's refinement against a plain NumPy/SciPy implementation of the published iteration.
 
     python -m benchmarks.darp_solver
     python -m benchmarks.darp_solver --sizes 100000x100 1000000x1000 --device cuda --repeats 5
 
-Predictions are synthetic: true classes drawn from a long tail of 1:100, a classifier biased to the reversed tail,
-rows from nearly one-hot to nearly uniform; the target is the true tail. Each time is the median of the repetitions
-(on a processor one where a matrix has 10^8 entries or more), after a cold and a warm run on at most 20,000 of the rows.
+Predictions are synthetic: true classes drawn from a long tail of 1:100, a classifier biased to the reversed tail, rows
+from nearly one-hot to nearly uniform; the target is the true tail. Each time is the median of the repetitions (on a CPU
+only one for matrices with 10^8 entries or more), after a cold and a warm run on at most 20,000 of the rows.
 
 reference   ten rounds of the published iteration and the sort before it, float64, SciPy's scalar Newton search;
             left out where it would take minutes
-cold        `refine` without and
-warm        with the prices of an earlier result, after one row in twenty has changed
+cold        `refine` without the prices of an earlier result
+warm        `refine` with them, after one row in twenty has changed
 off         largest |column total - target| as a share of all rows; that of the reference in brackets
-memory      highest extra memory during the cold run, the result included, in sizes of the matrix: from the peak
+memory      peak of the extra memory during the cold run, result included, in sizes of the matrix: from the peak
             resident set on Linux, from the allocator on CUDA
 """
 
@@ -37,7 +37,7 @@ WARM_UP_ROWS = 20_000
 
 
 def predictions(rows: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Make predictions [rows, classes], made in blocks to save memory, and the true class totals."""
+    """Make predictions `[rows, classes]`, in blocks to save memory, and return the true class totals too."""
     generator = torch.Generator().manual_seed(0)
     prior = torch.logspace(0, -2, classes)
     prior /= prior.sum()
@@ -64,7 +64,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def median_seconds(function: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Time a function."""
+    """Return the median time of some calls of a function."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -75,7 +75,7 @@ def median_seconds(function: Callable[[], object], repeats: int, device: torch.d
 
 
 def resident_bytes(key: str) -> int:
-    """Read VmRSS or VmHWM, its highest value so far, of this process."""
+    """Read VmRSS, or its peak VmHWM, of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
@@ -83,14 +83,14 @@ def resident_bytes(key: str) -> int:
 
 
 def with_extra_bytes(function: Callable[[], Refinement], device: torch.device) -> tuple[Refinement, int]:
-    """Call a function; also return its highest memory beyond that before the call."""
+    """Call a function; also return the peak of its memory beyond that before the call."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         result = function()
         return result, torch.cuda.max_memory_allocated(device) - before
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs have freed would be used again without a trace
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed by earlier runs would be reused unnoticed
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
     before = resident_bytes("VmRSS")
     result = function()
     return result, resident_bytes("VmHWM") - before
@@ -109,7 +109,7 @@ def measure_reference(probs: Tensor, target: Tensor, repeats: int) -> tuple[floa
 
 
 def warm_up(probs: Tensor, target: Tensor) -> None:
-    """Start threads and load the kernels that so many classes need, on some of the rows."""
+    """Start threads and load the kernels for this number of classes, on some of the rows."""
     some = probs[:WARM_UP_ROWS]
     totals = target * (len(some) / target.sum())
     nu = refine(some, totals, alpha=ALPHA).nu
@@ -128,7 +128,7 @@ def measure(rows: int, classes: int, device: torch.device, repeats: int) -> list
         repeats = 1
     warm_up(probs, target)
 
-    # The first of the cold runs is the one whose memory is measured, too.
+    # Memory is measured in the first cold run.
     start = time.perf_counter()
     cold, extra = with_extra_bytes(lambda: refine(probs, target, alpha=ALPHA), device)
     cold_seconds = time.perf_counter() - start

@@ -1,10 +1,10 @@
-"""What DARP adds to a training step at CIFAR size, on the machine's device.
+"""Measure what DARP adds to a training step at CIFAR size, on the machine's device.
 
     python -m benchmarks.darp_step [--device cuda] [--steps 40] [--batch-size 64] [--unlabeled 10000]
 
 FixMatch with a WRN-28-2 on random images: labeled and unlabeled batches of the same size, two strong views, refined
-every 10 steps. Steps with and without DARP take turns in blocks of 10 in one process (so each block with DARP has
-one refinement); printed are the medians of the blocks.
+every 10 steps. Blocks of 10 steps with and without DARP alternate in one process (so each block with DARP has one
+refinement). The medians over the blocks are printed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CLASSES, BLOCK = 10, 10
 
 
 def batch(size: int, index: Tensor, device: torch.device) -> dict[str, Any]:
-    """Random images in [0, 1] with the views of FixMatch."""
+    """Make random images in [0, 1] as FixMatch's views."""
 
     def images() -> Tensor:
         return torch.rand(size, 3, 32, 32, device=device)
@@ -35,7 +35,7 @@ def batch(size: int, index: Tensor, device: torch.device) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Time and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=40)

@@ -1,16 +1,17 @@
-"""Images a second from files to batches: first run, cached run, on the fly, and plain torchvision.
+"""Measure images per second from files to batches: first run, cached run, on the fly, and plain torchvision.
 
     python -m benchmarks.data_loading path/to/folder --size 32
     python -m benchmarks.data_loading path/to/folder --table images.csv --target articleType --size 128 --workers 2
     python -m benchmarks.data_loading path/to/folder --decoders --size 128
     python -m benchmarks.data_loading --rows 1000000
 
-The folder has one sub-folder a class in ``train/``, or a table lists its images. An epoch is every training image once,
-in an order drawn anew, as ``uint8`` batches, and nothing else. The first run decodes everything and fills the cache.
-torchvision is ``ImageFolder``, resize and center crop to ``uint8`` tensors, and a shuffling ``DataLoader`` with as many
-workers; files of a table are read by the same means. Cached images are fetched by the main process, the fastest way.
-``--decoders`` times the decoders of one core on the folder's JPEG files, and on the same images as photographs of three
-megapixels. ``--rows`` reads a made-up table of so many rows and tells the seconds and the memory that it takes.
+The folder has one sub-folder per class in `train/`, or a table lists its images. An epoch loads every training image
+once, in a new random order, as `uint8` batches, and does nothing else. The first run decodes everything and fills the
+cache. The torchvision run uses `ImageFolder`, resize and center crop to `uint8` tensors, and a shuffling `DataLoader`
+with as many workers; files of a table are read in the same way. Cached images are fetched by the main process, the
+fastest way. `--decoders` times decoders on one core, on the folder's JPEG files and on the same images as photographs
+of three megapixels. `--rows` reads an artificial table of that many rows and prints the seconds and the memory that it
+takes.
 """
 
 import argparse
@@ -35,11 +36,11 @@ from tailmatch.datamodules import ImageFolder, ImageTable, LabeledFraction
 from tailmatch.datamodules.files.decoding import decode_image
 
 DECODED = 500
-"""Images that `--decoders` times, a tenth of it photographs."""
+"""Number of images that `--decoders` times; for photographs it is a tenth of it."""
 
 
 class PlainFiles(Dataset[tuple[Tensor, int]]):
-    """What torchvision's ``ImageFolder`` does with a sample, on a list of files."""
+    """torchvision's `ImageFolder` on a list of files."""
 
     def __init__(self, files: Sequence[Path], targets: Sequence[int], size: int) -> None:
         self.files, self.targets = files, targets
@@ -53,7 +54,7 @@ class PlainFiles(Dataset[tuple[Tensor, int]]):
 
 
 def seconds(batches: Iterable[Any]) -> float:
-    """Time of an epoch."""
+    """Return the time of an epoch."""
     begun = time.perf_counter()
     for _ in batches:
         pass
@@ -61,7 +62,7 @@ def seconds(batches: Iterable[Any]) -> float:
 
 
 def opened(options: argparse.Namespace, cache: str, budget: float, workers: int) -> ImageFolder | ImageTable:
-    """The data set with all training images labeled."""
+    """Open the data set with all training images labeled."""
     arguments: dict[str, Any] = {
         "image_size": options.size, "cache_dir": cache, "cache_budget_gb": budget, "num_workers": workers,
         "labeled_batch_size": options.batch_size, "class_counts": LabeledFraction(1.0), "val_holdout": 0,
@@ -74,7 +75,7 @@ def opened(options: argparse.Namespace, cache: str, budget: float, workers: int)
 
 
 def loading(options: argparse.Namespace, cache: str) -> None:
-    """Prints a line for each way of loading."""
+    """Print a line for each way of loading."""
     begun = time.perf_counter()
     data = opened(options, cache, 1e9, 0)
     data.setup("fit")
@@ -98,7 +99,7 @@ def loading(options: argparse.Namespace, cache: str) -> None:
         "cached": (cached_loader, []), "on the fly": (lazy_loader, []), "torchvision": (plain, []),
     }  # fmt: skip
     for loader, _ in runs.values():
-        seconds(loader)  # starts the workers, reads the files once
+        seconds(loader)  # start the workers, read the files once
     for _ in range(options.repeats):
         for loader, times in runs.values():
             times.append(seconds(loader))
@@ -113,7 +114,7 @@ def loading(options: argparse.Namespace, cache: str) -> None:
 
 
 def decoders(options: argparse.Namespace) -> None:
-    """Prints images a second of each decoder on one core."""
+    """Print images per second of each decoder on one core."""
     torch.set_num_threads(1)
     files = sorted(Path(options.folder).rglob("*.jpg"))[:DECODED]
     small = [file.read_bytes() for file in files]
@@ -139,7 +140,7 @@ def decoders(options: argparse.Namespace) -> None:
     }
     for title, images in (("files as they are", small), ("3 megapixels", photographs)):
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(options.repeats):  # they take turns
+        for _ in range(options.repeats):  # the decoders alternate
             for name, decode in ways.items():
                 times[name].append(seconds(map(decode, images)))
         for name, taken in times.items():
@@ -147,7 +148,7 @@ def decoders(options: argparse.Namespace) -> None:
 
 
 def index(rows: int) -> None:
-    """Prints what it takes to read a table."""
+    """Print the time and memory that reading a table takes."""
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "list.csv")
         with table.open("w") as file:
@@ -165,17 +166,17 @@ def index(rows: int) -> None:
 
 
 def main() -> None:
-    """Times what the command line asks for."""
+    """Parse the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--table", help="name of a table in the folder")
-    parser.add_argument("--target", default="target", help="its column with the classes")
+    parser.add_argument("--target", default="target", help="column of the table with the classes")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--decoders", action="store_true")
-    parser.add_argument("--rows", type=int, help="only read a table of so many rows")
+    parser.add_argument("--rows", type=int, help="only read an artificial table of this many rows")
     options = parser.parse_args()
     if options.rows:
         index(options.rows)

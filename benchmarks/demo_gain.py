@@ -1,10 +1,10 @@
-"""Balanced accuracy of each method on the demo's long-tailed digits, with the same labels and steps.
+"""Compare the balanced accuracy of all methods on the demo's long-tailed digits, with the same labels and steps.
 
     python -m benchmarks.demo_gain [--seeds 3] [--methods FixMatch MixMatch] [arguments of tailmatch fit]
 
-Each seed draws another split, other weights, other views. Tested are the averaged weights of the last step,
-so that nothing is selected by validation images. Remedies get the demo's target, the known uniform prior; ReMixMatch
-aligns of itself, to the labeled classes if it is not told otherwise.
+Each seed draws another split, other weights and other views. The averaged weights of the last step are tested, so that
+nothing is selected by validation images. Remedies get the demo's target, the known uniform prior. ReMixMatch has its
+own distribution alignment, to the labeled classes unless it gets another target.
 """
 
 import argparse
@@ -20,16 +20,16 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
-from tailmatch.command_line.parser import mend_parsing
+from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.quiet import quiet_known_noise
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")
-"""Arguments of the demo's method that every method takes."""
+"""Arguments of the demo's method that every method has."""
 
 MIXING: dict[str, Any] = {"rampup_steps": None, "interleaved": False}
-"""Arguments of MixMatch and its descendants: a ramp-up over these 1,500 steps, where theirs takes 16,384, and mixed
-images in one pass, since nine passes of 16 tiny images cost mostly calls."""
+"""Arguments of MixMatch and its descendants: a ramp-up over the demo's 1,500 steps instead of the published 16,384, and
+mixed images in one pass, since nine passes of 16 tiny images cost mostly calls."""
 
 METHODS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "Supervised": ("Supervised", {}, ()),
@@ -38,21 +38,21 @@ METHODS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "SimMixMatch": ("SimMixMatch", MIXING, ()),
     "ReMixMatch": ("ReMixMatch", {**MIXING, "strong_views": 2}, ("strong",)),
 }
-"""Name to class, its arguments, and which of the demo's own it also takes."""
+"""Name to class, its arguments, and which of the demo's arguments it has in addition to `SHARED`."""
 
 REMEDIES = {
     "": None,
     " + DARP": "DARP",
     " + alignment": "DistributionAlignment",
 }
-"""Suffix to class; each with the demo's target."""
+"""Suffix to class; each gets the demo's target."""
 
 
 class Quiet(TailmatchCLI):
     """The command line without its reports."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """A silent trainer."""
+        """Create a silent trainer."""
         return super().instantiate_trainer(
             enable_progress_bar=False, enable_model_summary=False, logger=False, **kwargs
         )
@@ -63,7 +63,7 @@ def balanced_accuracy(method: str, remedy: str | None, seed: int, arguments: lis
     config = yaml.safe_load(DEMO.read_text())
     name, own, taken = METHODS[method]
     shared = {key: value for key, value in config["model"]["init_args"].items() if key in (*SHARED, *taken)}
-    config["model"] = {"class_path": f"lightning_modules.{name}", "init_args": {**shared, **own}}
+    config["model"] = {"class_path": f"tailmatch.lightning_modules.{name}", "init_args": {**shared, **own}}
     darp = config["trainer"].pop("callbacks+")[-1]
     if remedy == darp["class_path"]:
         config["trainer"]["callbacks"] = [darp]
@@ -87,7 +87,6 @@ def main() -> None:
     quiet_known_noise()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     sys.argv = sys.argv[:1]
-    mend_parsing()
     table = Table(title="test balanced accuracy on the demo's digits, %")
     for column in ("method", *[f"seed {seed}" for seed in range(args.seeds)], "mean"):
         table.add_column(column, justify="left" if column == "method" else "right")

@@ -1,13 +1,13 @@
-"""Geometric-mean F1 of each step of docs/tagging.md on product photographs, with wrong labels.
+"""Measure the geometric-mean F1 of each step of docs/tagging.md on product photographs, with wrong labels.
 
     unzip fashion-products.zip -d products
     python -m benchmarks.tagging products [--seeds 3] [--noise 0.2] [--steps 1000]
 
 The steps are those of configs/tagging, with a small network without pretrained weights on images of 64 pixels: the
-target is `usage`, half of the training images are labeled, and of these a share has the label of another class, drawn
-uniformly; the others serve as unlabeled images. Validation and test labels are right. Each seed draws another split,
-other wrong labels, weights and views; tested is the checkpoint that is best on the validation images, as in the
-configurations. Several trainings run at a time, each on one core.
+target is `usage`, half of the training images are labeled, and a share of these has the label of another class, drawn
+uniformly; the other images are unlabeled. Validation and test labels are right. Each seed draws another split, other
+wrong labels, weights and views. The checkpoint that is best on the validation images is tested, as in the
+configurations. Several trainings run in parallel, each on one core.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from typing import Any
 import torch
 import yaml
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
-from tailmatch.command_line.parser import mend_parsing
+from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.quiet import quiet_known_noise
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = {
@@ -39,13 +39,13 @@ SMALL = {
 }
 EPOCHS = 10
 LEARNING_RATE = 0.003
-"""For random weights; the configurations' is for pretrained ones."""
+"""Learning rate for random weights; that of the configurations is for pretrained ones."""
 
 METRICS = ("gm_f1", "macro_f1", "balanced_accuracy", "top1")
 
 
 def without_smoothing(config: dict[str, Any]) -> None:
-    """Leave the loss at cross-entropy."""
+    """Remove label smoothing from a configuration."""
     del config["model"]["init_args"]["loss"]
 
 
@@ -57,24 +57,24 @@ STEPS: dict[str, tuple[str, Callable[[dict[str, Any]], None] | None]] = {
     "+ self-training": ("self_training", None),
     "+ ensemble": ("ensemble", None),
 }
-"""Name to its file in configs/tagging, and what is changed in it."""
+"""Name to its file in configs/tagging, and the change made to it."""
 
 ROUNDS = (("+ smoothing", "image only"), ("+ self-training", "image, smoothing", "image + categories"), ("+ ensemble",))
-"""Steps that need nothing of each other; a round needs the ones before."""
+"""Steps that are independent of each other; a round needs the results of the rounds before."""
 
 
 class Quiet(TailmatchCLI):
     """The command line without its reports."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """A silent trainer on one core."""
+        """Create a silent trainer on one core."""
         return super().instantiate_trainer(
             accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, logger=False, **kwargs
         )
 
 
 def small(value: Any, runs: Path) -> Any:
-    """A configuration with the small network, and with checkpoints of these runs."""
+    """Replace the network of a configuration by the small one, and its checkpoints by those of these runs."""
     if isinstance(value, dict):
         if str(value.get("class_path", "")).endswith("TorchvisionNetwork"):
             return SMALL
@@ -89,19 +89,18 @@ def small(value: Any, runs: Path) -> Any:
 
 
 def best(runs: Path, step: str) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Return the path of a step's checkpoint."""
     return runs / step / "checkpoints" / "best.ckpt"
 
 
 def run(step: str, products: Path, runs: Path, seed: int, noise: float, steps: int) -> dict[str, float]:
-    """Train and test one step on one core; test metrics by name, and the seconds."""
+    """Train and test one step on one core; return test metrics by name, and the seconds."""
     begin = time.perf_counter()
     torch.set_num_threads(1)
     quiet_known_noise()
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mend_parsing()
     sys.argv = sys.argv[:1]
     name, change = STEPS[step]
     config = yaml.safe_load((CONFIGS / "tagging" / f"{name}.yaml").read_text())

@@ -1,14 +1,14 @@
-"""Times a view of a batch against the same pipeline on single images.
+"""Time a view of a batch against the same pipeline on single images.
 
     python -m benchmarks.views
     python -m benchmarks.views --images path/to/folder --size 32 --batch-size 448 --device cuda
     python -m benchmarks.views --view simclr --size 224 --batch-size 64
 
-The strong view is flip, shift, two operations of RandAugment and Cutout, against Pillow; the SimCLR view is crop,
-flip, color jitter, gray and blur, against torchvision on Pillow images or on uint8 tensors. All go from uint8
-images to float32 tensors in [0, 1], in one process; a repetition is one batch, they take turns, and the medians
-count. Without ``--images`` the batch is smooth random noise. Single images are in memory already and are worked on
-by one core, as one loader worker would.
+The strong view is flip, shift, two operations of RandAugment and Cutout, against Pillow; the SimCLR view is crop, flip,
+color jitter, gray and blur, against torchvision on Pillow images or on `uint8` tensors. All go from `uint8` images to
+float32 tensors in [0, 1], in one process. A repetition is one batch; the pipelines alternate, and medians are printed.
+Without `--images` the batch is smooth random noise. Single images are already in memory and are processed by one core,
+as by one loader worker.
 """
 
 import argparse
@@ -50,7 +50,7 @@ PILLOW_OPERATIONS: list[Callable[[Image.Image], Image.Image]] = [
 
 
 def pillow_strong_view(image: Image.Image) -> Tensor:
-    """Makes the strong view of one image: float32 ``[3, H, W]`` in [0, 1]."""
+    """Make the strong view of one image: `float32 [3, H, W]` in [0, 1]."""
     width, height = image.size
     if random.random() < 0.5:
         image = ImageOps.mirror(image)
@@ -68,7 +68,7 @@ def pillow_strong_view(image: Image.Image) -> Tensor:
 
 
 def torchvision_simclr_view(size: int) -> v2.Transform:
-    """SimCLR's view of one image, a Pillow image or a uint8 tensor: float32 ``[3, H, W]`` in [0, 1]."""
+    """Return SimCLR's view of one image, Pillow or `uint8` tensor: `float32 [3, H, W]` in [0, 1]."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(size),
@@ -83,7 +83,7 @@ def torchvision_simclr_view(size: int) -> v2.Transform:
 
 
 def load(folder: Path | None, batch_size: int, size: int) -> list[Image.Image]:
-    """Reads the first images of a folder and its subfolders, resized and repeated as needed, or makes noise."""
+    """Read the first images of a folder and its subfolders, resized and repeated as needed, or make noise."""
     if folder is None:
         noise = np.random.default_rng(0).integers(0, 256, (batch_size, 5, 5, 3), dtype=np.uint8)
         return [Image.fromarray(patch).resize((size, size), Image.Resampling.BICUBIC) for patch in noise]
@@ -95,7 +95,7 @@ def load(folder: Path | None, batch_size: int, size: int) -> list[Image.Image]:
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Times one call, until the device has finished."""
+    """Time one call, until the device has finished."""
     start = time.perf_counter()
     function()
     if device.type == "cuda":
@@ -104,14 +104,14 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
-    """Runs the comparison and prints images per second."""
+    """Parse the options and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--view", choices=("strong", "simclr"), default="strong")
     parser.add_argument("--images", type=Path, help="folder of images; default: noise")
     parser.add_argument("--batch-size", type=int, default=448)
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--repeat", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--threads", type=int, default=2, help="number of torch threads")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     options = parser.parse_args()
 
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def report(view: View, batch: Tensor, by_image: dict[str, Callable[[], object]], repeat: int) -> None:
-    """Times the view and what makes the same image by image, and prints images per second."""
+    """Time the view and the pipelines on single images, and print images per second."""
     functions = {f"{type(view).__name__}, {batch.device}": lambda: view(batch), **by_image}
     for function in functions.values():
         seconds(function, batch.device)  # warm up

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and how they are written."""
+"""The checkpoints of a run, and how they are written."""
 
 import os
 from collections.abc import Sequence
@@ -16,27 +16,29 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
+    """A callback that keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
 
 
 class PeriodicCheckpoint(ModelCheckpoint):
-    """Keeps one checkpoint in n epochs as `epoch-<n>.ckpt`."""
+    """A callback that keeps one checkpoint every n epochs as `epoch-<n>.ckpt`."""
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the newest checkpoint as `last.ckpt`: after every epoch, and every n steps."""
+    """A callback that keeps the newest checkpoint as `last.ckpt`: after every epoch, and every n steps."""
 
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of a run, under `<run_dir>/checkpoints`.
+    """The checkpoints of a run, in `<run_dir>/checkpoints`.
 
     Attributes:
-        monitors: Metrics whose best checkpoints are kept. The first is `best.ckpt`, others are
-            `best-<metric>.ckpt` (as `best-top5.ckpt` for `val/top5`).
-        mode: Whether the largest (`max`) or smallest (`min`) value is the best.
-        every_n_epochs: Also keep one in this many epochs (SimMixMatch: 50).
-        last_every_n_steps: Also renew `last.ckpt` every this many steps, for long epochs.
+        monitors: Metrics by which a best checkpoint is kept. That of the first is `best.ckpt`, the others are
+            `best-<metric>.ckpt` (such as `best-top5.ckpt` for `val/top5`).
+        mode: Whether the largest (`max`) or the smallest (`min`) value is the best.
+        every_n_epochs: Interval, in epochs, at which further checkpoints are kept as `epoch-<n>.ckpt` (SimMixMatch:
+            50); None keeps none.
+        last_every_n_steps: Interval, in optimizer steps, at which `last.ckpt` is renewed within long epochs; None
+            renews it after every epoch only.
     """
 
     monitors: list[str] = field(default_factory=lambda: ["val/balanced_accuracy"])
@@ -46,14 +48,14 @@ class Checkpoints:
 
 
 def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint]:
-    """Lightning's checkpoint callbacks for a plan."""
+    """Create Lightning's checkpoint callbacks for a plan."""
     shared: dict[str, Any] = {
         "dirpath": folder,
         "auto_insert_metric_name": False,
         "enable_version_counter": False,
     }
     at_epoch_end = {**shared, "save_on_train_epoch_end": True}
-    at_validation = {**shared, "save_on_train_epoch_end": False}  # never, where there is no validation
+    at_validation = {**shared, "save_on_train_epoch_end": False}  # saves nothing without validation
     callbacks: list[Checkpoint] = []
     for place, monitor in enumerate(plan.monitors):
         name = "best" if place == 0 else f"best-{monitor.split('/')[-1]}"
@@ -71,11 +73,11 @@ def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole and on the disk.
+    """A checkpoint plugin that writes next to the target and renames when the file is complete and on disk.
 
-    So a kill at any moment leaves the previous checkpoint. (Lightning's own way moves it from a temporary
-    folder, which on another file system is a copy that can be cut off.) Reads tensors and plain values alone, so that
-    no code in a file is ever executed.
+    So a kill at any moment leaves the previous checkpoint. (Lightning moves the file from a temporary folder, which on
+    another file system is a copy that can be interrupted.) It only reads tensors and plain values, so no code in a file
+    is ever executed.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -88,10 +90,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """The content of a checkpoint, on the CPU.
+        """Read the content of a checkpoint, on the CPU.
 
         Raises:
-            SettingsError: `weights_only` is false, or there is more in it than tensors and plain values.
+            SettingsError: `weights_only` is False, or the file contains more than tensors and plain values.
         """
         if weights_only is False:
             raise SettingsError("weights_only is false, and files with code in them are never read: leave it out")

@@ -1,4 +1,4 @@
-"""The parser of the command line: messages for users, and two things of jsonargparse put right."""
+"""The parser of the command line, whose messages are for users."""
 
 import difflib
 import importlib
@@ -7,15 +7,18 @@ import re
 import sys
 from typing import Any, NoReturn
 
-from jsonargparse import _typehints
-from jsonargparse._util import NestedArg
 from pytorch_lightning.cli import LightningArgumentParser
 
-from tailmatch.lightning_modules.inference.trained_network import class_named
+from tailmatch.command_line.mends import mend_jsonargparse
+from tailmatch.lightning_modules.inference.class_paths import class_named, public_names
 
 
 class Parser(LightningArgumentParser):
     """A parser whose errors are the message, without the list of all options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        mend_jsonargparse()
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what would be right; exit code 2."""
@@ -27,23 +30,34 @@ class Parser(LightningArgumentParser):
 
 def plain_message(message: str, parser: LightningArgumentParser) -> str:
     """A parser's message without the parts about Python types, and with the names that come nearest."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
-    lines = [line for line in message.splitlines() if not line.strip().startswith(noise)]
-    text = "\n".join(lines)
+    noise = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "Expected a <class 'NoneType'>",
+        "Expected a path",
+        "Given value",
+    )
+    lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
+    text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))
+    text = text.replace("Expected a dot import path string:", "There is no class")
     option = re.search(r"Option '([\w.]+)' is not accepted", text)
     path = re.search(r"class_path '([\w.]+)'", text)
     member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
+    name = re.search(r"There is no class (\w+)", text)
     key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
     asked, known = [], list[str]()
     if option and path:
         asked, known = [option[1]], argument_names(path[1])
     elif member:
         asked, known = [member[2]], dir(importlib.import_module(member[1]))
+    elif name:
+        asked, known = [name[1]], public_names()
     elif key:
         asked = [key[1], key[1].split(".")[0]]
         names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
         known = names + [name.split(".")[0] for name in names]
-    close = next((found for name in asked if (found := difflib.get_close_matches(name, known, n=3))), [])
+    close = next((found for word in asked if (found := difflib.get_close_matches(word, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
 
 
@@ -57,42 +71,3 @@ def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgu
     """Parsers of `fit`, `validate`, `test` and `predict`."""
     action = parser._subcommands_action
     return list(action._name_parser_map.values()) if action else []
-
-
-def mend_parsing() -> None:
-    """Mend two functions of jsonargparse, once. Tested in `tests/test_configs.py`."""
-    if _typehints.subclass_spec_as_namespace.__module__ == __name__:
-        return
-    start_anew_on_class_change()
-    keep_nested_null()
-
-
-def start_anew_on_class_change() -> None:
-    """Let a class named anew start from its own defaults.
-
-    jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
-    the weight decay of the SGD that it replaces, one network the depth of another.
-    """
-    original: Any = _typehints.discard_init_args_on_class_path_change
-
-    def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-        original(parser_or_action, prev_val, value)
-        if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:
-            prev_val["init_args"] = type(prev_val["init_args"])()
-
-    _typehints.discard_init_args_on_class_path_change = discard
-
-
-def keep_nested_null() -> None:
-    """Let a typed `null` be one in an argument of an argument too: `--model.network.weights null`.
-
-    jsonargparse hands it down as the text "None".
-    """
-    original: Any = _typehints.subclass_spec_as_namespace
-
-    def as_namespace(val: Any, prev_val: Any = None) -> Any:
-        if isinstance(val, NestedArg) and val.val is None:
-            val = NestedArg(val.key, "null")
-        return original(val, prev_val)
-
-    _typehints.subclass_spec_as_namespace = as_namespace

@@ -13,7 +13,7 @@ from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
 from tailmatch.datamodules import ImageDataModule, LabeledUnlabeledDataModule, UnlabeledImages, UnlabeledTable
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
-from tailmatch.lightning_modules.inference.trained_network import class_named
+from tailmatch.lightning_modules.inference.class_paths import class_named
 
 
 def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:

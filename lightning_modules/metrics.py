@@ -1,4 +1,4 @@
-"""Evaluation on long-tailed data: everything follows from three count vectors."""
+"""Metrics of long-tailed evaluation, all computed from three count vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 CONFUSION_LIMIT = 200
-"""Most classes for which the K x K confusion matrix is kept: beyond, its figure cannot be read."""
+"""Largest number of classes K for which the K x K confusion matrix is kept; above it, its figure is unreadable."""
 
 
 def recalls(correct: Tensor, support: Tensor) -> Tensor:
-    """Recall per class, NaN where the class has no image. All `[K]`."""
+    """Compute recall per class, NaN where the class has no image. All `[K]`."""
     return correct / support
 
 
 def geometric_mean(values: Tensor, num_classes: int) -> Tensor:
-    """Geometric mean of `[k]` values in [0, 1], zeros raised to `1 / (100 K)`.
+    """Compute the geometric mean of `[k]` values in [0, 1], with zeros raised to `1 / (100 K)`.
 
-    The floor is that of bbuing9/DARP `common.py`, so that one class with none right does not hide the others.
+    The floor is that of bbuing9/DARP `common.py`, so that one class with recall 0 does not hide the others.
     """
     return values.clamp(min=1 / (100 * num_classes)).where(values == 0, values).log().mean().exp()
 
 
 def f1_scores(correct: Tensor, support: Tensor, predicted: Tensor) -> Tensor:
-    """F1 per class, `2 tp / (support + predicted)`, NaN where both are zero. All `[K]`."""
+    """Compute F1 per class, `2 tp / (support + predicted)`, NaN where both are zero. All `[K]`."""
     return 2 * correct / (support + predicted)
 
 
 def shot_groups(class_counts: Tensor) -> dict[str, Tensor]:
-    """Masks `bool [K]` of many / medium / few classes by labeled count: > 100, 20 to 100, < 20.
+    """Return masks `bool [K]` of many / medium / few classes by labeled count: > 100, 20 to 100, < 20.
 
     Liu et al. 2019 (arXiv 1904.05160).
     """
@@ -43,10 +43,10 @@ def shot_groups(class_counts: Tensor) -> dict[str, Tensor]:
 
 
 def third_groups(class_counts: Tensor) -> dict[str, Tensor]:
-    """Masks `bool [K]` of the first, middle and last third of the classes, most frequent first.
+    """Return masks `bool [K]` of the first, middle and last third of the classes, most frequent first.
 
-    bbuing9/DARP `common.py`: K // 3 classes first and last, the rest in the middle, in class order, which
-    there is the order of frequency. Ties keep class order.
+    bbuing9/DARP `common.py`: K // 3 classes each in the first and the last group, the rest in the middle. There,
+    classes are numbered by frequency; here they are sorted by it, and ties keep class order.
     """
     third = len(class_counts) // 3
     rank = torch.empty_like(class_counts)
@@ -58,12 +58,12 @@ def third_groups(class_counts: Tensor) -> dict[str, Tensor]:
 
 @dataclass  # not frozen: torchmetrics rebuilds what `compute` returns
 class Evaluation:
-    """Result of a pass.
+    """Metrics of one evaluation pass.
 
     Attributes:
-        scalars: Name to `[]` tensor.
-        recall: `[K]`, NaN for classes without an image.
-        confusion: `int64 [K, K]`, rows are true classes; None above `CONFUSION_LIMIT` classes.
+        scalars: Metrics `[]` by name.
+        recall: Recall of each class, `[K]`; NaN for classes without an image.
+        confusion: Confusion matrix `int64 [K, K]`, rows are true classes; None above `CONFUSION_LIMIT` classes.
     """
 
     scalars: dict[str, Tensor]
@@ -72,16 +72,15 @@ class Evaluation:
 
 
 class LongTailMetrics(Metric):
-    """Counts what all metrics need; exact over batches and processes.
+    """Counters from which all metrics follow, exact over batches and processes.
 
-    `compute` gives an `Evaluation` with, under their names in the log: `top1`, `top5`,
-    `balanced_accuracy` (mean recall), `gm_recall` (geometric mean, DARP's floor), `macro_f1`, `gm_f1`,
-    recall over `many` / `medium` / `few` thirds and `many_shot` / `medium_shot` / `few_shot`, and `loss`
-    (cross-entropy in nats). Classes without an evaluation image are left out of the means; a group without
-    classes is left out altogether.
+    `compute` returns an `Evaluation` with, under their names in the log: `top1`, `top5`, `balanced_accuracy` (mean
+    recall), `gm_recall` (geometric mean, with DARP's floor), `macro_f1`, `gm_f1`, recall over `many` / `medium` / `few`
+    thirds and `many_shot` / `medium_shot` / `few_shot`, and `loss` (cross-entropy in nats). Means leave out classes
+    without an evaluation image; a group in which no class has one is not reported.
 
     Args:
-        num_classes: K.
+        num_classes: Number of classes K.
     """
 
     full_state_update = False
@@ -105,7 +104,7 @@ class LongTailMetrics(Metric):
             self.add_state("confusion", torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Count a batch: `logits [B, K]`, `target int64 [B]`."""
+        """Count a batch of `logits [B, K]` with `target int64 [B]`."""
         logits = logits.float()
         ranked = logits.topk(min(5, self.num_classes), dim=1).indices
         prediction = ranked[:, 0]
@@ -120,7 +119,7 @@ class LongTailMetrics(Metric):
             self.confusion.view(-1).index_add_(0, pairs, torch.ones_like(pairs))
 
     def compute(self, class_counts: Tensor | Sequence[int] = ()) -> Evaluation:
-        """Metrics of all that was counted; groups need the labeled images per class, `[K]`."""
+        """Compute all metrics; groups need `class_counts [K]`, the labeled images per class."""
         recall = recalls(self.correct, self.support)
         present = self.support > 0
         f1 = f1_scores(self.correct, self.support, self.predicted)[present]

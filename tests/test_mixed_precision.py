@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from tailmatch.callbacks import PseudoLabelWriter
-from tailmatch.cli import quiet_known_noise
+from tailmatch.command_line.quiet import quiet_known_noise
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm

@@ -1,8 +1,18 @@
-"""The command line in a process of its own, as a user calls it."""
+"""The command line as a user calls it: in this process, which is fast, or in one of its own."""
 
+import os
 import subprocess
 import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from tailmatch.cli import main
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -12,22 +22,51 @@ SMALL = [
 ]  # fmt: skip
 """A short training on digits."""
 
+Result = subprocess.CompletedProcess[str]
 
-def call(*args: str) -> subprocess.CompletedProcess[str]:
-    """What came of `tailmatch ARGS`."""
+
+def call(*args: str, **options: Any) -> Result:
+    """What came of `tailmatch ARGS` in a process of its own: of need where a run starts more processes."""
     return subprocess.run(
         [sys.executable, "-m", "tailmatch.cli", *args],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-        check=False,
+        **{"capture_output": True, "text": True, "cwd": ROOT, "timeout": 300, "check": False, **options},
     )
 
 
+def call_here(*args: str) -> Result:
+    """What came of `tailmatch ARGS` in this process, without the seconds that imports take."""
+    if any(word.startswith("--trainer.devices=") and word[-1] != "1" for word in args):
+        raise ValueError("use `call`: a run on several devices would start this process once more")
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), alone():
+        code = exit_code(args)
+    return Result(args, code, out.getvalue(), err.getvalue())
+
+
+def exit_code(args: tuple[str, ...]) -> int:
+    """The exit code with which an interpreter would end; it prints what an interpreter would."""
+    try:
+        main(args)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return 1 if isinstance(end.code, str) else end.code or 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Leave no trace of a run: filters of warnings, variables of the environment, places to import from."""
+    with warnings.catch_warnings(), mock.patch.dict(os.environ), mock.patch.object(sys, "path", sys.path.copy()):
+        yield
+
+
 def tailmatch(*args: str) -> str:
-    """What `tailmatch ARGS` printed; it must end well."""
-    result = call(*args)
+    """What `tailmatch ARGS` printed, in this process; it must end well."""
+    result = call_here(*args)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -35,4 +74,4 @@ def tailmatch(*args: str) -> str:
 def method(name: str) -> list[str]:
     """A short training of a method with a small network."""
     network = ["--model.network=CifarResNet", "--model.network.depth=8"]
-    return [*SMALL, f"--model=lightning_modules.{name}", *network]
+    return [*SMALL, f"--model={name}", *network]

@@ -1,1 +1,1 @@
-"""Callbacks that write predictions and pseudo-labels into files."""
+"""Callbacks that write predictions and pseudo-labels to files."""

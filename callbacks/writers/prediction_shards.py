@@ -1,4 +1,4 @@
-"""The base of callbacks that write one file of all predictions, whatever the number of processes."""
+"""The base of callbacks that write all predictions to one file, on any number of processes."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -20,21 +20,21 @@ from tailmatch.lightning_modules.bases.classifier import check_predictions
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
 CHUNK_ROWS = 8192
-"""Rows that are put together at a time: 32 MiB of 1,000 classes."""
+"""Number of rows that are merged at a time: 32 MiB for 1,000 classes."""
 
 
 class PredictionShards(Callback):
-    """Writes one file of what `predict` predicts, rows in the order of the images.
+    """Writer of all predictions of `predict` to one file, with rows in the order of the images.
 
-    Nothing is kept in memory: each process appends its rows to files beside the output (shards), which process 0 puts
-    together in the end, so the folder must be one that all processes share. The result has the same bytes whatever
-    the number of processes. It appears when it is whole; after an error or Ctrl-C there is nothing.
+    Nothing is kept in memory: each process appends its rows to temporary files next to the output (shards), which
+    process 0 merges at the end, so all processes must share the folder. The result has the same bytes on any number of
+    processes. It only appears when it is complete; an error or Ctrl-C leaves no file.
 
-    A subclass says which arrays it keeps of a batch (`rows`) and how the file is made of them (`write`).
+    A subclass defines which arrays of a batch it keeps (`rows`) and how it makes the file from them (`write`).
 
     Args:
-        output: The file; None is `default_name` in the run folder.
-        overwrite: Replace the file if it exists.
+        output: Path of the file; None is `default_name` in the run folder.
+        overwrite: Whether to replace the file if it exists; otherwise that is an error.
     """
 
     default_name: str
@@ -49,33 +49,44 @@ class PredictionShards(Callback):
         self._kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
 
     def check_output(self, path: Path) -> None:
-        """Refuse before the work a file that could not be written in the end.
+        """Raise an error before any prediction if the file cannot be written at the end.
 
         Raises:
-            SettingsError: It exists and may not be replaced.
+            SettingsError: The file exists and may not be replaced.
         """
         check_free(path, self.overwrite)
 
     def check_data(self, data: ImageDataModule) -> None:
-        """Raise a ValueError before the work for images that the file is not for."""
+        """Raise an error before any prediction if the file cannot hold these images; the default accepts all.
+
+        Raises:
+            SettingsError: The file cannot hold these images.
+        """
 
     @abstractmethod
     def rows(self, probs: Tensor) -> dict[str, Tensor]:
-        """What to keep of a batch by name, `[B, ...]` each, of `probs float32 [B, K]`; the same names every time."""
+        """Return the arrays `[B, ...]` to keep of a batch, by name.
+
+        Args:
+            probs: Probabilities `float32 [B, K]`.
+
+        Returns:
+            Arrays with the same names, types and row shapes for every batch.
+        """
 
     @abstractmethod
     def write(self, path: Path, columns: dict[str, Column], trainer: Trainer, data: ImageDataModule) -> None:
         """Write the file from `key` and the columns of `rows`, on process 0."""
 
     def path_in(self, folder: Path) -> Path:
-        """The file to write, of a run with this folder."""
+        """Return the path of the file for a run with this folder."""
         return self.output or folder / self.default_name
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check before the work that the file can be written.
+        """Check before any prediction that the file can be written.
 
         Raises:
-            SettingsError: There is no data module, or see `check_output` and `check_data`.
+            SettingsError: There is no data module, or `check_output` or `check_data` raises an error.
         """
         if stage != "predict":
             return
@@ -90,13 +101,13 @@ class PredictionShards(Callback):
         self.check_data(data)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the folder."""
+        """Create the folder."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Append a batch to this process' shards.
+        """Append a batch to this process's shards.
 
         Raises:
             SettingsError: A prediction is NaN.
@@ -110,7 +121,7 @@ class PredictionShards(Callback):
             self._shards[name].write(array.tobytes())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the processes' rows together.
+        """Merge the rows of all processes.
 
         Raises:
             SettingsError: Rows are missing.
@@ -127,7 +138,7 @@ class PredictionShards(Callback):
         self._remove_shards(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave nothing half-written."""
+        """Remove the shards."""
         self._open.close()
         self._remove_shards(trainer)
 
@@ -159,15 +170,15 @@ class PredictionShards(Callback):
 def merged_blocks(
     files: list[Path], dtype: np.dtype[Any], width: tuple[int, ...], *, total: int, block: int, chunk: int
 ) -> Iterator[Array]:
-    """Rows of all files in order, `chunk` at a time: block b of them is the next in file `b % len(files)`.
+    """Yield the rows of all files in order, `chunk` at a time: block b is the next one in file `b % len(files)`.
 
     Args:
-        files: Rows of each process, one after another.
-        dtype: Of their elements.
+        files: Files with the rows of each process.
+        dtype: Type of the elements.
         width: Shape of a row.
-        total: Rows of all files.
-        block: Rows in a block.
-        chunk: Rows to yield, a multiple of `block`.
+        total: Number of rows in all files.
+        block: Number of rows in a block.
+        chunk: Number of rows to yield at a time, a multiple of `block`.
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(file.open("rb")) for file in files]

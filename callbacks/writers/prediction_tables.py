@@ -1,4 +1,4 @@
-"""Tables of predictions: which columns they have, and how they are written as text or as Parquet."""
+"""Tables of predictions: their columns, and how they are written as text or Parquet."""
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,15 +14,15 @@ from tailmatch.datamodules.pseudo_labels.labels import Array
 Field: TypeAlias = Literal["key", "id", "label", "class_index", "confidence", "runners_up", "probs"]
 
 Chunk: TypeAlias = Mapping[str, Array]
-"""Some rows: `key str or int64 [n]`, `label int64 [n, T]` and `confidence float32 [n, T]` of the T most likely classes,
-the most likely first, and, where a table shows them, `probs float32 [n, K]`."""
+"""Some rows: `key str or int64 [n]`; `label int64 [n, T]` and `confidence float32 [n, T]` of the T most likely classes,
+the most likely first; and `probs float32 [n, K]` if a table shows them."""
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 PARQUET = ".parquet"
 
 DIGITS = 6
-"""Significant digits of a number in text: those that float32 holds for every number."""
+"""Significant digits of a number in text; float32 represents every number to this many digits."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class TableColumn:
     """A column of a table.
 
     Attributes:
-        name: Its header.
-        values: Its cells `[n]` of a chunk: text, `int64` or `float32`.
+        name: Header of the column.
+        values: Function from a chunk to the column's cells `[n]`: text, `int64` or `float32`.
     """
 
     name: str
@@ -39,12 +39,12 @@ class TableColumn:
 
 
 def key(names: Sequence[str], top: int) -> list[TableColumn]:
-    """What names the image: its path, or its place in the data set where there are no files."""
+    """Identify the image: its path, or its position in the data set if there are no files."""
     return [TableColumn("key", lambda chunk: chunk["key"])]
 
 
 def stem(names: Sequence[str], top: int) -> list[TableColumn]:
-    """The name of the file, without folder and suffix."""
+    """Name the file, without folder and suffix."""
 
     def values(chunk: Chunk) -> Array:
         keys = chunk["key"]
@@ -54,22 +54,22 @@ def stem(names: Sequence[str], top: int) -> list[TableColumn]:
 
 
 def label(names: Sequence[str], top: int) -> list[TableColumn]:
-    """Name of the most likely class."""
+    """Name the most likely class."""
     return [_label("label", names, 0)]
 
 
 def class_index(names: Sequence[str], top: int) -> list[TableColumn]:
-    """Its place among the classes, from 0."""
+    """Give the index of the most likely class, from 0."""
     return [TableColumn("class_index", lambda chunk: chunk["label"][:, 0])]
 
 
 def confidence(names: Sequence[str], top: int) -> list[TableColumn]:
-    """Its probability."""
+    """Give the probability of the most likely class."""
     return [_confidence("confidence", 0)]
 
 
 def runners_up(names: Sequence[str], top: int) -> list[TableColumn]:
-    """Name and probability of the classes that come next, to the `top`-th."""
+    """Give name and probability of the next most likely classes, up to the `top`-th."""
     places = range(1, top)
     return [
         column
@@ -79,7 +79,7 @@ def runners_up(names: Sequence[str], top: int) -> list[TableColumn]:
 
 
 def probs(names: Sequence[str], top: int) -> list[TableColumn]:
-    """The probability of every class, in their order."""
+    """Give the probability of every class, in the order of the classes."""
     return [_probability(f"probs_{name}", k) for k, name in enumerate(names)]
 
 
@@ -92,7 +92,7 @@ FIELDS: dict[Field, Callable[[Sequence[str], int], list[TableColumn]]] = {
     "runners_up": runners_up,
     "probs": probs,
 }
-"""The columns of each field, given the names of the classes and how many classes are ranked."""
+"""Functions that return the columns of each field, given the class names and the number of classes to rank."""
 
 
 def _label(header: str, names: Sequence[str], place: int) -> TableColumn:
@@ -115,11 +115,11 @@ def write_table(path: Path, suffix: str, columns: Sequence[TableColumn], chunks:
     """Write a table chunk by chunk.
 
     Args:
-        path: The file.
-        suffix: `.csv`, `.tsv` and `.txt` (tabs) or `.parquet`. Text is UTF-8, quoted where it must be.
-        columns: In their order.
-        chunks: The rows.
-        header: Whether the first row of a text has the columns' names.
+        path: Path of the file.
+        suffix: Format: `.csv`, `.tsv` or `.txt` (tabs), or `.parquet`. Text is UTF-8, quoted where necessary.
+        columns: Columns in their order.
+        chunks: Rows of the table.
+        header: Whether the first row of a text file contains the column names.
     """
     if suffix == PARQUET:
         _write_parquet(path, columns, chunks)
@@ -130,7 +130,7 @@ def write_table(path: Path, suffix: str, columns: Sequence[TableColumn], chunks:
 def _write_text(
     path: Path, delimiter: str, columns: Sequence[TableColumn], chunks: Iterable[Chunk], header: bool
 ) -> None:
-    # Names of files need not be UTF-8: surrogateescape gives back the bytes that the file system has.
+    # File names need not be UTF-8: surrogateescape restores the bytes of the file system.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         if header:

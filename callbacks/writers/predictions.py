@@ -14,31 +14,34 @@ from tailmatch.datamodules.output_files import pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.columns import Column
 
 TOP = 5
-"""Classes that are ranked by default, as in the top-5 accuracy of ImageNet's challenge."""
+"""Number of classes that are ranked by default, as in the top-5 accuracy of the ImageNet challenge."""
 
 
 class PredictionWriter(PredictionShards):
-    """Writes a table with a row for each predicted image, in their order.
+    """Writer of a table with one row per predicted image, in their order.
 
-    The suffix of the file says how: `.csv`, `.tsv` and `.txt` (with tabs) in UTF-8, or `.parquet`, with the same
-    columns. Numbers in text have six significant digits. How it is written: see `PredictionShards`.
+    The suffix of the file sets the format: `.csv`, `.tsv` or `.txt` (with tabs) in UTF-8, or `.parquet`, with the same
+    columns. Numbers in text have six significant digits. The file only appears when it is complete, and has the same
+    bytes on any number of processes (see `PredictionShards`).
 
-    `tailmatch predict` runs one with these defaults if the configuration has no writer and either the data has no
-    training set or `--output` names such a file.
+    `tailmatch predict` uses one with these defaults if the configuration has no writer and `--output` names a table or,
+    without `--output`, the data has no training set.
 
     Args:
-        output: The file; null is `predictions.csv` in the run folder.
-        columns: What it shows. `key`: the image's path in the data set, or its place where there are no files; `id`:
+        output: Path of the file; None is `predictions.csv` in the run folder.
+        columns: Columns to write. `key`: the image's path in the data set, or its position if there are no files; `id`:
             the file's name without folder and suffix; `label` and `confidence`: name and probability of the most likely
-            class; `class_index`: its place among the classes, from 0; `runners_up`: `label_2`, `confidence_2` and so on
+            class; `class_index`: the index of that class, from 0; `runners_up`: `label_2`, `confidence_2` and so on up
             to `top`; `probs`: `probs_<class>` for every class.
-        top: How many classes `runners_up` ranks, the most likely one counted; null is 5, and all if they are fewer.
-        header: Whether the first row of a text names the columns. `columns: [label]` and `columns: [id, label]` without
-            header are what many competitions want.
-        overwrite: Replace the file if it exists.
+        top: Number of classes that `runners_up` ranks, including the most likely one, at least 2; None is 5. With fewer
+            classes, all are ranked.
+        header: Whether the first row of a text file contains the column names. Many competitions require
+            `columns: [label]` or `columns: [id, label]` without a header.
+        overwrite: Whether to replace the file if it exists; otherwise that is an error.
 
     Raises:
-        SettingsError: There is no column, one is twice there or unknown; or `top` is below 2, or without `runners_up`.
+        SettingsError: `columns` is empty or has an unknown or repeated name; or `top` is below 2, or given without
+            `runners_up`.
     """
 
     default_name = "predictions.csv"
@@ -64,7 +67,11 @@ class PredictionWriter(PredictionShards):
         self.header = header
 
     def check_output(self, path: Path) -> None:
-        """See `PredictionShards.check_output`; the suffix must be one of a table."""
+        """See `PredictionShards.check_output`.
+
+        Raises:
+            SettingsError: The suffix is not that of a table, or Parquet is to be written without a header.
+        """
         if path.suffix not in (*DELIMITERS, PARQUET):
             raise SettingsError(f"output is {path}; its name must end in {', '.join(DELIMITERS)} or {PARQUET}")
         super().check_output(path)
@@ -74,7 +81,12 @@ class PredictionWriter(PredictionShards):
                 raise SettingsError(f"header is false and output is {path}: Parquet always names its columns")
 
     def check_data(self, data: ImageDataModule) -> None:
-        """See `PredictionShards.check_data`."""
+        """See `PredictionShards.check_data`.
+
+        Raises:
+            SettingsError: A file name cannot be written to Parquet, or unreadable images were left out and no column
+                names the image.
+        """
         if self._path.suffix == PARQUET:
             _check_utf8(self._path, data.predicted.images.keys or ())
         left_out = data.left_out()
@@ -85,7 +97,7 @@ class PredictionWriter(PredictionShards):
             )
 
     def rows(self, probs: Tensor) -> dict[str, Tensor]:
-        """See `PredictionShards.rows`. Of equal probabilities, the class that comes first is the more likely one."""
+        """See `PredictionShards.rows`; of classes with equal probabilities, the first one ranks higher."""
         ranked = probs.sort(dim=1, descending=True, stable=True)
         kept = self.top if "runners_up" in self.columns else 1
         rows = {"label": ranked.indices[:, :kept], "confidence": ranked.values[:, :kept]}

@@ -18,17 +18,18 @@ from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 
 
 class PseudoLabelWriter(PredictionShards):
-    """Writes label and confidence of every unlabeled image (or of another `predict_set`) when `predict` runs.
+    """Writer of the label and confidence of every unlabeled image (or of another `predict_set`) during `predict`.
 
-    `datamodules/pseudo_labels/files.py` describes the file; give it to the data module as `pseudo_labels`. How it is
-    written: see `PredictionShards`.
+    The file is described in `datamodules/pseudo_labels/files.py`; pass it to the data module as `pseudo_labels`. It
+    only appears when it is complete, and has the same bytes on any number of processes (see `PredictionShards`).
 
-    `tailmatch predict` runs one with these defaults if the configuration has none and the data has a training set.
+    `tailmatch predict` uses one with these defaults if the configuration has no writer and `--output` names an `.npz`
+    file or, without `--output`, the data has a training set.
 
     Args:
-        output: The file, `.npz` or `.parquet`; null is `pseudo_labels.npz` in the run folder.
-        probs: Also write the whole rows of probabilities, for soft labels.
-        overwrite: Replace the file if it exists.
+        output: Path of the file, `.npz` or `.parquet`; None is `pseudo_labels.npz` in the run folder.
+        probs: Whether to write the probabilities of all classes too, for soft labels.
+        overwrite: Whether to replace the file if it exists; otherwise that is an error.
     """
 
     default_name = "pseudo_labels.npz"
@@ -39,11 +40,19 @@ class PseudoLabelWriter(PredictionShards):
         self.probs = probs
 
     def check_output(self, path: Path) -> None:
-        """See `PredictionShards.check_output`; the suffix must be one of a pseudo-label file."""
+        """See `PredictionShards.check_output`.
+
+        Raises:
+            SettingsError: The suffix is not that of a pseudo-label file, or the file exists and may not be replaced.
+        """
         check_output(path, self.overwrite)
 
     def check_data(self, data: ImageDataModule) -> None:
-        """See `PredictionShards.check_data`."""
+        """See `PredictionShards.check_data`.
+
+        Raises:
+            SettingsError: The data has no training set.
+        """
         if not isinstance(data, LabeledUnlabeledDataModule):
             raise SettingsError(
                 f"PseudoLabelWriter labels images of a training set, and {type(data).__name__} is none: use "
@@ -58,16 +67,19 @@ class PseudoLabelWriter(PredictionShards):
     def write(self, path: Path, columns: dict[str, Column], trainer: Trainer, data: ImageDataModule) -> None:
         """See `PredictionShards.write`."""
         pool = data.predicted.images
-        method: ImageClassifier = trainer.lightning_module  # type: ignore[assignment]  # it predicts classes
+        method: ImageClassifier = trainer.lightning_module  # type: ignore[assignment]  # whatever predicts classes is one
         digest = checkpoint_digest(method.evaluated_checkpoint())
         write_pseudo_labels(path, columns, Origin(data.class_names, digest, pool.fingerprint(), len(pool.pixels)))
 
 
 def checkpoint_digest(checkpoint: str | list[str] | None) -> str:
-    """What a pseudo-label file says of the checkpoint that predicted, or of the members of an ensemble.
+    """Compute the digest by which a pseudo-label file identifies the checkpoint, or the members of an ensemble.
 
     Args:
-        checkpoint: See `ImageClassifier.evaluated_checkpoint`.
+        checkpoint: Value of `ImageClassifier.evaluated_checkpoint`.
+
+    Returns:
+        A hexadecimal SHA-256; empty if there is no checkpoint.
     """
     if checkpoint is None:
         return ""
@@ -78,7 +90,7 @@ def checkpoint_digest(checkpoint: str | list[str] | None) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""Checkpoints and weights by URL: fetched once into a cache, and read from there like any file.
+"""Checkpoints and weights by URL: downloaded once into a cache, and read from there like any file.
 
-`http(s)://` and `file://` work at once, other addresses with the package that fsspec wants for them (`s3://`: s3fs).
-Whatever comes is read as every file is, as tensors and plain values; nothing in it is executed.
+`http(s)://` and `file://` work out of the box, other URLs with the package that fsspec needs for them (`s3://`: s3fs).
+A downloaded file is read like every other, as tensors and plain values; no code in it is executed.
 """
 
 import hashlib
@@ -16,27 +16,27 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.image_cache import default_cache_dir
 
 _CHANGING = ("name", "url", "created")
-"""What a file system says of a file that is not of its content: its address, which may be a signed one."""
+"""Facts of a file that do not describe its content: its address (which may be signed) and its time of creation."""
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is an address for fsspec."""
+    """Return whether a path is a URL for fsspec."""
     return "://" in path
 
 
 def fetched_dir() -> Path:
-    """The folder of fetched files: `checkpoints` in the cache; all of it may be deleted at any time."""
+    """Return the folder of downloaded files: `checkpoints` in the cache, which may be deleted at any time."""
     return default_cache_dir() / "checkpoints"
 
 
 def local_file(path: str) -> Path:
-    """A path as it is; of a URL, the path of a local copy.
+    """Return a path as it is; for a URL, download the file and return the path of the local copy.
 
-    A copy belongs to the size, the time and the checksum that the server gives, so a changed file is fetched again.
-    It appears when it is whole; processes that start together fetch it once.
+    A copy belongs to the size, time and checksum that the server reports, so a changed file is downloaded again. It
+    only appears when it is complete; processes that start together download it once.
 
     Raises:
-        SettingsError: It cannot be fetched, or came incomplete.
+        SettingsError: The file cannot be downloaded, or the download is incomplete.
     """
     return _fetched(path) if is_url(path) else Path(path)
 
@@ -45,7 +45,7 @@ def _fetched(url: str) -> Path:
     try:
         files, inside = fsspec.core.url_to_fs(url)
         facts = files.info(inside)
-    except Exception as error:  # each file system has errors of its own, also beside OSError
+    except Exception as error:  # each file system has its own errors, which need not be OSErrors
         raise _not_fetched(url, error) from error
     if facts.get("type") == "directory":
         raise SettingsError(f"{_shown(url)} is a folder: give the address of a file")
@@ -61,7 +61,7 @@ def _fetched(url: str) -> Path:
                 files.get_file(inside, str(partial))
                 _check_whole(url, partial, facts.get("size"))
                 os.replace(partial, path)
-            except ValueError:
+            except SettingsError:
                 raise
             except Exception as error:  # see above
                 raise _not_fetched(url, error) from error
@@ -76,18 +76,18 @@ def _check_whole(url: str, path: Path, size: int | None) -> None:
         raise SettingsError(f"{_shown(url)} came incomplete, {there} of {size} bytes: try again")
 
 
-def _not_fetched(url: str, error: Exception) -> ValueError:
+def _not_fetched(url: str, error: Exception) -> SettingsError:
     cause, query = error.__cause__ or error, url.partition("?")[2]
     reason = " ".join(str(cause).split()).replace(query or "?", "...")
     if isinstance(error, ImportError):
         hint = "pip install 'tailmatch[s3]'" if url.startswith("s3") else "install the package that it names"
-        return ValueError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
-    return ValueError(
+        return SettingsError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
+    return SettingsError(
         f"{_shown(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
         "or give the path of a local copy"
     )
 
 
 def _shown(url: str) -> str:
-    """The address without its query, in which signed ones carry secrets."""
+    """Return the URL without its query, which contains secrets if it is signed."""
     return url.partition("?")[0]

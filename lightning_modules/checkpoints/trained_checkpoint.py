@@ -1,4 +1,4 @@
-"""What a method takes from the checkpoint of another: network weights, classes, the network's settings."""
+"""The parts of a checkpoint that another method uses: network weights, classes, the network's settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class TrainedCheckpoint:
     """A checkpoint of this package.
 
     Attributes:
-        backbone: Tensors of the evaluated (averaged) network without its head, named as in the network.
-        head: Those of the head, named as in the head.
-        class_names: Names of the classes, None if it has none.
-        image_size: Height and width of the images it was evaluated on, None if it does not say.
+        backbone: Tensors of the evaluated (averaged) network without its head, with their names in the network.
+        head: Tensors of the head, with their names in the head.
+        class_names: Names of the classes; None if the checkpoint has none.
+        image_size: Height and width of the images it was evaluated on; None if the checkpoint does not say.
         settings: The run's configuration; empty for a run that was not started by the command line.
-        categories: The network's `vocabulary`, None of a network of images alone.
-        splits: What its data module kept of its split, by the module's name.
+        categories: The network's `vocabulary`; None for a network of images alone.
+        splits: Saved states of data modules, which describe the split of the data, by the module's name.
     """
 
     backbone: dict[str, Tensor]
@@ -43,12 +43,12 @@ class TrainedCheckpoint:
 
     @property
     def network(self) -> dict[str, Any] | None:
-        """The network's settings as in a configuration, None if it has none."""
+        """The network's settings as in a configuration; None if there are none."""
         settings: dict[str, Any] | None = self.settings.get("model", {}).get("init_args", {}).get("network")
         return settings
 
     def describe_network(self) -> str:
-        """The network's settings, for a message."""
+        """Return the network's settings as text, for a message."""
         if self.network is None:
             return "the checkpoint does not say which network it was"
         return f"the checkpoint's network: {yaml.safe_dump(self.network, default_flow_style=True, width=1000).strip()}"

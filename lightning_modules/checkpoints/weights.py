@@ -23,18 +23,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Channel standard deviations of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
 
 COUNTER = "num_batches_tracked"
-"""BatchNorm's counter: of no use without `momentum=None`, and weights saved before PyTorch 0.4.1 lack it."""
+"""BatchNorm's counter, which is unused without `momentum=None` and missing in weights saved before PyTorch 0.4.1."""
 
 
 def read_file(path: str, mapped: bool = False) -> object:
-    """Read what `torch.save` wrote of tensors and plain values.
+    """Read a file of tensors and plain values, written by `torch.save`.
 
     Args:
-        path: a file or a URL (see `remote_files`).
-        mapped: leave the tensors on the disk until they are used, where the file's format can.
+        path: Path or URL of the file (see `local_file`).
+        mapped: Whether to leave the tensors on disk until they are used, if the file's format supports it.
 
     Raises:
-        SettingsError: if there is no such file, or it holds something else.
+        SettingsError: There is no such file, or it contains something else.
     """
     file = local_file(path)
     if not file.is_file():
@@ -51,7 +51,7 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
     """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
 
     Raises:
-        SettingsError: if there is no such file, or it holds something else.
+        SettingsError: There is no such file, or it contains something else.
     """
     content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
@@ -59,14 +59,14 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
 
 
 def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
-    """Fetch a state dict into torch hub's cache, or read it from there.
+    """Download a state dict into torch hub's cache, or read it from there.
 
     Args:
-        url: where it is published.
-        check_hash: whether the file's name carries a hash of its content that must match.
+        url: URL of the published file.
+        check_hash: Whether the file's name contains a hash that its content must match.
 
     Raises:
-        SettingsError: if it cannot be fetched or read; says where to put the file by hand.
+        SettingsError: It cannot be downloaded or read; the message says where to put the file by hand.
     """
     try:
         state = torch.hub.load_state_dict_from_url(
@@ -87,18 +87,18 @@ def load_weights(
     """Load a state dict into a module in place.
 
     Args:
-        module: what to fill; all of its keys must be in the state dict, with the same shapes.
-        state: the state dict.
-        source: the file or address it came from, for the error message.
-        skip: key prefixes in the state dict to leave out, such as the classifier's.
-        keep: key prefixes in the module that may be missing and then stay as they are.
+        module: Module to load into; all of its keys must be in the state dict, with the same shapes.
+        state: State dict to load.
+        source: File or URL of the state dict, for the error message.
+        skip: Key prefixes of the state dict to leave out, such as the classifier's.
+        keep: Key prefixes of the module that may be missing in the state dict; their tensors stay as they are.
 
     Raises:
-        SettingsError: if keys or shapes do not match; nothing is loaded then.
+        SettingsError: Keys or shapes do not match; nothing is loaded then.
     """
     kept = OrderedDict((key, value) for key, value in state.items() if not key.startswith(skip))
     own = module.state_dict()
-    # Versions of the modules' layouts (MNASNet insists on its own); an ordinary dict has none.
+    # Versions of the modules' layouts (MNASNet requires its own); an ordinary dict has none.
     kept._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     missing = [key for key in own if key not in kept and not key.startswith(keep) and not key.endswith(COUNTER)]
     unexpected = [key for key in kept if key not in own]
@@ -118,7 +118,7 @@ def load_weights(
 
 
 def _reason(error: Exception) -> str:
-    """Why a file was refused; of a file with more than tensors, what it holds and how to get at the tensors."""
+    """Explain why a file cannot be read; if it holds more than tensors, say what, and how to extract the tensors."""
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign is None:
         return str(error)

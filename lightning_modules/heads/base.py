@@ -1,4 +1,4 @@
-"""What a new head for a trained backbone is: its structure, its beginning, and where it comes from."""
+"""The base of new heads for a trained backbone: their structure, initial weights and origin."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,44 +11,44 @@ from tailmatch.lightning_modules.networks import Network
 
 
 class NewHead:
-    """Takes the place of a network's head, while the backbone stays as it is."""
+    """A replacement for a network's head, while the backbone stays as it is."""
 
     @abstractmethod
     def build(self, network: Network) -> nn.Module:
-        """The module that maps features `[B, D]` to logits `[B, K]`.
+        """Build the module that maps features `[B, D]` to logits `[B, K]`.
 
         Args:
-            network: Has its own, untrained head, which may become the new one or a part of it.
+            network: Network with an untrained head, which may become the new one or a part of it.
 
         Raises:
-            SettingsError: The head does not go with this network.
+            SettingsError: The head cannot be combined with this network.
         """
 
     def begin(self, head: nn.Module, trained: Mapping[str, Tensor]) -> None:
-        """Take over the trained head's weights, at the start of a fit; the default takes none.
+        """Load weights of the trained head at the start of a fit; the default loads none.
 
         Args:
-            head: What `build` made.
+            head: Module returned by `build`.
             trained: State dict of the checkpoint's head.
 
         Raises:
-            SettingsError: They do not fit.
+            SettingsError: The weights do not fit.
         """
 
 
 class TrainedHead(NewHead):
-    """A head whose parameters with `requires_grad` are trained by gradient."""
+    """A head whose parameters with `requires_grad` are trained by gradient descent."""
 
 
 class ComputedHead(NewHead):
-    """A head that follows from features of images, without training."""
+    """A head that is computed from features of images, without training."""
 
     @abstractmethod
     def images(self, data: LabeledUnlabeledDataModule) -> ImageRows:
-        """The images it is computed from, with targets.
+        """Return the images from which the head is computed, with targets.
 
         Raises:
-            SettingsError: The data does not have them.
+            SettingsError: The data does not have such images.
         """
 
     @abstractmethod
@@ -56,10 +56,10 @@ class ComputedHead(NewHead):
         """Set the head's weights in place.
 
         Args:
-            head: What `build` made, after `begin`.
-            features: `float32 [N, D]` of the images.
-            targets: `int64 [N]`, their classes.
+            head: Module returned by `build`, after `begin`.
+            features: Features `float32 [N, D]` of the images.
+            targets: Classes `int64 [N]` of the images.
 
         Returns:
-            What was found, for the log.
+            A summary for the log.
         """

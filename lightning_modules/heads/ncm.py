@@ -12,17 +12,16 @@ from tailmatch.lightning_modules.networks import Network
 
 
 class NCM(ComputedHead):
-    """The class whose mean labeled image is nearest.
+    """Nearest class mean: logits are cosines between an image's features and the mean of each class.
 
-    Features are centered by the mean over all labeled images and scaled to length 1; a class' direction is the mean
-    over its images, scaled to length 1 (`class_means`). Scores are cosines.
+    Features are centered by the mean over all labeled images and scaled to length 1. The direction of a class is the
+    mean over its images, scaled to length 1 (`class_means`). Images are those of the labeled stream, each once and
+    without augmentation.
 
     Kang et al. 2020 (arXiv 1910.09217), section 4, names the cosine and the Euclidean distance to normalized means,
-    which rank alike. Centering is from the authors' code (facebookresearch/classifier-balancing `run_networks.py`:
-    cl2n), which leaves the means shorter than 1 before it takes the Euclidean distance (`models/KNNClassifier.py`);
-    in this the paper is followed.
-
-    Images are those of the labeled stream, each once and without augmentation.
+    which give the same ranking. Centering is from the authors' code (facebookresearch/classifier-balancing
+    `run_networks.py`: cl2n), which leaves the means shorter than 1 before it takes the Euclidean distance
+    (`models/KNNClassifier.py`); here, means are normalized as in the paper.
     """
 
     def build(self, network: Network) -> nn.Module:
@@ -30,7 +29,11 @@ class NCM(ComputedHead):
         return NearestMeanHead(network.feature_dim, network.num_classes)
 
     def images(self, data: LabeledUnlabeledDataModule) -> ImageRows:
-        """See `ComputedHead.images`."""
+        """See `ComputedHead.images`.
+
+        Raises:
+            SettingsError: A class has no labeled image.
+        """
         empty = [name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count]
         if empty:
             raise SettingsError(
@@ -43,7 +46,7 @@ class NCM(ComputedHead):
     def compute(self, head: nn.Module, features: Tensor, targets: Tensor) -> str:
         """See `ComputedHead.compute`."""
         weight, center = head.get_parameter("weight"), head.get_buffer("center")
-        features, targets = features.cpu(), targets.cpu()  # where `index_add_` sums in one order, run for run
+        features, targets = features.cpu(), targets.cpu()  # on a CPU, `index_add_` sums in the same order in every run
         mean = features.mean(dim=0)
         center.copy_(mean)
         weight.copy_(class_means(features - mean, targets, len(weight)))
@@ -51,12 +54,12 @@ class NCM(ComputedHead):
 
 
 def class_means(features: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Direction of each class, `[K, D]` with rows of length 1: the mean of its images' directions.
+    """Compute the direction of each class, `[K, D]` with rows of length 1: the mean of its images' directions.
 
     Args:
-        features: `[N, D]`, centered.
-        targets: `int64 [N]`; each class occurs.
-        num_classes: K.
+        features: Centered features `[N, D]`.
+        targets: Classes `int64 [N]`; each class occurs.
+        num_classes: Number of classes K.
     """
     sums = features.new_zeros(num_classes, features.shape[1])
     sums.index_add_(0, targets, functional.normalize(features))
@@ -64,11 +67,11 @@ def class_means(features: Tensor, targets: Tensor, num_classes: int) -> Tensor:
 
 
 class NearestMeanHead(nn.Module):
-    """`cos(x - center, w_k)` of features x and class means w_k, in float32 also under autocast.
+    """A head with logits `cos(x - center, w_k)` of features x and class means w_k, in float32 even under autocast.
 
     Args:
-        feature_dim: D.
-        num_classes: K.
+        feature_dim: Size D of the features.
+        num_classes: Number of classes K.
     """
 
     center: Tensor

@@ -1,4 +1,4 @@
-"""Tau-normalization: the trained class weights, divided by a power of their length."""
+"""Tau-normalization: trained class weights, divided by a power of their length."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,20 +15,20 @@ from tailmatch.lightning_modules.metrics import recalls
 from tailmatch.lightning_modules.networks import Network
 
 GRID = tuple(step / 10 for step in range(21))
-"""0 to 2 in 21 steps: facebookresearch/classifier-balancing `tau_norm.py`. (The paper looks at (0, 1).)"""
+"""0 to 2 in 21 steps, as in facebookresearch/classifier-balancing `tau_norm.py`. (The paper uses (0, 1).)"""
 
 
 class TauNorm(ComputedHead):
-    """`w_k / ||w_k||^tau`, with the tau of the highest balanced accuracy on the validation images.
+    """Tau-normalized class weights, `w_k / ||w_k||^tau`, with tau chosen by balanced accuracy on the validation images.
 
     Kang et al. 2020 (arXiv 1910.09217), section 4; facebookresearch/classifier-balancing `tau_norm.py`, which prints
-    the mean recall for each tau and leaves the choice to the reader. Of equal ones, the smallest tau is taken: the
-    least change. The result is an ordinary linear head.
+    the mean recall for each tau and leaves the choice to the reader. Of several best ones, the smallest tau is chosen,
+    which changes the weights least. The result is an ordinary linear head.
 
     Args:
-        bias: Keep the trained bias as it is; False drops it, as the paper and the authors' code.
-        taus: Rising powers to choose from, at least 0; None is `GRID`. 0 is the trained head, 1 has class weights of
-            equal length.
+        bias: Whether to keep the trained bias; False drops it, as the paper and the authors' code do.
+        taus: Values of tau to choose from, at least 0 and rising: 0 is the trained head, 1 gives class weights of equal
+            length. None is 0 to 2 in 21 steps.
 
     Raises:
         SettingsError: `taus` are empty, negative or do not rise.
@@ -42,7 +42,11 @@ class TauNorm(ComputedHead):
         check_at_least("the first of taus", self.taus[0], 0)
 
     def build(self, network: Network) -> nn.Module:
-        """See `NewHead.build`."""
+        """See `NewHead.build`.
+
+        Raises:
+            SettingsError: The network's head is not linear.
+        """
         if not isinstance(network.head, nn.Linear):
             raise SettingsError(
                 f"TauNorm changes the length of class weights, and the network's head is a "
@@ -55,7 +59,11 @@ class TauNorm(ComputedHead):
         load_weights(head, trained, "of the checkpoint's head")
 
     def images(self, data: LabeledUnlabeledDataModule) -> ImageRows:
-        """See `ComputedHead.images`."""
+        """See `ComputedHead.images`.
+
+        Raises:
+            SettingsError: There are no validation images.
+        """
         if data.val is None:
             raise SettingsError(
                 "TauNorm chooses tau on validation images, and there are none: give val_holdout (or validate_on_test, "
@@ -75,7 +83,7 @@ class TauNorm(ComputedHead):
                 for tau in self.taus
             ]
         ).tolist()
-        best = scores.index(max(scores))  # the first one
+        best = scores.index(max(scores))  # the first of several
         weight.copy_(tau_normalized(weight, self.taus[best]))
         return (
             f"tau {self.taus[best]:g} of {len(self.taus)} in [{self.taus[0]:g}, {self.taus[-1]:g}]: balanced accuracy "
@@ -85,14 +93,14 @@ class TauNorm(ComputedHead):
 
 
 def tau_normalized(weight: Tensor, tau: float) -> Tensor:
-    """Rows of `weight [K, D]` divided by `length^tau` (arXiv 1910.09217, section 4); a row of zeros stays."""
+    """Divide rows of `weight [K, D]` by `length^tau` (arXiv 1910.09217, section 4); a row of zeros stays."""
     length = weight.norm(dim=1, keepdim=True)
     scaled: Tensor = weight / length.where(length > 0, 1).pow(tau)
     return scaled
 
 
 def balanced_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean recall `[]` over the classes that occur in `targets [N]`, from `logits [N, K]`."""
+    """Compute the mean recall `[]` over the classes in `targets [N]`, from `logits [N, K]`."""
     support = torch.bincount(targets, minlength=logits.shape[1])
     correct = torch.bincount(targets[logits.argmax(dim=1) == targets], minlength=logits.shape[1])
     return recalls(correct, support)[support > 0].double().mean()

@@ -11,7 +11,7 @@ from tailmatch.lightning_modules.networks import Network
 
 
 class CRT(TrainedHead):
-    """Classifier re-training: the network's own head, from random weights.
+    """Classifier re-training: the network's own head, trained from random weights.
 
     Kang et al. 2020 (arXiv 1910.09217), section 4.
     """
@@ -22,7 +22,7 @@ class CRT(TrainedHead):
 
 
 class LWS(TrainedHead):
-    """Learnable weight scaling: the trained head stays, and a factor for each class is learned.
+    """Learnable weight scaling: a learned factor for each class on top of the trained head.
 
     Kang et al. 2020 (arXiv 1910.09217), section 4.
     """
@@ -37,14 +37,14 @@ class LWS(TrainedHead):
 
 
 class ScaledHead(nn.Module):
-    """`f_k (w_k x + b_k)`: a frozen head and a learned factor for each class, 1 at first.
+    """A frozen head with a learned factor for each class, `f_k (w_k x + b_k)`; factors start at 1.
 
-    The paper scales weights and is silent about the bias; the authors' `models/TauNormClassifier.py` scales both,
-    which is followed here, since their results come from it.
+    The paper scales weights and does not mention the bias. The authors' `models/TauNormClassifier.py` scales both,
+    which is followed here, since the published results come from it.
 
     Args:
-        head: Gives logits; frozen here.
-        num_classes: K.
+        head: Head that computes logits; it is frozen here.
+        num_classes: Number of classes K.
     """
 
     def __init__(self, head: nn.Module, num_classes: int) -> None:
@@ -53,6 +53,6 @@ class ScaledHead(nn.Module):
         self.scale = nn.Parameter(torch.ones(num_classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map `[B, D]` to `[B, K]`."""
+        """Map features `[B, D]` to logits `[B, K]`."""
         logits: Tensor = self.scale * self.head(features)
         return logits

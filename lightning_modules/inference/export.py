@@ -1,4 +1,4 @@
-"""`tailmatch export`: a checkpoint's network as a file that runs without this package."""
+"""`tailmatch export`: write a checkpoint's network to a file that runs without this package."""
 
 import argparse
 import json
@@ -21,10 +21,10 @@ ONNX, PROGRAM = ".onnx", ".pt2"
 
 
 class PixelClassifier(nn.Module):
-    """A network with the preprocessing around it: what is exported.
+    """A network with its preprocessing, as it is exported.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
     """
 
     def __init__(self, network: Network) -> None:
@@ -32,42 +32,42 @@ class PixelClassifier(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor, categories: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`.
+        """Compute probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`.
 
-        Categories, `int64 [B, L]` and -1 where unknown, count in the values of the network's `vocabulary`.
+        `categories int64 [B, L]` are positions of the values in the network's `vocabulary`, -1 where unknown.
         """
         logits = self.network(self.network.with_categories(to_float(images), categories)).float()
         return logits.softmax(dim=1), logits
 
 
 def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
-    """The program of a `PixelClassifier` for a batch of any size, and images of one height and width.
+    """Export a `PixelClassifier` for batches of any size, and images of one height and width.
 
-    Its second input, of a network that takes categories, is `categories`.
+    For a network that uses categories, the program has a second input `categories`.
     """
-    examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # of one image, the batch would be fixed
+    examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # one image would fix the batch size
     if network.vocabulary is not None:
         examples["categories"] = torch.zeros(2, len(network.vocabulary), dtype=torch.int64)
-    batch = Dim("batch", max=2**31 - 1)  # torch 2.6 refuses a batch without a bound
+    batch = Dim("batch", max=2**31 - 1)  # torch 2.6 requires a bound
     with torch.no_grad():
         return torch.export.export(
             PixelClassifier(network).eval(),
             tuple(examples.values()),
             dynamic_shapes={name: {0: batch} for name in examples},
-            strict=False,  # the default from torch 2.7 on
+            strict=False,  # the default since torch 2.7
         )
 
 
 def write_program(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write a `.pt2` for `torch.export.load`, with the facts as its `extra_files`."""
+    """Write a `.pt2` file for `torch.export.load`, with the facts as its `extra_files`."""
     torch.export.save(program, path, extra_files=facts)
 
 
 def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write an ONNX file with the program's inputs, outputs `probs` and `logits`, and the facts as its metadata.
+    """Write an ONNX file with the program's inputs, the outputs `probs` and `logits`, and the facts as its metadata.
 
     Raises:
-        SettingsError: The packages for it are not installed.
+        SettingsError: The packages for ONNX are not installed.
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
@@ -77,7 +77,7 @@ def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> N
         program,
         input_names=inputs,
         output_names=["probs", "logits"],
-        # The name, which all inputs share; that it is dynamic lies in the program.
+        # This only names the dimension, which all inputs share; the program makes it dynamic.
         dynamic_shapes={name: {0: "batch"} if name == inputs[0] else None for name in inputs},
         dynamo=True,
         verbose=False,
@@ -92,10 +92,10 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, str]:
-    """What a user of the file needs to know, as JSON.
+    """Return what a user of the file needs to know, as JSON by name.
 
-    `class_names` in the order of the outputs, `image_size`, and of a network that takes categories the values of each
-    level, as `categories`.
+    These are `class_names` in the order of the outputs, `image_size`, and, for a network that uses categories, the
+    values of each level as `categories`.
     """
     facts: dict[str, Any] = {"class_names": source.class_names, "image_size": list(image_size)}
     if source.categories is not None:
@@ -104,15 +104,15 @@ def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, 
 
 
 def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) -> None:
-    """Write a checkpoint's evaluated network, with its preprocessing.
+    """Write the evaluated network of a checkpoint with its preprocessing.
 
     Args:
-        checkpoint: A run's file.
-        out: `.onnx` or `.pt2`.
-        image_size: Height and width; None takes those of the checkpoint's own data.
+        checkpoint: Path or URL of a checkpoint of this package.
+        out: Path of the file, `.onnx` or `.pt2`.
+        image_size: Height and width of the images in pixels; None takes those of the checkpoint's data.
 
     Raises:
-        SettingsError: The checkpoint, the size or the file's name is wrong.
+        SettingsError: The checkpoint, the size or the file's suffix is wrong.
     """
     if out.suffix not in WRITERS:
         raise SettingsError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
@@ -125,18 +125,22 @@ def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) 
 
 
 def main(args: Sequence[str]) -> None:
-    """`tailmatch export CHECKPOINT OUT`."""
+    """Run `tailmatch export CHECKPOINT OUT`."""
     parser = argparse.ArgumentParser(
         prog="tailmatch export",
         description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
         "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
-        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that takes categories has them as a "
-        "second input, int64 [B, L] and -1 where unknown, and their values in the metadata.",
+        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that uses categories has a second "
+        "input categories, int64 [B, L] and -1 where unknown, and their values in the metadata.",
     )
-    parser.add_argument("checkpoint", help="a run's file, such as runs/demo/checkpoints/best.ckpt")
-    parser.add_argument("out", type=Path, help=f"the file to write, *{ONNX} or *{PROGRAM}")
+    parser.add_argument("checkpoint", help="Path or URL of a checkpoint, such as runs/demo/checkpoints/best.ckpt.")
+    parser.add_argument("out", type=Path, help=f"File to write, *{ONNX} or *{PROGRAM}.")
     parser.add_argument(
-        "--image_size", type=int, nargs=2, metavar=("H", "W"), help="default: the images of the checkpoint's data"
+        "--image_size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="Height and width of the images in pixels (default: those of the checkpoint's data).",
     )
     asked = parser.parse_args(args)
     export(asked.checkpoint, asked.out, asked.image_size)

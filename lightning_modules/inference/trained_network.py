@@ -1,6 +1,5 @@
 """The network of a checkpoint, built from the configuration in it: for use without the run that made it."""
 
-import importlib
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -9,6 +8,7 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint
 from tailmatch.lightning_modules.checkpoints.weights import load_weights
+from tailmatch.lightning_modules.inference.class_paths import class_named, with_public_paths
 from tailmatch.lightning_modules.networks import Network
 
 _OF_TRAINING = ("optimizer", "lr_scheduler", "pretrained")
@@ -47,6 +47,7 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
 
 def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClassifier:
     """The method, without what only training needs (and which may lie in files or packages that are not here)."""
+    settings = with_public_paths(settings)
     arguments = {name: value for name, value in settings["init_args"].items() if name not in _OF_TRAINING}
     if isinstance(arguments.get("network"), dict):
         arguments["network"] = network_to_rebuild(arguments["network"])
@@ -70,16 +71,3 @@ def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
     inside = {name: value for name, value in arguments.items() if isinstance(value, dict) and "class_path" in value}
     rebuilt = {name: network_to_rebuild(value) for name, value in inside.items()}
     return {**network, "init_args": {**arguments, **rebuilt}}
-
-
-def class_named(class_path: str) -> Any:
-    """What a configuration's `class_path` names.
-
-    Raises:
-        SettingsError: There is no such module, or nothing of that name in it.
-    """
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"class_path is {class_path!r}, and there is no such class: {error}") from error

@@ -1,4 +1,4 @@
-"""Classification losses for long tails and noisy labels, class weights, and the contrast of views."""
+"""Classification losses for long tails and noisy labels, class weights, and the contrastive loss NT-Xent."""
 
 from tailmatch.lightning_modules.losses.base import ClassificationLoss
 from tailmatch.lightning_modules.losses.class_weights import (

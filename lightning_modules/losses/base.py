@@ -1,4 +1,4 @@
-"""What a classification loss is, and the weighted mean over a batch."""
+"""The base of classification losses, and the weighted mean over a batch."""
 
 from abc import abstractmethod
 
@@ -9,28 +9,35 @@ from tailmatch.datamodules.arguments import SettingsError
 
 
 class ClassificationLoss(nn.Module):
-    """A loss of each sample, and its mean over a batch under class weights.
+    """A loss for each sample, and its mean over a batch under class weights.
 
-    A loss that depends on the data takes it in `adapt`, which a method calls before training; what it keeps are
-    buffers outside the state dict, for they follow from the data and the configuration.
+    A loss that depends on the data takes what it needs in `adapt`, which a method calls before training. It keeps that
+    in buffers outside the state dict, since they follow from data and configuration.
     """
 
     def adapt(self, class_counts: Tensor, head: nn.Module) -> None:
-        """Take the facts of the training; the default needs none.
+        """Take what the loss needs from the data and the network; the default needs nothing.
 
         Args:
-            class_counts: `int64 [K]` labeled images of each class.
-            head: The network's last layer, which gives the logits.
+            class_counts: Number of labeled images of each class, `int64 [K]`.
+            head: The network's last layer, which outputs the logits.
         """
 
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of each sample, `[B]`, from `logits [B, K]` and `target int64 [B]`, before class weights."""
+        """Compute each sample's loss `[B]` from `logits [B, K]` and `target int64 [B]`, before class weights."""
 
     def mean(
         self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Mean over the batch, `[]`, weighted by `class_weights [K]` of the targets and `weights [B]`, if given."""
+        """Compute the mean over the batch, `[]`, weighted if weights are given.
+
+        Args:
+            logits: Logits `[B, K]`.
+            target: Classes `int64 [B]`.
+            class_weights: Weights `[K]` of the classes; None for equal ones.
+            weights: Weights `[B]` of the samples; None for equal ones.
+        """
         losses: Tensor = self(logits, target)
         if class_weights is not None:
             weights = class_weights[target] if weights is None else weights * class_weights[target]
@@ -38,19 +45,19 @@ class ClassificationLoss(nn.Module):
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """`sum(w * l) / sum(w)`, `[]`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
+    """Compute `sum(w * l) / sum(w)`, `[]`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
 
-    As torch's `cross_entropy(weight=...)` divides, which LDAM-DRW and imbalanced-semi-self call: a batch that
-    happens to hold rare classes takes no longer step than another.
+    torch's `cross_entropy(weight=...)`, which LDAM-DRW and imbalanced-semi-self call, divides in the same way: a batch
+    that happens to contain rare classes does not make a larger step than another.
     """
     return (weights * losses).sum() / weights.sum()
 
 
 def check_every_class(name: str, class_counts: Tensor) -> None:
-    """Refuse class counts `[K]` with an empty class, for a loss that has no limit there.
+    """Raise an error for class counts `[K]` with an empty class, for losses that are not defined there.
 
     Raises:
-        SettingsError: It names the classes.
+        SettingsError: A class has no labeled image; the message names the classes.
     """
     empty = torch.nonzero(class_counts <= 0).flatten().tolist()
     if empty:

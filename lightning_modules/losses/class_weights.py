@@ -1,4 +1,4 @@
-"""Weights of classes in the loss, and when they begin."""
+"""Weights of classes in the loss, and the time from which they apply."""
 
 import math
 from abc import abstractmethod
@@ -18,22 +18,22 @@ class ClassWeights:
 
     @abstractmethod
     def weights(self, class_counts: Tensor) -> Tensor:
-        """Weights `float32 [K]` from the labeled images of each class, `int64 [K]`.
+        """Compute weights `float32 [K]` from the number of labeled images of each class, `int64 [K]`.
 
         Raises:
-            SettingsError: They have no value for a class without images.
+            SettingsError: A class has no images, and no weight is defined for it.
         """
 
     def active(self, method: ImageModule) -> bool:
-        """Whether they hold in the step that the method is about to take, or taking."""
+        """Return whether the weights apply in the method's current or next step."""
         return True
 
     def check(self, method: ImageModule) -> None:
-        """Refuse a training in which they never hold; called when it is set up."""
+        """Raise an error if the weights would never apply in the training; called when it is set up."""
 
 
 class InverseWeights(ClassWeights):
-    """In proportion to `1 / n_k`."""
+    """Weights in proportion to `1 / n_k`, n_k the number of labeled images of class k."""
 
     def weights(self, class_counts: Tensor) -> Tensor:
         """See `ClassWeights.weights`."""
@@ -42,13 +42,16 @@ class InverseWeights(ClassWeights):
 
 
 class EffectiveNumberWeights(ClassWeights):
-    """In proportion to `(1 - beta) / (1 - beta^n_k)`, the inverse of the effective number of samples.
+    """Weights in proportion to `(1 - beta) / (1 - beta^n_k)`, the inverse of the effective number of samples.
 
     Cui et al. 2019 (arXiv 1901.05555), section 3.
 
     Args:
-        beta: In [0, 1); 0 weighs all classes equally, towards 1 it is `InverseWeights`. 0.9999 as in LDAM-DRW and
-            imbalanced-semi-self.
+        beta: Hyperparameter in [0, 1): 0 weighs all classes equally, and towards 1 the weights become those of
+            `InverseWeights`. LDAM-DRW and imbalanced-semi-self use 0.9999.
+
+    Raises:
+        SettingsError: `beta` lies outside [0, 1).
     """
 
     def __init__(self, beta: float = 0.9999) -> None:
@@ -64,21 +67,24 @@ class EffectiveNumberWeights(ClassWeights):
 
 
 class DeferredReweighting(ClassWeights):
-    """No weights at first, then those of another object: DRW.
+    """Deferred re-weighting (DRW): no class weights at first, then those of another object.
 
-    Cao et al. 2019 (arXiv 1906.07413), algorithm 1: representations form better without weights, which come in with
-    the small learning rate. Their code starts at epoch 160 of 200, where the rate falls: a `start_share` of 0.8.
+    Cao et al. 2019 (arXiv 1906.07413), algorithm 1: representations form better without weights, which are switched on
+    with the small learning rate. The authors' code starts at epoch 160 of 200, where the rate falls: a `start_share` of
+    0.8. Exactly one start must be given.
 
-    The switch follows from the number of steps done, so it is at the same step after a resume.
+    The switch follows from the number of steps done, so a resumed run switches at the same step.
 
     Args:
-        weights: What is deferred; None is `EffectiveNumberWeights()`, as in the authors' code.
-        start_epoch: Number of epochs without weights.
-        start_step: Number of optimizer steps without weights.
-        start_share: Share of the training without weights, in [0, 1), compared as `StepDecay` compares its milestones.
+        weights: Class weights that apply from the start on; None is `EffectiveNumberWeights()`, as in the authors'
+            code.
+        start_epoch: Number of epochs without weights, at least 0.
+        start_step: Number of optimizer steps without weights, at least 0.
+        start_share: Share of the training without weights, in [0, 1). It counts steps as the milestones of `StepDecay`
+            do.
 
     Raises:
-        SettingsError: Not exactly one start is given.
+        SettingsError: Not exactly one start is given, or it lies outside its domain.
     """
 
     def __init__(
@@ -102,7 +108,7 @@ class DeferredReweighting(ClassWeights):
         self.start_share = start_share
 
     def weights(self, class_counts: Tensor) -> Tensor:
-        """Those that are deferred; see `ClassWeights.weights`."""
+        """Compute the deferred weights; see `ClassWeights.weights`."""
         return self.deferred.weights(class_counts)
 
     def active(self, method: ImageModule) -> bool:
@@ -115,10 +121,10 @@ class DeferredReweighting(ClassWeights):
         return started and self.deferred.active(method)
 
     def check(self, method: ImageModule) -> None:
-        """Refuse a start at or after the end.
+        """See `ClassWeights.check`.
 
         Raises:
-            SettingsError: It says when the training ends.
+            SettingsError: The start is at or after the end of the training; the message says when that is.
         """
         if self.start_epoch is not None and method.total_epochs() <= self.start_epoch:
             raise SettingsError(
@@ -131,5 +137,5 @@ class DeferredReweighting(ClassWeights):
 
 
 def with_mean_one(weights: Tensor) -> Tensor:
-    """`float32 [K]` with the proportions of `weights [K]` and the sum K, as the authors normalize."""
+    """Scale `weights [K]` to mean 1, as the authors do: `float32 [K]`."""
     return (weights * (len(weights) / weights.sum())).float()

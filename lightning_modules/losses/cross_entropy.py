@@ -8,14 +8,18 @@ from tailmatch.lightning_modules.losses.base import ClassificationLoss, weighted
 
 
 class CrossEntropy(ClassificationLoss):
-    """`-sum_k q_k log p_k` with `q = (1 - e) onehot(y) + e / K` (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    """Cross-entropy with label smoothing, `-sum_k q_k log p_k` with `q = (1 - e) onehot(y) + e / K`.
 
-    Class weights are those of the sample's own class, also in the smoothed part (torch's `cross_entropy` weighs
-    every class of it by its own). `mean` also takes probs as targets, `[B, K]`: their weights and losses are the
-    expectations of those of a class drawn from the row, so that one-hot rows mean the same as their classes.
+    Szegedy et al. 2016 (arXiv 1512.00567), section 7. The class weight of a sample is that of its own class, in the
+    smoothed part too (torch's `cross_entropy` weighs each class of that part by its own weight). `mean` also accepts
+    probs `[B, K]` as targets: weights and losses are then expectations over a class drawn from the row, so that one-hot
+    rows are equivalent to their classes.
 
     Args:
-        label_smoothing: e, in [0, 1].
+        label_smoothing: Share e of the label that is spread over all classes, in [0, 1].
+
+    Raises:
+        SettingsError: `label_smoothing` lies outside [0, 1].
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

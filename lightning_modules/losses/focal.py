@@ -9,21 +9,25 @@ from tailmatch.lightning_modules.losses.base import ClassificationLoss, weighted
 
 
 def focal(cross_entropy: Tensor, gamma: float) -> Tensor:
-    """`(1 - exp(-l))^gamma l` of cross-entropies `l`, of any shape."""
+    """Compute `(1 - exp(-l))^gamma l` of cross-entropies `l` of any shape."""
     missing = -torch.expm1(-cross_entropy)
-    smallest = torch.finfo(missing.dtype).tiny  # where nothing is missing, a power below 1 has no gradient
+    smallest = torch.finfo(missing.dtype).tiny  # at 0, a power below 1 has no finite gradient
     return missing.clamp(min=smallest) ** gamma * cross_entropy
 
 
 class Focal(ClassificationLoss):
-    """`(1 - p_y)^gamma * -log p_y`: samples that are right already count less.
+    """The focal loss, `(1 - p_y)^gamma * -log p_y`: samples that are already classified well count less.
 
-    Class weights follow the code of LDAM-DRW and imbalanced-semi-self (both `losses.py`): the weight multiplies
-    the cross-entropy inside, so that a sample of weight w gives `(1 - p_y^w)^gamma * -w log p_y`, and the mean is
-    over the number of samples. The paper has the weight outside of the focal factor (equation 5).
+    Class weights follow the code of LDAM-DRW and imbalanced-semi-self (both `losses.py`): the weight multiplies the
+    cross-entropy inside, so that a sample of weight w has the loss `(1 - p_y^w)^gamma * -w log p_y`, and the mean is
+    over the number of samples. In the paper, the weight is outside the focal factor (equation 5).
 
     Args:
-        gamma: At least 0; 0 is cross-entropy. 1 as in those two repositories; the paper's best, for detection, is 2.
+        gamma: Exponent of the focal factor, at least 0; 0 is cross-entropy. 1 in LDAM-DRW and imbalanced-semi-self; 2
+            was the paper's best value, for detection.
+
+    Raises:
+        SettingsError: `gamma` is negative.
     """
 
     def __init__(self, gamma: float = 1.0) -> None:
@@ -38,6 +42,6 @@ class Focal(ClassificationLoss):
     def mean(
         self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """See `ClassificationLoss.mean`; class weights as the class says."""
+        """See `ClassificationLoss.mean`; class weights are used as `Focal` describes."""
         losses = focal(functional.cross_entropy(logits, target, weight=class_weights, reduction="none"), self.gamma)
         return losses.mean() if weights is None else weighted_mean(losses, weights)

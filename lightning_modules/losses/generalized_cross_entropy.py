@@ -9,13 +9,16 @@ from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 
 class GeneralizedCrossEntropy(ClassificationLoss):
-    """`(1 - p_y^q) / q`, for noisy labels: between cross-entropy (q towards 0) and mean absolute error (q = 1).
+    """Generalized cross-entropy for noisy labels, `(1 - p_y^q) / q`.
 
-    Equation 6 of the paper. Its truncated form, which drops samples with `p_y <= 0.5` after 40 epochs, is not
-    included.
+    Equation 6 of the paper. It lies between cross-entropy (q towards 0) and mean absolute error (q = 1). The paper's
+    truncated form, which drops samples with `p_y <= 0.5` after 40 epochs, is not included.
 
     Args:
-        q: In (0, 1]; 0.7 in all the paper's experiments.
+        q: Exponent in (0, 1]; 0.7 in all the paper's experiments.
+
+    Raises:
+        SettingsError: `q` lies outside (0, 1].
     """
 
     def __init__(self, q: float = 0.7) -> None:

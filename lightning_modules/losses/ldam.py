@@ -1,4 +1,4 @@
-"""Label-distribution-aware margins (Cao et al. 2019, arXiv 1906.07413)."""
+"""The label-distribution-aware margin loss (Cao et al. 2019, arXiv 1906.07413)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,35 +10,39 @@ from tailmatch.lightning_modules.networks.network import NormalizedLinear
 
 
 def ldam_margins(class_counts: Tensor, max_margin: float) -> Tensor:
-    """Margins `max_margin * (min n / n_k)^(1/4)`, `float32 [K]`, of counts `n [K]` (equation 12 of the paper)."""
+    """Compute margins `max_margin * (min n / n_k)^(1/4)`, `float32 [K]`, of counts `n [K]` (equation 12)."""
     counts = class_counts.double()
     return (max_margin * (counts.min() / counts) ** 0.25).float()
 
 
 def ldam(logits: Tensor, target: Tensor, margins: Tensor) -> Tensor:
-    """Cross-entropy of each sample, `[B]`, with the target's logit lowered by its class' margin (equation 13).
+    """Compute each sample's cross-entropy `[B]`, with the target's logit lowered by its margin (equation 13).
 
     Args:
-        logits: `[B, K]`.
-        target: `int64 [B]`.
-        margins: `[K]`, in units of the logits.
+        logits: Logits `[B, K]`.
+        target: Classes `int64 [B]`.
+        margins: Margins `[K]`, in units of the logits.
     """
     lowered = logits - functional.one_hot(target, logits.shape[1]) * margins
     return functional.cross_entropy(lowered, target, reduction="none")
 
 
 class LDAM(ClassificationLoss):
-    """Cross-entropy with a margin per class, wider the rarer the class: `CE(s (cos - m_y onehot(y)))`.
+    """Cross-entropy with a margin per class, wider for rarer classes: `CE(s (cos - m_y onehot(y)))`.
 
-    The network needs a normalized head: its `cosine_scale` s makes logits of `s cos`, 30 in LDAM-DRW `losses.py`.
-    There the loss multiplies by s, and the network's output is the bare cosine. Here the head does, so that the
-    logits mean the same outside of the loss: test loss, confidence and pseudo-labels are those of
-    `softmax(s cos)`, where a softmax of cosines could not exceed 0.45 for ten classes. Margins are s m.
+    The network needs a normalized head, whose `cosine_scale` s makes the logits `s cos`; s is 30 in LDAM-DRW
+    `losses.py`. There, the loss multiplies by s, and the network's output is the cosine. Here, the head multiplies, so
+    that logits mean the same outside of the loss: test loss, confidence and pseudo-labels are those of
+    `softmax(s cos)`, while a softmax of cosines could not exceed 0.45 for ten classes. In units of the logits, margins
+    are s m.
 
-    Usually with `DeferredReweighting` (LDAM-DRW).
+    It is usually combined with `DeferredReweighting` (LDAM-DRW).
 
     Args:
-        max_margin: Margin of the rarest class, in units of the cosine; 0.5 in the paper and its code.
+        max_margin: Margin of the rarest class in units of the cosine, at least 0; 0.5 in the paper and its code.
+
+    Raises:
+        SettingsError: `max_margin` is negative.
     """
 
     margins: Tensor
@@ -50,7 +54,7 @@ class LDAM(ClassificationLoss):
         self.register_buffer("margins", torch.empty(0), persistent=False)
 
     def adapt(self, class_counts: Tensor, head: nn.Module) -> None:
-        """Take margins from the counts, and their unit from the head.
+        """Compute margins from the class counts and the scale of the head.
 
         Raises:
             SettingsError: The head is not normalized, or a class has no image.

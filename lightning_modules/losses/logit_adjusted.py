@@ -1,4 +1,4 @@
-"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314) and balanced softmax (Ren et al. 2020, arXiv 2007.10740)."""
+"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314), balanced softmax (Ren et al. 2020, arXiv 2007.10740)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 
 def log_prior(class_counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
-    """`tau * log(n_k / sum n)`, `float32 [K]`, of `class_counts [K]`; minus infinity where there is no image.
+    """Compute `tau * log(n_k / sum n)`, `float32 [K]`, of `class_counts [K]`; -inf for classes without images.
 
     (google-research/google-research `logit_adjustment/utils.py` adds 1e-12 to the prior instead.)
 
@@ -25,15 +25,19 @@ def log_prior(class_counts: Tensor | Sequence[float], tau: float = 1.0) -> Tenso
 
 
 class LogitAdjusted(ClassificationLoss):
-    """`CE(logits + tau log prior)`, the prior from the labeled counts (Menon et al., equation 10).
+    """Logit-adjusted cross-entropy, `CE(logits + tau log prior)`, with the class prior of the labeled images.
 
-    The network learns what is left when the prior is taken out: its logits are those of a balanced test set. A class
-    without labeled images drops out of the softmax, which is the limit.
+    Menon et al., equation 10. The network learns logits without the prior: those of a balanced test set. A class
+    without labeled images drops out of the softmax, which is the limit of a vanishing prior.
 
-    Not together with `tailmatch.callbacks.LogitAdjustment`, which takes the prior out of the logits of other losses.
+    Do not combine it with `tailmatch.callbacks.LogitAdjustment`, which removes the prior from logits that were trained
+    with other losses.
 
     Args:
-        tau: At least 0; 1 as in the paper; 0 is cross-entropy.
+        tau: Strength of the adjustment, at least 0; 1 as in the paper, 0 is cross-entropy.
+
+    Raises:
+        SettingsError: `tau` is negative.
     """
 
     shift: Tensor
@@ -45,7 +49,7 @@ class LogitAdjusted(ClassificationLoss):
         self.register_buffer("shift", torch.empty(0), persistent=False)
 
     def adapt(self, class_counts: Tensor, head: nn.Module) -> None:
-        """Take the prior; see `ClassificationLoss.adapt`."""
+        """Take the prior from the class counts; see `ClassificationLoss.adapt`."""
         self.shift = log_prior(class_counts, self.tau)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -54,7 +58,10 @@ class LogitAdjusted(ClassificationLoss):
 
 
 class BalancedSoftmax(LogitAdjusted):
-    """`-log(n_y e^l_y / sum_k n_k e^l_k)` (Ren et al., equation 4): logit adjustment with tau 1, by its other name."""
+    """Balanced softmax, `-log(n_y e^l_y / sum_k n_k e^l_k)`: the same as `LogitAdjusted` with tau 1.
+
+    Ren et al., equation 4.
+    """
 
     def __init__(self) -> None:
         super().__init__(tau=1.0)

@@ -6,23 +6,23 @@ from torch.nn import functional
 
 
 def nt_xent(views: Tensor, temperature: float, candidates: Tensor | None = None, process: int = 0) -> Tensor:
-    r"""Contrastive loss of K views an image, `[]`.
+    """Compute the contrastive loss of K views of each image, `[]`.
 
-    With `s_ij` the cosine similarity of two views over the temperature, and `S(i)` the K - 1 siblings of view i, the
-    other views of its image:
+    With `s_ij` the cosine similarity of two views divided by the temperature, and `S(i)` the K - 1 other views of the
+    same image as view i:
 
         loss = mean_i mean_{j in S(i)} -log(exp(s_ij) / sum_{a != i} exp(s_ia))
 
     For K = 2 it is SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709, equation 1); for more views, its
-    generalization by Khosla et al. 2020 (arXiv 2004.11362, equation 2) with the image for a class.
+    generalization by Khosla et al. 2020 (arXiv 2004.11362, equation 2) with each image as a class.
 
-    Similarities have the type of the embeddings also under autocast: half precision would leave them three digits.
+    Similarities keep the type of the embeddings under autocast too: in half precision they would have three digits.
 
     Args:
-        views: `[K, B, D]` embeddings of K >= 2 views of B images; not normalized.
-        temperature: Above 0.
-        candidates: `[W, K, B, D]` embeddings of all W processes, with gradient; None: those of `views` alone.
-        process: Which of the W the views are.
+        views: Embeddings `[K, B, D]` of K >= 2 views of B images, not normalized.
+        temperature: Temperature, above 0.
+        candidates: Embeddings `[W, K, B, D]` of all W processes, with gradient; None contrasts within `views` alone.
+        process: Index in `candidates` of the process whose embeddings are `views`.
     """
     anchors = functional.normalize(views, dim=-1).flatten(0, 1)
     others = anchors if candidates is None else functional.normalize(candidates, dim=-1).flatten(0, 2)

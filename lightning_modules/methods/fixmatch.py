@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
-from tailmatch.lightning_modules.views import StrongView, WeakView
+from tailmatch.lightning_modules.views import StrongView, View, WeakView
 
 
 class FixMatch(SemiSupervisedClassifier):
@@ -46,8 +46,8 @@ class FixMatch(SemiSupervisedClassifier):
         lambda_u: float = 1.0,
         label_smoothing: float = 0.0,
         strong_views: int = 1,
-        weak: nn.Module | None = None,
-        strong: nn.Module | None = None,
+        weak: View | None = None,
+        strong: View | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

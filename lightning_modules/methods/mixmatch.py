@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
-from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views import View, WeakView
 
 
 class MixMatch(MixingClassifier):
@@ -29,7 +29,7 @@ class MixMatch(MixingClassifier):
         **kwargs: The arguments of `MixingClassifier`.
     """
 
-    def __init__(self, views: int = 2, lambda_u: float = 75.0, weak: nn.Module | None = None, **kwargs: Any) -> None:
+    def __init__(self, views: int = 2, lambda_u: float = 75.0, weak: View | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_at_least("views", views, 1)
         self.views = views

@@ -13,7 +13,7 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.networks.split_norm import split_batch_norm
 from tailmatch.lightning_modules.training.distributed import place, shuffle_rows, unshuffle_rows
-from tailmatch.lightning_modules.views import SimCLRView
+from tailmatch.lightning_modules.views import SimCLRView, View
 from tailmatch.lightning_modules.views.base import to_device
 
 
@@ -59,7 +59,7 @@ class MoCoPretraining(Pretraining):
         temperature: float = 0.2,
         dim: int = 128,
         norm_splits: int = 1,
-        view: nn.Module | None = None,
+        view: View | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

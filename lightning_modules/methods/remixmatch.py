@@ -11,7 +11,7 @@ from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
-from tailmatch.lightning_modules.views import StrongView, WeakView
+from tailmatch.lightning_modules.views import StrongView, View, WeakView
 from tailmatch.lightning_modules.views.base import to_device
 from tailmatch.lightning_modules.views.rotation import rotate_quarters
 
@@ -49,8 +49,8 @@ class ReMixMatch(MixingClassifier):
         lambda_rotation: float = 0.5,
         align: bool = True,
         labeled_strong: bool = True,
-        weak: nn.Module | None = None,
-        strong: nn.Module | None = None,
+        weak: View | None = None,
+        strong: View | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

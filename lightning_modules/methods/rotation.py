@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
-from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views import View, WeakView
 from tailmatch.lightning_modules.views.base import to_device
 from tailmatch.lightning_modules.views.rotation import rotate_quarters
 
@@ -34,7 +34,7 @@ class RotationPretraining(Pretraining):
 
     progress_bar = ("loss", "rotation_accuracy")
 
-    def __init__(self, all_rotations: bool = False, view: nn.Module | None = None, **kwargs: Any) -> None:
+    def __init__(self, all_rotations: bool = False, view: View | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.all_rotations = all_rotations
         self.view = view or WeakView()

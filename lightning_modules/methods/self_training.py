@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
@@ -15,6 +15,7 @@ from tailmatch.lightning_modules.methods.supervised import Supervised
 from tailmatch.lightning_modules.pseudo_labels.relabeling import check_labeled_predictions, relabel
 from tailmatch.lightning_modules.pseudo_labels.selection import select
 from tailmatch.lightning_modules.pseudo_labels.self_training_report import report_relabeling, report_selection
+from tailmatch.lightning_modules.views import View
 
 
 class SelfTraining(Supervised):
@@ -58,7 +59,7 @@ class SelfTraining(Supervised):
         unlabeled_weight: float = 1.0,
         threshold: float = 0.0,
         top_k_per_class: int | None = None,
-        unlabeled_view: nn.Module | None = None,
+        unlabeled_view: View | None = None,
         relabel_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.losses import ClassificationLoss, ClassWeights, CrossEntropy
-from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views import View, WeakView
 from tailmatch.lightning_modules.views.base import to_device
 from tailmatch.lightning_modules.views.mixup import mixup_partners
 
@@ -33,7 +33,7 @@ class Supervised(ImageClassifier):
         loss: ClassificationLoss | None = None,
         class_weights: ClassWeights | None = None,
         mixup: float = 0.0,
-        view: nn.Module | None = None,
+        view: View | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""Networks that take images in [0, 1], normalize them themselves and give logits."""
+"""Networks that take images in [0, 1], normalize them themselves and return logits."""
 
 from tailmatch.lightning_modules.networks.categories import CategoryNetwork
 from tailmatch.lightning_modules.networks.cifar_resnet import CifarResNet

@@ -1,4 +1,4 @@
-"""Which passes batch normalization remembers."""
+"""Control over which forward passes update BatchNorm's running statistics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """In training mode, normalize by the batch's own statistics and leave the running ones as they are."""
+    """Leave running statistics unchanged, while training mode still normalizes by the batch's own statistics."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

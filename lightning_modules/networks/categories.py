@@ -1,4 +1,4 @@
-"""What else is known of an image, as embeddings beside its features."""
+"""A network that joins embeddings of an image's categories to the features of the image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,28 +24,29 @@ class CategoryNetwork(Network):
 
         features = [features(image) | e_1[value of level 1] | ... | e_L[value of level L]]
 
-    Its images are `TaggedImages`, which `with_categories` makes; of plain ones nothing else is known, so that every
-    level has its embedding of unknown values. Tags are weights of the embeddings, and the embeddings are linear in
+    The input is a batch of `TaggedImages`, made by `with_categories`. Plain images have no known category, so every
+    level uses its embedding of unknown values. Tags are weights of the embeddings, and the embeddings are linear in
     them: mixing images (mixup) mixes the embeddings of their categories.
 
-    The levels are named here, since methods and heads need the size of the features at once; their values come from
-    the data when a fit is set up: those that occur among the images that the method trains on, since others would
-    keep the embeddings that they were drawn with. A checkpoint carries them, and on other data ids are translated
-    by the names of levels and values. What has no embedding counts as unknown.
+    The names of the levels are arguments, since methods and heads need the size of the features at once. Their values
+    come from the data when a fit is set up: those that occur among the training images, since the embeddings of others
+    would never be trained. A checkpoint contains them, and ids of other data are translated by the names of levels and
+    values. A value without an embedding counts as unknown.
 
     The head is the backbone's, made wider: with its dropout, its kind (`cosine_scale`) and, on the features of the
     image, its initial weights. The image is normalized as by the backbone alone.
 
     Args:
-        num_classes: number of logits.
-        levels: names of the levels, such as the columns in `ImageTable`'s `category_columns`.
-        network: makes the network of the image.
-        embedding_dim: length of an embedding; 18 as in the image tagging system that this package takes after.
-        level_dropout: probability with which each level of each image becomes unknown in training, drawn for each
-            view. With 0, the embedding of unknown values learns from images that lack the level alone.
+        num_classes: Number of logits, at least 2.
+        levels: Names of the levels, such as the columns in `ImageTable`'s `category_columns`.
+        network: Network of the image (the backbone).
+        embedding_dim: Length of an embedding, at least 1; 18 as in the image tagging system on which this network is
+            modeled.
+        level_dropout: Probability in [0, 1) that a level of an image is set to unknown in training, drawn for each
+            view. With 0, the embedding of unknown values is trained only on images that lack the level.
 
     Raises:
-        SettingsError: if an argument is out of its domain.
+        SettingsError: An argument lies outside its domain.
     """
 
     takes_categories = True
@@ -78,9 +79,9 @@ class CategoryNetwork(Network):
         self.category_embeddings = CategoryEmbeddings(levels, embedding_dim)
         self._has_values = False
         self._data: Mapping[str, Sequence[str]] | None = None
-        self._empty: set[str] = set()  # its levels that some image lacks
+        self._empty: set[str] = set()  # levels that some image lacks
 
-    # What is known of the data
+    # Values of categories
 
     @property
     def vocabulary(self) -> list[Level]:
@@ -91,7 +92,7 @@ class CategoryNetwork(Network):
         """See `Network.take_vocabulary`.
 
         Raises:
-            SettingsError: It is of other levels, or there is none.
+            SettingsError: The vocabulary has other levels than the network, or is None.
         """
         own = [level["name"] for level in self.vocabulary]
         theirs = None if vocabulary is None else [level["name"] for level in vocabulary]
@@ -112,7 +113,7 @@ class CategoryNetwork(Network):
         """See `Network.adapt_categories`.
 
         Raises:
-            SettingsError: It is to be trained on data that lacks one of its levels, or has no known value of it.
+            SettingsError: The training data lacks a level of the network, or has no known value in one.
         """
         if training is not None:
             missing = [level["name"] for level in self.vocabulary if level["name"] not in values]
@@ -132,7 +133,7 @@ class CategoryNetwork(Network):
         self._warn_of_unknown()
 
     def _learn_values(self, values: Mapping[str, Sequence[str]], training: Tensor) -> None:
-        """Take those that occur in `training int64 [N, M]`; of each level there must be some."""
+        """Take the values that occur in `training int64 [N, M]`; every level must have some."""
         levels: list[Level] = []
         for level in self.vocabulary:
             counts = torch.bincount(1 + training[:, list(values).index(level["name"])])
@@ -148,7 +149,7 @@ class CategoryNetwork(Network):
         self._has_values = True
 
     def _note_unknown(self, training: Tensor) -> None:
-        """Note of which levels the embedding of unknown values will be trained on `training int64 [N, M]`."""
+        """Record for which levels `training int64 [N, M]` trains the embedding of unknown values."""
         embeddings = self.category_embeddings
         if not embeddings.table.requires_grad:
             return
@@ -175,7 +176,7 @@ class CategoryNetwork(Network):
         return TaggedImages(images, embeddings.weights(rows))
 
     def features(self, images: Tensor | TaggedImages) -> Tensor:
-        """Features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1], with or without categories."""
+        """Compute features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1], with or without categories."""
         if isinstance(images, Tensor):
             images = self.with_categories(images, None)
         of_image = self.backbone._features(self.normalize(images.images))
@@ -187,12 +188,13 @@ class CategoryNetwork(Network):
 
 
 def widened(head: nn.Module, in_features: int) -> nn.Module:
-    """A head like another, for more features; of a linear one, the weights of the features it knows are kept.
+    """Return a head of the same kind for more features, with the known features first.
 
-    Those of the others are drawn from N(0, s^2), s the standard deviation of the kept ones.
+    A linear head keeps its weights of the known features; those of the new ones are drawn from N(0, s^2), s the
+    standard deviation of the kept weights.
 
     Raises:
-        SettingsError: It is of another kind.
+        SettingsError: The head is neither a `DropoutLinear` nor a `NormalizedLinear`.
     """
     if isinstance(head, NormalizedLinear):
         return NormalizedLinear(in_features, len(head.weight), head.scale, head.dropout)

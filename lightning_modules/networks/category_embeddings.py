@@ -1,4 +1,4 @@
-"""Embeddings of the values of categories, and the names of what they stand for."""
+"""Embeddings of the values of categories, and the names of these values."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SHOWN = 5
-"""Most values that a warning names."""
+"""Largest number of values that a warning lists."""
 
 
 class Level(TypedDict):
-    """One level as a checkpoint keeps it.
+    """One level, as a checkpoint stores it.
 
     Its `name`, its `values` in the order of their embeddings, and whether the embedding of unknown values was trained.
     """
@@ -26,11 +26,11 @@ class Level(TypedDict):
 class CategoryEmbeddings(nn.Module):
     """Embeddings of the values of L levels, in one table of R rows.
 
-    A level with V values has 1 + V neighboring rows; the first is that of an unknown value, and begins as zeros, the
-    mean of what the others are drawn from. `translate` says which values `categories` count in.
+    A level with V values has 1 + V consecutive rows. The first is that of an unknown value; it starts as zeros, the
+    mean of the distribution of the others. `translate` sets the values that ids in `categories` stand for.
 
     Args:
-        names: Of the levels.
+        names: Names of the levels.
         dim: Length of an embedding.
     """
 
@@ -47,11 +47,11 @@ class CategoryEmbeddings(nn.Module):
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of each level."""
+        """Number of rows of each level."""
         return [1 + len(level["values"]) for level in self.levels]
 
     def take(self, levels: Sequence[Level]) -> None:
-        """Make room for these levels' values, in which `categories` count; all embeddings are zeros."""
+        """Replace the levels and their values, to which ids in `categories` refer; all embeddings become zeros."""
         self.levels = [{**level, "values": list(level["values"])} for level in levels]
         self.table.data, self.table.grad = self.table.new_zeros(sum(self.sizes), self.table.shape[1]), None
         self.translate({level["name"]: level["values"] for level in self.levels})
@@ -63,10 +63,10 @@ class CategoryEmbeddings(nn.Module):
         self.table[self.translation[:, 0]] = 0
 
     def translate(self, values: Mapping[str, Sequence[str]]) -> None:
-        """Let `categories` count in the values of other data from now on.
+        """Let ids in `categories` refer to the values of other data from now on.
 
         Args:
-            values: Of each of the data's levels, by name; values and levels that have no embedding count as unknown.
+            values: Values of each of the data's M levels, by name; those without an embedding count as unknown.
         """
         names, device = list(values), self.table.device
         longest = max((len(listed) for listed in values.values()), default=0)
@@ -83,49 +83,49 @@ class CategoryEmbeddings(nn.Module):
         self.data_levels = len(names)
 
     def rows(self, categories: Tensor) -> Tensor:
-        """Rows `int64 [B, L]` of `categories int64 [B, M]` of the data's M levels, -1 where unknown.
+        """Look up rows `int64 [B, L]` of `categories int64 [B, M]` of the data's M levels, -1 where unknown.
 
         Raises:
-            ValueError: They are not of the levels that `translate` was told.
+            ValueError: The number of levels is not the one that `translate` was given.
         """
         if categories.ndim != 2 or categories.shape[1] != self.data_levels:
             raise ValueError(
                 f"categories are {list(categories.shape)}; they must be [B, {self.data_levels}], as in the data that "
                 "the network was adapted to"
             )
-        known = functional.pad(categories + 1, (1, 0))  # what a level that the data lacks reads: 0, unknown
+        known = functional.pad(categories + 1, (1, 0))  # column 0, for levels that the data lacks: unknown
         return self.translation.gather(1, known[:, self.columns].T).T
 
     def weights(self, rows: Tensor) -> Tensor:
-        """Weights of the table's rows, `float32 [B, R, 1, 1]`: 1 for the chosen `rows int64 [B, L]`, else 0."""
+        """Return weights `float32 [B, R, 1, 1]` of the table's rows: 1 for `rows int64 [B, L]`, else 0."""
         chosen = torch.zeros(rows.shape[0], sum(self.sizes), device=rows.device)
         return chosen.scatter_(1, rows, 1.0)[:, :, None, None]
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Embeddings `[B, L dim]`, level by level, of `weights [B, R, 1, 1]`: linear in them."""
+        """Compute embeddings `[B, L dim]`, level by level, as linear functions of `weights [B, R, 1, 1]`."""
         levels = list(pairwise(accumulate(self.sizes, initial=0)))
         flat = weights.flatten(1).to(self.table.dtype)
         return torch.cat([flat[:, first:end] @ self.table[first:end] for first, end in levels], dim=1)
 
 
 def levels_with_empty_cells(values: Mapping[str, Sequence[str]], *sets: Tensor | None) -> set[str]:
-    """Names of the M levels of data (see `translate`) that an image lacks.
+    """Return the names of the data's levels for which some image has no value.
 
     Args:
-        values: Of each level, by name.
-        sets: `int64 [N, M]` categories of sets of images, -1 where unknown; `[N, 0]` or None, of which nothing is said.
+        values: Values of each of the M levels, by name.
+        sets: Categories `int64 [N, M]` of sets of images, -1 where unknown; `[N, 0]` or None for sets without any.
     """
     empty = [(categories < 0).any(dim=0).tolist() for categories in sets if categories is not None]
     return {name for lacking in empty for name, lacks in zip(values, lacking, strict=False) if lacks}
 
 
 def unknown_in(vocabulary: Sequence[Level], values: Mapping[str, Sequence[str]], empty: Collection[str] = ()) -> str:
-    """What of a network's levels will count as unknown on data with these values of its levels, and what it learned.
+    """Describe which categories of the data will count as unknown, and whether the network was trained on unknown ones.
 
     Args:
         vocabulary: The network's levels.
-        values: Of each of the data's levels, by name.
-        empty: The data's levels with empty cells, which are worth a word only if the network never learned of them.
+        values: Values of each of the data's levels, by name.
+        empty: The data's levels with empty cells; they are reported only if the network was not trained on any.
 
     Returns:
         A warning; empty if the network has embeddings of all levels and values of the data.

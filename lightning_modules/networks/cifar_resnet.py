@@ -1,4 +1,4 @@
-"""ResNet for 32 x 32 images, with shortcuts that have no parameters."""
+"""ResNet for 32 x 32 images, with parameter-free shortcuts."""
 
 import re
 from collections.abc import Sequence
@@ -32,22 +32,24 @@ class _BasicBlock(nn.Module):
 
 
 class CifarResNet(Network):
-    """ResNet-`depth` for CIFAR, 0.46 million parameters for ResNet-32 and ten classes.
+    """ResNet-`depth` for CIFAR; ResNet-32 has 0.46 million parameters for ten classes.
 
     He et al., arXiv 1512.03385, section 4.2, with option-A shortcuts, as long-tailed benchmarks use it:
-    YyzHarry/imbalanced-semi-self `models/resnet_cifar.py` (arXiv 2006.07529) and, before it, the LDAM code
-    (arXiv 1906.07413). Weights of convolutions and head are Kaiming normal (fan-in, gain sqrt(2)).
+    YyzHarry/imbalanced-semi-self `models/resnet_cifar.py` (arXiv 2006.07529) and, before it, the LDAM code (arXiv
+    1906.07413). Weights of convolutions and head are Kaiming normal (fan-in, gain sqrt(2)).
 
     Args:
-        num_classes: number of logits.
-        depth: number of layers, 6n + 2; each of the three stages has n blocks.
-        mean: see `Network`.
-        std: see `Network`.
-        channels_last: see `Network`.
-        cosine_scale: see `Network`.
+        num_classes: Number of logits, at least 2.
+        depth: Number of layers, 6n + 2 with n >= 1; each of the three stages has n blocks.
+        mean: Channel means of images in [0, 1], given together with `std`. None takes both from the data set.
+        std: Channel standard deviations of images in [0, 1], all positive. None takes them from the data set.
+        channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
+            and the numbers the same up to rounding.
+        cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
+            weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
 
     Raises:
-        SettingsError: if `depth` is not 6n + 2 with n >= 1.
+        SettingsError: `depth` is not 6n + 2 with n >= 1.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class CifarResNet(Network):
         self._finish()
 
     def own_key(self, key: str) -> str:
-        """See `Network.own_key`; the names are those of imbalanced-semi-self: `conv1`, `bn1`, `layer1.0.conv1`."""
+        """See `Network.own_key`; public names are those of imbalanced-semi-self: `conv1`, `bn1`, `layer1.0.conv1`."""
         name = key.removeprefix("backbone.")
         block = re.fullmatch(r"layer([123])\.(\d+)\.(.+)", name)
         if block:

@@ -22,29 +22,32 @@ _NAMES = tuple(name.removeprefix(_PREFIX) for name in efficientnet_pytorch.model
 
 
 class EfficientNet(Network):
-    """EfficientNet `name`, on images of any size.
+    """EfficientNet of any size, on images of any size.
 
-    Tan and Le, arXiv 1905.11946; lukemelas/EfficientNet-PyTorch `efficientnet_pytorch/model.py`. Padding
-    follows the size of the input rather than the one in the original's table. The features are the
-    pooled output of the last convolution, 1280 for b0.
+    Tan and Le, arXiv 1905.11946; lukemelas/EfficientNet-PyTorch `efficientnet_pytorch/model.py`. Padding depends on the
+    size of the input, not on the image size in the paper's table. The features are the pooled output of the last
+    convolution, 1280 for b0.
 
     Args:
-        num_classes: number of logits.
-        name: "b0" to "b8", or "l2".
-        pretrained: False for random weights; True for the published ImageNet weights (b0 to b7), from the
-            network or torch hub's cache; else the path of a local state dict. All but the classifier
-            is loaded.
-        dropout: probability of zeroing a feature before the head, in training; None for the original's
-            rate, 0.2 for b0.
-        drop_connect: probability with which the last block skips its residual branch for a sample, in
-            training; earlier blocks in proportion to their depth.
-        mean: see `Network`; if None and `pretrained` is not False, that of ImageNet, fixed.
-        std: see `Network`; if None and `pretrained` is not False, that of ImageNet, fixed.
-        channels_last: see `Network`.
-        cosine_scale: see `Network`.
+        num_classes: Number of logits, at least 2.
+        name: Size of the network: "b0" to "b8", or "l2".
+        pretrained: False for random weights; True for the published ImageNet weights (b0 to b7), downloaded or from
+            torch hub's cache; a path for a local state dict. The classifier is not loaded.
+        dropout: Probability in [0, 1) that a feature is zeroed before the head in training. None is the published rate,
+            0.2 for b0.
+        drop_connect: Probability in [0, 1) that the last block skips its residual branch for a sample in training; for
+            earlier blocks it is smaller in proportion to their depth.
+        mean: Channel means of images in [0, 1], given together with `std`. None is ImageNet's with `pretrained`, else
+            taken from the data set.
+        std: Channel standard deviations of images in [0, 1], all positive. None as for `mean`.
+        channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
+            and the numbers the same up to rounding.
+        cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
+            weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
 
     Raises:
-        SettingsError: for an unknown name, or weights that cannot be fetched or do not fit.
+        SettingsError: The name is unknown, an argument lies outside its domain, or weights cannot be fetched or do not
+            fit.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class EfficientNet(Network):
 
 
 def _find_weights(name: str, pretrained: str | bool) -> tuple[Mapping[str, Tensor], str]:
-    """The state dict, and the file or address it came from."""
+    """Return the state dict, and the file or URL it came from."""
     if isinstance(pretrained, str):
         return read_state_dict(pretrained), pretrained
     if _PREFIX + name not in url_map:

@@ -1,4 +1,4 @@
-"""What a network takes: images as float in [0, 1], and what else is known of them."""
+"""The input of a network: images as float in [0, 1], with their categories where they have any."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
 
 def to_float(images: Tensor) -> Tensor:
-    """`uint8 [...]` pixels as float in [0, 1]."""
+    """Convert `uint8 [...]` pixels to float in [0, 1]."""
     return images.float() / 255
 
 
 def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | TaggedImages:
-    """What a network takes of a loader's batch: its images, without augmentation, and what else is known of them."""
+    """Return a loader's batch as the network's input: its images without augmentation, and their categories."""
     device = network.mean.device
     categories = batch.get("categories") if network.takes_categories else None
     if categories is not None:
@@ -24,7 +24,10 @@ def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | Tagged
 
 
 def views_with_categories(network: Network, batch: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Give the categories of each stream to its views: whatever is float `[B, 3, H, W]` in it, alone or in a list."""
+    """Attach the categories of each stream to its views.
+
+    Every float tensor `[B, 3, H, W]` of a stream counts as a view, alone or in a list.
+    """
 
     def tagged(value: Any, categories: Tensor | None) -> Any:
         if isinstance(value, list):

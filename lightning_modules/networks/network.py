@@ -1,4 +1,4 @@
-"""The base of every network: images in [0, 1] in, features and logits out."""
+"""The base of every network: from images in [0, 1] to features and logits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -15,12 +15,12 @@ class DropoutLinear(nn.Linear):
     """A linear layer with dropout on its input, so that head and dropout are one module.
 
     Args:
-        in_features: size of the input.
-        out_features: size of the output.
-        dropout: probability in [0, 1) that an input element is zeroed in training.
+        in_features: Size of the input.
+        out_features: Size of the output.
+        dropout: Probability in [0, 1) that an input element is zeroed in training.
 
     Raises:
-        SettingsError: if `dropout` lies outside [0, 1).
+        SettingsError: `dropout` lies outside [0, 1).
     """
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class DropoutLinear(nn.Linear):
         return super().forward(input)
 
     def extra_repr(self) -> str:
-        """Sizes and dropout, for `print(network)`."""
+        """Return sizes and dropout, for `print(network)`."""
         return f"{super().extra_repr()}, dropout={self.dropout}"
 
 
@@ -44,16 +44,16 @@ class NormalizedLinear(nn.Module):
 
     Cao et al. 2019 (arXiv 1906.07413); kaidic/LDAM-DRW `models/resnet_cifar.py` (`NormedLinear`), which leaves the
     scale to the loss. Rows of the weight are drawn from uniform(-1, 1) and scaled to length 1. Cosines are computed in
-    float32 also under autocast: in bfloat16, logits near 30 lie 1/8 apart.
+    float32 even under autocast: in bfloat16, logits near 30 lie 1/8 apart.
 
     Args:
-        in_features: size of the input.
-        out_features: size of the output.
-        scale: largest output, above 0.
-        dropout: probability in [0, 1) that an input element is zeroed in training.
+        in_features: Size of the input.
+        out_features: Size of the output.
+        scale: Largest output, above 0.
+        dropout: Probability in [0, 1) that an input element is zeroed in training.
 
     Raises:
-        SettingsError: if `scale` or `dropout` is out of its domain.
+        SettingsError: `scale` or `dropout` lies outside its domain.
     """
 
     def __init__(self, in_features: int, out_features: int, scale: float, dropout: float = 0.0) -> None:
@@ -73,7 +73,7 @@ class NormalizedLinear(nn.Module):
             return self.scale * F.linear(F.normalize(input.float()), F.normalize(self.weight.float()))
 
     def extra_repr(self) -> str:
-        """Sizes, scale and dropout, for `print(network)`."""
+        """Return sizes, scale and dropout, for `print(network)`."""
         out_features, in_features = self.weight.shape
         return f"{in_features=}, {out_features=}, scale={self.scale}, dropout={self.dropout}"
 
@@ -89,28 +89,28 @@ class Network(nn.Module):
     `logits = head(features(images))` with images `[B, 3, H, W]`, features `[B, feature_dim]` and logits
     `[B, num_classes]`. Channel mean and std are buffers, so a checkpoint carries its own preprocessing.
 
-    A subclass implements `_features` and calls `_finish()` as the last line of its constructor.
+    A subclass implements `_features` and calls `_finish()` on the last line of its constructor.
 
     Args:
-        num_classes: number of logits, at least 2.
-        feature_dim: size of the features.
-        mean: channel means of images in [0, 1]; given together with `std` or not at all.
-        std: channel standard deviations of images in [0, 1], all positive. If mean and std are given they
-            are fixed; else they are 0 and 1 until `adapt_normalization`.
-        dropout: probability of zeroing a feature before the head, in training.
-        channels_last: keep weights and activations in channels-last memory format: the same numbers up to
-            rounding, and faster convolutions.
-        cosine_scale: None for a linear head with bias; s for a `NormalizedLinear`, whose logits are s times the
-            cosine of features and class weights. `losses.LDAM` needs one, the authors' with 30.
+        num_classes: Number of logits, at least 2.
+        feature_dim: Size of the features.
+        mean: Channel means of images in [0, 1], given together with `std`. None takes both from the data set
+            (`adapt_normalization`); until then they are 0 and 1.
+        std: Channel standard deviations of images in [0, 1], all positive. None takes them from the data set.
+        dropout: Probability in [0, 1) that a feature is zeroed before the head in training.
+        channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
+            and the numbers the same up to rounding.
+        cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
+            weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
 
     Raises:
-        SettingsError: if an argument is out of its domain.
+        SettingsError: An argument lies outside its domain.
     """
 
     mean: Tensor
     std: Tensor
     takes_categories: bool = False
-    """Whether it looks at more than the image; see `CategoryNetwork`."""
+    """Whether the network uses the categories of an image as well; see `CategoryNetwork`."""
 
     def __init__(
         self,
@@ -145,51 +145,51 @@ class Network(nn.Module):
 
     @classmethod
     def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Constructor arguments of the same network, to be filled with a checkpoint: without fetching weights first.
+        """Return constructor arguments of the same network that fetch no pretrained weights, to load a checkpoint into.
 
         Args:
-            arguments: Those that the checkpoint's network was made with.
+            arguments: The constructor arguments of the checkpoint's network.
         """
         return dict(arguments)
 
     def adapt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Take channel mean and std from the data, unless the network came with its own.
+        """Take channel mean and std from the data, unless they were given to the constructor.
 
         Args:
-            mean: three channel means of images in [0, 1].
-            std: three channel standard deviations of images in [0, 1], all positive.
+            mean: Three channel means of images in [0, 1].
+            std: Three channel standard deviations of images in [0, 1], all positive.
 
         Raises:
-            SettingsError: if there are not three of each, or a std is not positive.
+            SettingsError: There are not three of each, or a std is not positive.
         """
         if not self.normalization_is_fixed:
             self._set_normalization(mean, std)
 
     @property
     def vocabulary(self) -> Sequence[Mapping[str, Any]] | None:
-        """Levels of categories and their values, for a checkpoint; None of a network of images alone."""
+        """Levels of categories and their values, for a checkpoint; None for a network of images alone."""
         return None
 
     def take_vocabulary(self, vocabulary: Sequence[Any] | None) -> None:
-        """Get ready for the weights of a checkpoint with this `vocabulary`; a network of images alone ignores it."""
+        """Prepare for the weights of a checkpoint with this `vocabulary`; a network of images alone ignores it."""
 
     def adapt_categories(
         self, values: Mapping[str, Sequence[str]], training: Tensor | None = None, evaluated: Tensor | None = None
     ) -> None:
-        """Take over what the data's categories stand for; a network of images alone ignores it.
+        """Take over the values of the data's categories; a network of images alone ignores them.
 
         Args:
-            values: Values of each of the data's M levels, by the level's name.
-            training: `int64 [N, M]`, categories of the images that it will be trained on; None: it will not be.
-            evaluated: `int64 [N, M]`, those of the images that it will predict; None: nobody knows yet.
+            values: Values of each of the data's M levels, by the name of the level.
+            training: Categories `int64 [N, M]` of the training images; None if the network will not be trained.
+            evaluated: Categories `int64 [N, M]` of the images to predict; None if they are not known yet.
         """
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
-        """What the network takes for images `[B, 3, H, W]` in [0, 1] of which more is known.
+        """Return the network's input for images with categories; a network of images alone returns the images.
 
         Args:
-            images: It takes these as they are, if it is a network of images alone.
-            categories: `int64 [B, M]` of the data's M levels, -1 where unknown; None: nothing is known.
+            images: Images `[B, 3, H, W]` in [0, 1].
+            categories: Categories `int64 [B, M]` of the data's M levels, -1 where unknown; None if all are unknown.
         """
         return images
 
@@ -197,7 +197,7 @@ class Network(nn.Module):
         """Map images in [0, 1] to `(images - mean) / std`, per channel.
 
         Raises:
-            SettingsError: if the images are not floating point of shape `[B, 3, H, W]`.
+            ValueError: The images are not floating point of shape `[B, 3, H, W]`.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape [B, 3, H, W], got {list(images.shape)}")
@@ -206,24 +206,24 @@ class Network(nn.Module):
         return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
     def features(self, images: Tensor | TaggedImages) -> Tensor:
-        """Features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1]; tags are for networks that read them."""
+        """Compute features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1], without their tags."""
         return self._features(self.normalize(untagged(images)))
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
-        """Logits `[B, num_classes]` of images `[B, 3, H, W]` in [0, 1]."""
+        """Compute logits `[B, num_classes]` of images `[B, 3, H, W]` in [0, 1]."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
     def own_key(self, key: str) -> str:
-        """This network's name for the backbone tensor that public checkpoints of the architecture call `key`."""
+        """Return this network's name for the backbone tensor that public checkpoints call `key`."""
         return f"backbone.{key.removeprefix('backbone.')}"
 
     def _features(self, normalized: Tensor) -> Tensor:
-        """Features `[B, feature_dim]` of normalized images; a subclass implements it."""
+        """Compute features `[B, feature_dim]` of normalized images; a subclass implements this."""
         raise NotImplementedError(f"{type(self).__name__} must implement _features")
 
     def _finish(self) -> None:
-        """Put the weights into the memory format; the last line of a subclass's constructor."""
+        """Convert the weights to the memory format; a subclass calls this last in its constructor."""
         self.to(memory_format=self.memory_format)
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -238,4 +238,4 @@ class Network(nn.Module):
 
 
 NetworkFactory: TypeAlias = Callable[[int], Network]
-"""What a method receives: called with the number of classes, it builds the network."""
+"""A function that builds a network for a number of classes; methods take one as `network`."""

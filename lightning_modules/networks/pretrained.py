@@ -1,4 +1,4 @@
-"""Beginning with the weights of another training: which tensors of a file are the backbone's."""
+"""Pretrained weights of a backbone: find its tensors in a file and load them."""
 
 from collections.abc import Mapping
 
@@ -9,32 +9,33 @@ from tailmatch.lightning_modules.checkpoints.weights import COUNTER, load_weight
 from tailmatch.lightning_modules.networks.network import Network
 
 PREFIXES = ("network.", "network.backbone.", "module.encoder_q.", "encoder_q.", "module.", "")
-"""Where files keep the network: this package's checkpoints, and those of a `CategoryNetwork`; MoCo's query network,
-with and without DataParallel around it (facebookresearch/moco); anything in DataParallel; a plain state dict."""
+"""Key prefixes of a network in a file: checkpoints of this package, also with a `CategoryNetwork`; MoCo's query
+network, with and without DataParallel (facebookresearch/moco); any network in DataParallel; a plain state dict."""
 
 HEAD, NORMALIZATION, EMBEDDINGS = "head.", ("mean", "std"), "category_embeddings."
 
 
 def load_pretrained(network: Network, path: str) -> str:
-    """Give a network the backbone of a file, whole or not at all.
+    """Load the backbone of a file into a network, completely or not at all.
 
     The names in the file may be the network's own or those of public checkpoints (`Network.own_key`), under any of
-    `PREFIXES`; where several fit, the one with most tensors. Never loaded are
+    `PREFIXES`; where several fit, the one with the most tensors is used. Never loaded are
 
-    * the head: the task that it was trained for is another one, or starts anew;
-    * mean and std of the channels: they describe the images that are fed, not those of the file;
-    * embeddings of categories: their values are those of the data.
+    * the head: it was trained for another task, or is trained from scratch;
+    * mean and std of the channels: they describe the present images, not those of the file;
+    * embeddings of categories: their values are those of the present data.
 
     Args:
-        network: Gets the weights in place.
-        path: File with a state dict or a checkpoint that has one; no code in it is executed.
+        network: Network to load the weights into, in place.
+        path: File or URL of a state dict, or of a checkpoint that contains one. No code in it is executed.
 
     Returns:
-        What was loaded, what was not and why, and what else was in the file, for the log.
+        A report for the log: what was loaded, what was not and why, and what else the file contains.
 
     Raises:
         SettingsError: The file cannot be read, has none of the backbone's tensors, lacks some of them, or has them in
-            other shapes. (A part of a backbone is most often another architecture, and trains without a complaint.)
+            other shapes. (A file with a part of the backbone is usually of another architecture; a network that loaded
+            it would train without any error.)
     """
     state = read_state_dict(path)
     own = network.state_dict()
@@ -56,7 +57,7 @@ def load_pretrained(network: Network, path: str) -> str:
 
 
 def _names_in_file(network: Network, backbone: set[str], state: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
-    """The network's own name of each backbone tensor that lies under the prefix, and its name in the file."""
+    """Map the network's name of each backbone tensor under the prefix to its name in the file."""
     names = {}
     for name in state:
         if name.startswith(prefix):

@@ -1,4 +1,4 @@
-"""BatchNorm over parts of a batch, as if each part lay on a device of its own."""
+"""BatchNorm over parts of a batch, as if each part were on its own device."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,18 +7,18 @@ from tailmatch.datamodules.arguments import SettingsError
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
-    """Normalizes every `splits`-th sample of a training batch together, with one set of weights.
+    """A BatchNorm that normalizes every `splits`-th sample of a training batch together, with shared weights.
 
     One device then behaves as several do: facebookresearch/moco `colab/moco_cifar10_demo.ipynb` (branch
-    colab-notebook), where 8 parts stand in for 8 GPUs. The running statistics move by the mean over the parts.
-    Evaluation and the names in the state dict are BatchNorm's.
+    colab-notebook), where 8 parts simulate 8 GPUs. The running statistics move by the mean over the parts. Evaluation
+    and the names in the state dict are BatchNorm's.
 
     Args:
-        norm: The BatchNorm to replace; its weights and statistics are taken over.
+        norm: BatchNorm to replace; its weights and statistics are copied.
         splits: Number of parts.
 
     Raises:
-        SettingsError: The BatchNorm averages its statistics without a momentum.
+        SettingsError: The BatchNorm has no momentum (it averages its statistics cumulatively).
     """
 
     running_mean: Tensor
@@ -33,10 +33,10 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         self.share = norm.momentum
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map `[B, C, H, W]` to the same shape.
+        """Normalize `[B, C, H, W]`.
 
         Raises:
-            SettingsError: In training, the parts would differ in size.
+            SettingsError: In training, `splits` does not divide B.
         """
         if not self.training:
             return super().forward(input)
@@ -61,10 +61,10 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(network: nn.Module, splits: int) -> None:
-    """Replace every BatchNorm2d of a network by one over parts of the batch.
+    """Replace every BatchNorm2d of a network by a `SplitBatchNorm2d`.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: The network has no BatchNorm2d.
     """
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     if not norms:

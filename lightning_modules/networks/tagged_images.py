@@ -1,4 +1,4 @@
-"""Images that carry something else that is known of them, through what methods do with views."""
+"""Images that carry tags (their categories) through everything that methods do with views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,18 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class TaggedImages:
-    """A batch of images and a tag of each, which a method handles as if it were the images alone.
+    """A batch of images with a tag for each, which a method handles like the images alone.
 
-    It goes where a method passes views: `torch.cat`, `torch.split` and indexing choose the same rows of both, and
-    `torch.lerp` mixes both with the same weights, since tags have four dimensions as images have. Whatever else is
-    asked of it is refused: an operation on pixels belongs into `make_views`, which sees plain images.
+    It is passed wherever a method passes views: `torch.cat`, `torch.split` and indexing select the same rows of both,
+    and `torch.lerp` mixes both with the same weights, since tags have four dimensions as images have. All other torch
+    functions raise: an operation on pixels belongs in `make_views`, which sees plain images.
 
     Args:
-        images: `[B, 3, H, W]`.
-        tags: `[B, T, 1, 1]`.
+        images: Images `[B, 3, H, W]`.
+        tags: Tags `[B, T, 1, 1]`.
+
+    Raises:
+        ValueError: `tags` has another shape.
     """
 
     images: Tensor
@@ -39,17 +42,17 @@ class TaggedImages:
 
     @property
     def shape(self) -> torch.Size:
-        """That of the images."""
+        """Shape of the images."""
         return self.images.shape
 
     @property
     def ndim(self) -> int:
-        """4."""
+        """Number of dimensions of the images, 4."""
         return self.images.ndim
 
     @property
     def device(self) -> torch.device:
-        """Where both are."""
+        """Device of the images."""
         return self.images.device
 
     @classmethod
@@ -60,7 +63,7 @@ class TaggedImages:
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Let torch's functions work on both, where that has a meaning."""
+        """Apply one of the supported torch functions to images and tags."""
         operation = _OPERATIONS.get(func)
         if operation is None:
             name = getattr(func, "__name__", repr(func))
@@ -73,7 +76,7 @@ class TaggedImages:
 
 
 def untagged(images: Tensor | TaggedImages) -> Tensor:
-    """The images alone, `[B, 3, H, W]`."""
+    """Return the images alone, `[B, 3, H, W]`."""
     return images.images if isinstance(images, TaggedImages) else images
 
 
@@ -91,7 +94,7 @@ def _split(tensor: TaggedImages, split_size_or_sections: int | list[int], dim: i
 
 
 def _lerp(input: TaggedImages, end: TaggedImages, weight: float | Tensor) -> TaggedImages:
-    """Weights `[B, 1, 1, 1]`, or one for all."""
+    """Mix images and tags; the weight is `[B, 1, 1, 1]`, or one number for all."""
     _check_all_tagged("lerp", (input, end))
     return TaggedImages(torch.lerp(input.images, end.images, weight), torch.lerp(input.tags, end.tags, weight))
 

@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, by name."""
+"""Any torchvision classifier, by name."""
 
 import difflib
 import re
@@ -20,25 +20,27 @@ _WITH_AUXILIARY_LOGITS = ("googlenet", "inception_v3")
 class TorchvisionNetwork(Network):
     """A torchvision classifier whose last linear layer becomes the head.
 
-    The features are the input of that layer. Dropout that torchvision applies just before it (MobileNet,
-    VGG, ...) stays where it is: in training, `features` includes it. Vision transformers are built for
-    their default image size, 224 as a rule, and weights for another size do not fit. GoogLeNet and
-    Inception v3 are built without auxiliary logits.
+    The features are the input of that layer. Dropout that torchvision applies just before it (MobileNet, VGG, ...)
+    stays where it is: in training, `features` includes it. Vision transformers are built for their default image size,
+    usually 224, and weights for another size do not fit. GoogLeNet and Inception v3 are built without auxiliary logits.
 
     Args:
-        num_classes: number of logits.
-        name: a name from `torchvision.models.list_models(module=torchvision.models)`.
-        weights: None for random weights; else the name of published ones ("DEFAULT", "IMAGENET1K_V2") or
-            the path of a local state dict with torchvision's keys. All but the classifier is loaded.
-        mean: see `Network`; if None and `weights` are given, what those weights were trained with (for a
-            local file, what the architecture's default weights were), fixed.
-        std: see `Network`; as for `mean`.
-        channels_last: see `Network`.
-        cosine_scale: see `Network`.
+        num_classes: Number of logits, at least 2.
+        name: Name from `torchvision.models.list_models(module=torchvision.models)`.
+        weights: Name of published weights ("DEFAULT", "IMAGENET1K_V2") or path of a local state dict with torchvision's
+            keys. The classifier is not loaded. None for random weights.
+        mean: Channel means of images in [0, 1], given together with `std`. None with `weights` is what those weights
+            were trained with (for a local file, what the default weights of the architecture were trained with); None
+            without `weights` takes both from the data set.
+        std: Channel standard deviations of images in [0, 1], all positive. None as for `mean`.
+        channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
+            and the numbers the same up to rounding.
+        cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
+            weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
 
     Raises:
-        SettingsError: for an unknown name, an architecture that does not end in a linear layer, or weights
-            that are unknown, cannot be fetched or do not fit.
+        SettingsError: The name is unknown, the architecture does not end in a linear layer, or the weights are unknown,
+            cannot be fetched or do not fit.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class TorchvisionNetwork(Network):
 
     @classmethod
     def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Network.arguments_to_rebuild`; of GoogLeNet and Inception v3, weights change the function too."""
+        """See `Network.arguments_to_rebuild`; in GoogLeNet and Inception v3, `weights` changes the input too."""
         return dict(arguments) if arguments.get("name") in _WITH_AUXILIARY_LOGITS else {**arguments, "weights": None}
 
     def own_key(self, key: str) -> str:
@@ -78,22 +80,22 @@ class TorchvisionNetwork(Network):
 
 
 def _build(name: str, has_weights: bool) -> nn.Module:
-    """The architecture with random weights."""
+    """Build the architecture with random weights."""
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         close = difflib.get_close_matches(name, names) or names
         raise SettingsError(f"name {name!r} is no classifier of torchvision; did you mean {', '.join(close)}?")
     kwargs: dict[str, bool] = {}
     if name in _WITH_AUXILIARY_LOGITS:
-        # The published weights of these two come from another framework and its normalization, to which
-        # transform_input converts from that of ImageNet.
+        # The published weights of these two come from another framework with a normalization of its own;
+        # transform_input converts ImageNet's normalization to it.
         kwargs = {"aux_logits": False, "init_weights": not has_weights, "transform_input": has_weights}
     backbone: nn.Module = torchvision.models.get_model(name, weights=None, **kwargs)
     return backbone
 
 
 def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
-    """Replace the last linear layer by the identity; returns its name and input size."""
+    """Replace the last linear layer by the identity; return its name and input size."""
     key, last = [(key, module) for key, module in backbone.named_modules() if list(module.parameters(recurse=False))][
         -1
     ]
@@ -106,7 +108,7 @@ def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
 
 
 def _find_weights(name: str, weights: str) -> tuple[Mapping[str, Tensor], str, WeightsEnum]:
-    """The state dict, where it came from, and the published weights whose transforms apply."""
+    """Return the state dict, its source, and the published weights whose transforms apply."""
     published = torchvision.models.get_model_weights(name)
     if weights in published.__members__:
         entry: WeightsEnum = published[weights]

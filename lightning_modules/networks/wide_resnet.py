@@ -17,9 +17,9 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _Residual(nn.Module):
-    """Pre-activation residual block.
+    """A pre-activation residual block.
 
-    With `activate_first` (`activate_before_residual` in the source) the shortcut starts after the first
+    With `activate_first` (`activate_before_residual` in FixMatch's code) the shortcut starts after the first
     normalization and activation.
     """
 
@@ -45,33 +45,35 @@ class _Residual(nn.Module):
 
 
 class WideResNet(Network):
-    """WRN-`depth`-`widen`, 1.47 million parameters for WRN-28-2 and ten classes.
+    """WRN-`depth`-`widen`; WRN-28-2 has 1.47 million parameters for ten classes.
 
-    The architecture is from Zagoruyko and Komodakis, arXiv 1605.07146; the details are those of FixMatch,
-    arXiv 2001.07685, google-research/fixmatch `libml/models.py` (`ResNet`): LeakyReLU of slope 0.1, batch
-    normalization with epsilon 1e-3 and TensorFlow momentum 0.999 (1e-3 in PyTorch's terms), activation
-    before the shortcut in the very first block only, convolutions drawn from N(0, 2 / (k k out_channels)),
-    the head Glorot normal with zero bias, dropout (if any) before the head.
+    The architecture is from Zagoruyko and Komodakis, arXiv 1605.07146. The details are those of FixMatch, arXiv
+    2001.07685, google-research/fixmatch `libml/models.py` (`ResNet`): LeakyReLU of slope 0.1, batch normalization with
+    epsilon 1e-3 and TensorFlow momentum 0.999 (1e-3 in PyTorch's terms), activation before the shortcut in the very
+    first block only, convolutions drawn from N(0, 2 / (k k out_channels)), a Glorot normal head with zero bias, dropout
+    (if any) before the head.
 
-    As the usual PyTorch re-implementations (bbuing9/DARP `models/wrn.py`), and unlike the TensorFlow code,
-    convolutions have no bias, and those of stride 2 pad one pixel on every side where TensorFlow's "same"
-    pads the right and bottom only. DARP's batch normalization declares epsilon and momentum of 1e-3 but
-    never passes them on, so it runs with PyTorch's 1e-5 and 0.1; FixMatch is followed here.
+    As in the usual PyTorch re-implementations (bbuing9/DARP `models/wrn.py`), and unlike in the TensorFlow code,
+    convolutions have no bias, and those of stride 2 pad one pixel on every side where TensorFlow's "same" pads the
+    right and bottom only. DARP's batch normalization declares epsilon and momentum of 1e-3 but never passes them on, so
+    it runs with PyTorch's 1e-5 and 0.1; this class follows FixMatch.
 
     Args:
-        num_classes: number of logits.
-        depth: number of layers, 6n + 4; each of the three stages has n blocks.
-        widen: stages have 16, 32 and 64 times `widen` channels.
-        dropout: probability of zeroing a feature before the head, in training.
-        norm_momentum: share of a batch in the running statistics, in PyTorch's terms. FixMatch's 1e-3 needs
-            thousands of steps before evaluation means anything; DARP's runs have 0.1.
-        mean: see `Network`.
-        std: see `Network`.
-        channels_last: see `Network`.
-        cosine_scale: see `Network`.
+        num_classes: Number of logits, at least 2.
+        depth: Number of layers, 6n + 4 with n >= 1; each of the three stages has n blocks.
+        widen: Width factor, at least 1; the stages have 16, 32 and 64 times `widen` channels.
+        dropout: Probability in [0, 1) that a feature is zeroed before the head in training.
+        norm_momentum: Weight of a batch in BatchNorm's running statistics, in PyTorch's terms. FixMatch's 1e-3 needs
+            thousands of steps before evaluation means anything; DARP's code runs with 0.1.
+        mean: Channel means of images in [0, 1], given together with `std`. None takes both from the data set.
+        std: Channel standard deviations of images in [0, 1], all positive. None takes them from the data set.
+        channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
+            and the numbers the same up to rounding.
+        cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
+            weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
 
     Raises:
-        SettingsError: if `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
+        SettingsError: `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
     """
 
     def __init__(

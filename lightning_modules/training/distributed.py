@@ -1,4 +1,4 @@
-"""Sums and rows over the processes of a run, with several and with one."""
+"""Sums and rows over the processes of a run; with one process, everything works without communication."""
 
 import torch
 import torch.distributed as dist
@@ -7,12 +7,12 @@ from torch.nn import functional
 
 
 def place() -> tuple[int, int]:
-    """Rank of this process and number of processes; (0, 1) without distribution."""
+    """Return the rank of this process and the number of processes W; (0, 1) without distribution."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
-    """Sum of a tensor over the processes, in a tensor of its own; the tensor itself on one process."""
+    """Sum a tensor over the processes into a new tensor; on one process, return the tensor itself."""
     if place()[1] == 1:
         return value
     total = _shared(value.clone())
@@ -21,21 +21,21 @@ def sum_over_processes(value: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows `[B, ...]` of every process in order of rank, `[W B, ...]`. No gradient; B is the same on all."""
+    """Concatenate rows `[B, ...]` of all processes by rank, `[W B, ...]`; B is the same on all. No gradient."""
     _, world_size = place()
     return rows if world_size == 1 else torch.cat(_gathered(rows))
 
 
 def gather_interleaved(rows: Tensor, total: int, device: torch.device | None = None) -> Tensor:
-    """Put together what was dealt out: global row i is row `i // W` of process `i % W`.
+    """Assemble rows that are distributed round-robin: global row i is row `i // W` of process `i % W`.
 
     Args:
-        rows: `[n, D]` of this process; n is the same everywhere or one less on the later processes.
-        total: N, rows of all.
-        device: Where the result goes, such as the CPU for one that is too large; None leaves it where the rows are.
+        rows: Rows `[n, D]` of this process; n is the same everywhere, or one less on the later processes.
+        total: Number N of rows of all processes.
+        device: Device of the result, such as the CPU for one that is too large; None keeps the device of `rows`.
 
     Returns:
-        `[N, D]`, on every process.
+        All rows `[N, D]`, on every process.
     """
     device = device or rows.device
     _, world_size = place()
@@ -46,18 +46,18 @@ def gather_interleaved(rows: Tensor, total: int, device: torch.device | None = N
 
 
 def shuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
-    """This process' share `[B, ...]` of the rows of all processes, in another order.
+    """Shuffle the rows of all processes and return this process's share `[B, ...]`.
 
     Args:
-        rows: `[B, ...]` of this process.
-        order: `int64 [W B]`, a permutation, the same on every process.
+        rows: Rows `[B, ...]` of this process.
+        order: Permutation `int64 [W B]`, the same on every process.
     """
     rank, world_size = place()
     return gather_rows(rows)[order.view(world_size, -1)[rank]]
 
 
 def unshuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
-    """Undo `shuffle_rows`: the rows `[W B, ...]` of all processes in their first order."""
+    """Undo `shuffle_rows`: return the rows `[W B, ...]` of all processes in their original order."""
     return gather_rows(rows)[order.argsort()]
 
 
@@ -69,8 +69,8 @@ def _gathered(rows: Tensor) -> list[Tensor]:
 
 
 def _shared(value: Tensor) -> Tensor:
-    """The tensor where processes can send it: NCCL knows the memory of GPUs alone.
+    """Move a tensor to where processes can exchange it: NCCL only supports GPU memory.
 
-    What a callback keeps is in the processor's between a resume and its first step, where a checkpoint may be saved.
+    Between a resume and its first step, when a checkpoint may be saved, a callback's state is in CPU memory.
     """
     return value.to(torch.device("cuda", torch.cuda.current_device())) if dist.get_backend() == "nccl" else value

@@ -1,10 +1,11 @@
-"""How long a training is, before it begins: from the trainer's limits and the data module's `steps_per_epoch`.
+"""The length of a training before it begins, from the trainer's limits and the data module's `steps_per_epoch`.
 
-The limits are those of `Trainer`: `max_steps`, `max_epochs` (of which Lightning makes 1000 where neither is given, and
--1, which is none, beside `max_steps` or `max_time`), `limit_train_batches`, `overfit_batches`, `fast_dev_run` and
-`accumulate_grad_batches`. (Its own `estimated_stepping_batches` builds the loaders, too early for an exact resume.)
+The limits are those of `Trainer`: `max_steps`, `max_epochs` (which Lightning sets to 1000 if neither is given, and to
+-1, which means none, if only `max_steps` or `max_time` is), `limit_train_batches`, `overfit_batches`, `fast_dev_run`
+and `accumulate_grad_batches`. (Lightning's `estimated_stepping_batches` builds the loaders, too early for an exact
+resume.)
 
-A training that `max_time` or a callback ends may be shorter: that is not known beforehand, and not counted here.
+A training that `max_time` or a callback ends may be shorter: that is not known beforehand, and not considered here.
 """
 
 import math
@@ -13,34 +14,34 @@ from pytorch_lightning import Trainer
 
 
 def epoch_steps(trainer: Trainer) -> int | None:
-    """Optimizer steps of an epoch; None without a data module that has `steps_per_epoch`.
+    """Return the optimizer steps of an epoch; None without a data module that has `steps_per_epoch`.
 
-    The last batch of an epoch steps in any case, so that accumulation never reaches into the next one.
+    The last batch of an epoch always steps, so accumulation never extends into the next epoch.
     """
     batches: int | None = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
     if batches is None:
         return None
-    limit = trainer.limit_train_batches  # a number if it is an int, a share if it is a float: 1 is not 1.0
+    limit = trainer.limit_train_batches  # an int is a number of batches, a float a share: 1 is not 1.0
     limited = min(batches, limit if isinstance(limit, int) else int(batches * limit))
     return math.ceil(limited / trainer.accumulate_grad_batches)
 
 
 def total_steps(trainer: Trainer) -> float:
-    """Optimizer steps of the whole training, by the limit that comes first; infinite if there is none."""
+    """Return the optimizer steps of the whole training, by the limit that comes first; infinite without one."""
     steps, epochs = epoch_steps(trainer), _maximum(trainer.max_epochs)
     by_epochs = math.inf if steps is None or epochs == math.inf else epochs * steps
     return min(_maximum(trainer.max_steps), by_epochs)
 
 
 def total_epochs(trainer: Trainer) -> float:
-    """Epochs that the whole training begins, by the limit that comes first; infinite if there is none."""
+    """Return the epochs that the training begins, by the limit that comes first; infinite without one."""
     steps, most = epoch_steps(trainer), _maximum(trainer.max_steps)
     by_steps = math.inf if not steps or most == math.inf else math.ceil(most / steps)
     return min(_maximum(trainer.max_epochs), by_steps)
 
 
 def is_last_epoch(trainer: Trainer) -> bool:
-    """Whether no epoch follows the present one, for all that is known beforehand."""
+    """Return whether the present epoch is the last, as far as that is known beforehand."""
     return trainer.current_epoch + 1 >= total_epochs(trainer)
 
 

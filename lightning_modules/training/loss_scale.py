@@ -1,22 +1,23 @@
-"""The loss scaling of `precision: 16-mixed`, as a training sees it."""
+"""The loss scale of `precision: 16-mixed`."""
 
 from pytorch_lightning import Trainer
 
 from tailmatch.datamodules.arguments import SettingsError
 
 LEAST_SCALE = 1e-4
-"""Below this, it is not the scale that makes gradients overflow: facebookresearch/fairseq gives up there
-(`fairseq/optim/dynamic_loss_scaler.py`, `min_loss_scale`). From torch's first, 65536, it takes 30 skipped steps."""
+"""Smallest loss scale that is accepted: below it, the scale is not what makes gradients overflow.
+facebookresearch/fairseq stops at the same value (`fairseq/optim/dynamic_loss_scaler.py`, `min_loss_scale`). From
+torch's initial 65536, it takes 30 skipped steps to get there."""
 
 
 def loss_scale(trainer: Trainer) -> float | None:
-    """What the loss is multiplied by, None where nothing is scaled. Waits for the device.
+    """Return the factor by which the loss is multiplied, None without scaling. Waits for the device.
 
-    The scaler skips the optimizer's step where a gradient is infinite or NaN, and halves the scale. So gradients that
-    are always NaN would leave the weights as they are for ever, where in float32 the loss would tell.
+    The scaler skips the optimizer's step where a gradient is infinite or NaN, and halves the scale. Gradients that are
+    always NaN would thus leave the weights unchanged forever, while in float32 the loss would become NaN.
 
     Raises:
-        SettingsError: That has happened.
+        SettingsError: The scale is below `LEAST_SCALE`.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None:

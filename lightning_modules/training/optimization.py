@@ -15,11 +15,11 @@ class FixMatchSGD(SGD):
     """SGD with FixMatch's defaults (arXiv 2001.07685, table 4).
 
     Args:
-        params: Parameters or groups.
+        params: Parameters or parameter groups.
         lr: Learning rate.
-        momentum: Momentum.
-        weight_decay: L2 penalty. The paper's 5e-4 times `l2_loss = w**2 / 2` is torch's 5e-4.
-        nesterov: Nesterov momentum.
+        momentum: Momentum factor.
+        weight_decay: Factor of the L2 penalty. The paper's 5e-4 times `l2_loss = w**2 / 2` is torch's 5e-4.
+        nesterov: Whether to use Nesterov momentum.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class RetrainingSGD(SGD):
     `config/ImageNet_LT/cls_crt.yaml` and `cls_lws.yaml`, for batches of 512 (Places-LT: 0.1 for 256).
 
     Args:
-        params: Parameters or groups.
+        params: Parameters or parameter groups.
         lr: Learning rate.
-        momentum: Momentum.
-        weight_decay: L2 penalty.
+        momentum: Momentum factor.
+        weight_decay: Factor of the L2 penalty.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class RetrainingSGD(SGD):
 class MixMatchAdam(AdamW):
     """Adam with decoupled weight decay and MixMatch's defaults (google-research/mixmatch `mixmatch.py`).
 
-    The authors multiply kernels by `1 - weight_decay * lr` after each step of Adam, as AdamW does before it. A public
-    re-implementation multiplies BatchNorm's running statistics as well; these are no parameters here.
+    The authors multiply kernels by `1 - weight_decay * lr` after each step of Adam; AdamW does so before the step. A
+    public re-implementation also multiplies BatchNorm's running statistics; here, these are not parameters.
 
     Args:
-        params: Parameters or groups.
+        params: Parameters or parameter groups.
         lr: Learning rate.
-        weight_decay: Decay a step, as a share of the learning rate.
-        betas: Adam's.
-        eps: Adam's.
+        weight_decay: Factor of decoupled weight decay: each step multiplies weights by `1 - weight_decay * lr`.
+        betas: Adam's decay rates of the running means of the gradient and its square.
+        eps: Adam's constant that is added to the denominator.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class StepSchedule(LRScheduler):
     """A learning rate that is a pure function of step and total steps: base rate times `factor`.
 
     Args:
-        optimizer: The optimizer.
-        total_steps: Length of the training in optimizer steps; None takes the trainer's.
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Length of the training in optimizer steps; None is that of the trainer.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None) -> None:
@@ -90,16 +90,16 @@ class StepSchedule(LRScheduler):
         super().__init__(optimizer)
 
     def factor(self, progress: float) -> float:
-        """Factor at a progress of 0 (start) to 1 (end of training)."""
+        """Return the factor at a progress of 0 (start of training) to 1 (end)."""
         return 1.0
 
     def get_lr(self) -> list[float | Any]:
-        """Learning rate of each group at the present step."""
+        """Compute the learning rate of each group at the present step."""
         progress = min(1.0, self.last_epoch / self.total_steps) if self.total_steps else 0.0
         return [rate * self.factor(progress) for rate in self.base_lrs]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at the step of a saved state. The rest is this training's own: another length, other options."""
+        """Continue at the step of a saved state. Length and options are those of the present training."""
         super().load_state_dict({key: state_dict[key] for key in ("last_epoch", "_step_count")})
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
@@ -112,9 +112,9 @@ class CosineDecay(StepSchedule):
     Source: arXiv 2001.07685 section 2.4 and google-research/fixmatch `fixmatch.py`.
 
     Args:
-        optimizer: The optimizer.
-        total_steps: See `StepSchedule`.
-        cycles: Quarter-turn share of the cosine: `cos(cycles * pi * progress)`.
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Length of the training in optimizer steps; None is that of the trainer.
+        cycles: Length c of the cosine in half turns: the factor is `cos(c * pi * progress)`.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None, cycles: float = 7 / 16) -> None:
@@ -127,23 +127,24 @@ class CosineDecay(StepSchedule):
 
 
 class StepDecay(StepSchedule):
-    """Lowers the rate at shares of the training, after a warm-up in equal stairs if there is one.
+    """A learning rate that falls at given shares of the training, with an optional warm-up in equal stairs.
 
-    YyzHarry/imbalanced-semi-self `utils.py` (arXiv 2006.07529), and LDAM-DRW before it, has 200 epochs: rates of 1/5
-    to 5/5 in the first five, x 0.01 from epoch 160 on and x 0.0001 from epoch 180 on. At any length that is
+    YyzHarry/imbalanced-semi-self `utils.py` (arXiv 2006.07529), and LDAM-DRW before it, has 200 epochs: rates of 1/5 to
+    5/5 in the first five, x 0.01 from epoch 160 on and x 0.0001 from epoch 180 on. At any length that is
     `milestones=(0.8, 0.9), factors=(0.01, 0.0001), warmup=0.025`.
 
     Args:
-        optimizer: The optimizer.
-        total_steps: See `StepSchedule`.
-        milestones: Rising shares in (0, 1); bbuing9/DARP `train_base_estim.py` has 0.8 and 0.9.
-        factors: Rate from each milestone on, relative to the base rate; None divides by ten at each.
-        warmup: Share of the training in [0, 1) in which the rate rises; 0 for none.
-        warmup_stairs: Number n of stairs of the warm-up: the first is 1/n of the base rate, the last all of it.
-            The authors' five epochs are five stairs; a large number makes a line by step.
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Length of the training in optimizer steps; None is that of the trainer.
+        milestones: Shares of the training, rising in (0, 1), at which the rate changes; bbuing9/DARP
+            `train_base_estim.py` has 0.8 and 0.9.
+        factors: Factors of the base rate, one from each milestone on; None divides by ten at each milestone.
+        warmup: Share of the training, in [0, 1), in which the rate rises; 0 for no warm-up.
+        warmup_stairs: Number n of stairs of the warm-up, at least 1: the first is 1/n of the base rate, the last the
+            whole rate. The authors' five epochs are five stairs; a large number approximates a linear warm-up.
 
     Raises:
-        SettingsError: An argument is out of its domain, or the warm-up reaches beyond the first milestone.
+        SettingsError: An argument lies outside its domain, or the warm-up extends beyond the first milestone.
     """
 
     def __init__(
@@ -182,7 +183,12 @@ class StepDecay(StepSchedule):
 class CosineAnnealing(StepSchedule):
     """Half a cosine from the full rate to zero: `(1 + cos(pi progress)) / 2`.
 
-    Loshchilov and Hutter 2017 (arXiv 1608.03983); facebookresearch/moco `main_moco.py` (`--cos`), once an epoch there.
+    Loshchilov and Hutter 2017 (arXiv 1608.03983); facebookresearch/moco `main_moco.py` (`--cos`), where the rate
+    changes once per epoch.
+
+    Args:
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Length of the training in optimizer steps; None is that of the trainer.
     """
 
     def factor(self, progress: float) -> float:
@@ -191,12 +197,12 @@ class CosineAnnealing(StepSchedule):
 
 
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: with the optimizer's weight decay, and without any.
+    """Return trainable parameters in two groups: with the optimizer's weight decay, and without any.
 
     Args:
-        module: Its parameters.
-        decay_norm_and_bias: Also decay normalization weights and biases (parameters of one dimension). The
-            authors of FixMatch decay kernels only.
+        module: Module with the parameters.
+        decay_norm_and_bias: Whether to decay normalization weights and biases (parameters of one dimension) too. The
+            authors of FixMatch only decay kernels.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if decay_norm_and_bias:

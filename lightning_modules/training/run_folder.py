@@ -1,4 +1,4 @@
-"""Where the files of a run go."""
+"""The folder for a run's files."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Where a run's files go: the folder of its logs, if they are local files, else `default_root_dir`."""
+    """Return the folder for a run's files: that of its logs if they are local, else `default_root_dir`."""
     logger = trainer.logger
     return Path(logger.log_dir if isinstance(logger, TensorBoardLogger | CSVLogger) else trainer.default_root_dir)

@@ -1,14 +1,14 @@
-"""Training numbers, summed on the device and read once in n steps."""
+"""Means of training numbers, summed on the device and read once every n steps."""
 
 import torch
 from torch import Tensor
 
 
 class RunningMeans:
-    """Means of named scalars over the steps since they were last taken.
+    """Means of named scalars over the steps since they were last read.
 
-    `add` costs two kernels and no synchronization, where a `self.log` call a number costs more than the rest
-    of a step.
+    `add` costs two kernels and no synchronization, whereas one `self.log` call per number costs more than the rest of a
+    step.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class RunningMeans:
         self._steps += 1
 
     def take(self) -> dict[str, Tensor]:
-        """Means since the last call, and begin anew; empty if nothing was added."""
+        """Return the means since the last call and reset them; empty if nothing was added."""
         if self._sums is None:
             return {}
         means = dict(zip(self._names, (self._sums / self._steps).unbind(), strict=True))
@@ -32,7 +32,7 @@ class RunningMeans:
         return means
 
     def not_finite(self) -> list[str]:
-        """Names whose sum is NaN or infinite. Waits for the device."""
+        """Return the names whose sum is NaN or infinite. Waits for the device."""
         if self._sums is None:
             return []
         bad = (~self._sums.isfinite()).tolist()

@@ -13,22 +13,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tailmatch.datamodules.arguments import SettingsError
 
 TRAINED_WEIGHTS = "trained_weights"
-"""Checkpoint key of the weights that the optimizer works on; `state_dict` holds the averaged ones."""
+"""Checkpoint key of the weights that the optimizer updates; `state_dict` holds the averaged ones."""
 
 
 class WeightAveraging(Callback):
-    """Keeps `average <- decay * average + (1 - decay) * weights` after every optimizer step.
+    """An exponential moving average, `average <- decay * average + (1 - decay) * weights` after every optimizer step.
 
-    Averaged are parameters and BatchNorm's running statistics. Integer buffers (BatchNorm's counter) and
-    other state (a method's own buffers) are left alone: Lightning's `EMAWeightAveraging` either averages and
-    truncates them or copies the statistics as they are.
+    Parameters and BatchNorm's running statistics are averaged. Integer buffers (BatchNorm's counter) and other state (a
+    method's own buffers) are not: Lightning's `EMAWeightAveraging` either averages and truncates them or copies the
+    statistics as they are.
 
-    Validation and test use the averages; checkpoints hold them in `state_dict`, so whatever loads a
-    checkpoint gets the weights that were evaluated, and the trained weights beside them, so a resumed run is
-    exact. When a fit ends, the averages are the module's weights.
+    Validation and test use the averages. A checkpoint holds them in `state_dict`, so whatever loads it gets the weights
+    that were evaluated; it also holds the trained weights, so a resumed run is exact. When a fit ends, the averages
+    become the module's weights.
 
     Args:
-        decay: In [0, 1); FixMatch and MixMatch: 0.999.
+        decay: Weight of the previous average, in [0, 1); 0.999 in FixMatch and MixMatch.
+
+    Raises:
+        SettingsError: `decay` lies outside [0, 1).
     """
 
     def __init__(self, decay: float) -> None:
@@ -40,7 +43,7 @@ class WeightAveraging(Callback):
         self._step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin from the present weights, unless a checkpoint brought the averages."""
+        """Start from the present weights, unless a checkpoint provided the averages."""
         weights = averaged_tensors(pl_module)
         if self._average.keys() != weights.keys():
             self._average = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -50,7 +53,7 @@ class WeightAveraging(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Average, once an optimizer step (not a batch, under gradient accumulation)."""
+        """Update the averages once per optimizer step (not per batch under gradient accumulation)."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -58,17 +61,17 @@ class WeightAveraging(Callback):
         torch._foreach_lerp_(list(self._average.values()), weights, 1 - self.decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the averages."""
+        """Swap in the averages."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._swap(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the trained weights."""
+        """Swap the trained weights back in."""
         if self._swapped:
             self._swap(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put the trained weights back if validation was interrupted."""
+        """Restore the trained weights if validation was interrupted."""
         if self._swapped:
             self._swap(pl_module)
 
@@ -79,14 +82,14 @@ class WeightAveraging(Callback):
         self._average = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the averages into `state_dict`, the trained weights beside it."""
+        """Save the averages in `state_dict`, and the trained weights under `TRAINED_WEIGHTS`."""
         if self._average and not self._swapped:
             state = checkpoint["state_dict"]
             checkpoint[TRAINED_WEIGHTS] = {name: state[name] for name in self._average}
             checkpoint["state_dict"] = {**state, **self._average}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """On a resume, take the averages from `state_dict` and give the module its trained weights."""
+        """On a resume, take the averages from `state_dict` and load the trained weights into the module."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         names = averaged_tensors(pl_module).keys()
@@ -96,7 +99,7 @@ class WeightAveraging(Callback):
 
     @contextmanager
     def applied(self, pl_module: LightningModule) -> Iterator[None]:
-        """The averages in the module, for the time of a `with` during a fit."""
+        """Put the averages into the module within a `with` block during a fit."""
         self._swap(pl_module)
         try:
             yield
@@ -113,10 +116,10 @@ class WeightAveraging(Callback):
 
 
 def averaged_tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """What training moves, by its name in the state dict: parameters, and BatchNorm's running statistics.
+    """Return the tensors that training changes by name: parameters, and BatchNorm's running statistics.
 
-    Frozen parameters and the statistics of a frozen BatchNorm are left out: an average of equal numbers is that
-    number, but for the sign of a zero.
+    Frozen parameters and the statistics of a frozen BatchNorm are left out: an average of equal numbers is that number,
+    except for the sign of a zero.
     """
     tensors: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     for name, part in module.named_modules():

@@ -1,46 +1,46 @@
-"""What every view shares: uint8 images in, float images in [0, 1] out, parameters drawn on the host."""
+"""The base of all views: `uint8` images in, float images in [0, 1] out, parameters drawn on the host."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-PART = 2**21  # values that a CPU works on at once; more cost it more in page faults than in arithmetic
+PART = 2**21  # values that a CPU processes at once; more would cost more in page faults than in arithmetic
 
 
 class View(nn.Module):
-    """A random augmentation of a batch, with its own parameters for each sample.
+    """A random augmentation of a batch, with separate parameters for each sample.
 
-    A subclass writes :meth:`augment`, from uint8 to uint8, so that views chain on integers; calling a view
-    divides by 255 once, at the end. All parameters come from torch's CPU generator, wherever the images are:
-    a seed gives the same views on every device, and nothing waits for the device.
+    A subclass implements `augment`, from `uint8` to `uint8`, so that views chain on integers; calling a view divides by
+    255 once, at the end. All parameters come from torch's CPU generator, on whatever device the images are: a seed
+    gives the same views on every device, and nothing waits for the device.
     """
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images; the input stays.
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images, without changing the input.
 
-        The shape stays too, unless the view has a size of its own.
+        The shape stays the same, unless the view has a size of its own.
         """
         raise NotImplementedError
 
     def adapt(self, horizontal_flip: bool) -> None:
-        """Takes over what the data set says about its images; a view that does not depend on it ignores it.
+        """Take over what the data set says about its images; the default ignores it.
 
         Args:
-            horizontal_flip: whether a mirrored image keeps its label (false for digits).
+            horizontal_flip: Whether a mirrored image keeps its label (False for digits).
         """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Augments a batch.
+        """Augment a batch.
 
         Args:
-            images: uint8 ``[B, 3, H, W]``.
+            images: Images `uint8 [B, 3, H, W]`.
 
         Returns:
-            float32 ``[B, 3, H, W]`` in [0, 1], or of the height and width that the view makes.
+            Images `float32 [B, 3, H, W]` in [0, 1], or of the view's own height and width.
 
         Raises:
-            ValueError: if the images have another type or shape.
+            ValueError: The images have another type or shape.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             got = f"{images.dtype} of shape {list(images.shape)}"
@@ -52,7 +52,8 @@ class FlippingView(View):
     """A view that flips half of the images left to right, where a mirrored image keeps its label.
 
     Args:
-        flip: whether to flip; ``None`` does as the data set says through :meth:`adapt`, and flips till then.
+        flip: Whether half of the images are flipped left to right. None flips unless the data set says that mirroring
+            changes the label, as for digits. (`adapt` passes on what the data set says.)
     """
 
     def __init__(self, flip: bool | None) -> None:
@@ -61,26 +62,26 @@ class FlippingView(View):
         self.horizontal_flip = True if flip is None else flip
 
     def adapt(self, horizontal_flip: bool) -> None:
-        """Flips as the data set says, unless ``flip`` was given."""
+        """Flip as the data set says, unless `flip` was given."""
         if self.flip is None:
             self.horizontal_flip = horizontal_flip
 
 
 def to_device(parameters: Tensor, device: torch.device) -> Tensor:
-    """Moves parameters drawn on the host without making the host wait (through pinned memory to CUDA)."""
+    """Move parameters drawn on the host to a device without waiting (through pinned memory to CUDA)."""
     if device.type == "cuda":
         parameters = parameters.pin_memory()
     return parameters.to(device, non_blocking=True)
 
 
 def apply_where(chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Tensor:
-    """Applies a function to some of the images, of which the others stay as they are.
+    """Apply a function to some of the images and leave the others unchanged.
 
     Args:
-        chosen: bool ``[B]``, on the host.
-        function: gets the chosen images, uint8 ``[n, C, H, W]``, and their positions, int64 ``[n]``, on the host;
-            gives images of the same shape. It isn't called for none.
-        images: uint8 ``[B, C, H, W]``.
+        chosen: Which images to change, `bool [B]`, on the host.
+        function: Function of the chosen images `uint8 [n, C, H, W]` and their positions `int64 [n]` on the host; it
+            returns images of the same shape. It is not called if no image is chosen.
+        images: Images `uint8 [B, C, H, W]`.
     """
     position = chosen.nonzero().flatten()
     if len(position) == 0:
@@ -90,12 +91,12 @@ def apply_where(chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor], im
 
 
 def in_parts(function: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
-    """Applies a function that makes float copies, on a CPU to a few samples at a time, which is faster there.
+    """Apply a function that makes float copies; on a CPU, to a few samples at a time, which is faster there.
 
     Args:
-        function: of the images and the parameters of some samples; gives their new images.
-        images: uint8 ``[B, C, H, W]``.
-        parameters: ``[B, ...]``, anywhere.
+        function: Function of the images and parameters of some samples; it returns their new images.
+        images: Images `uint8 [B, C, H, W]`.
+        parameters: Parameters `[B, ...]`, on any device.
     """
     if images.device.type != "cpu":
         return function(images, *parameters)

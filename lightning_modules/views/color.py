@@ -1,4 +1,4 @@
-"""Color jitter and random gray, each sample with its own parameters."""
+"""Color jitter and random gray, with separate parameters for each sample."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,24 +11,27 @@ from tailmatch.lightning_modules.views import ops
 from tailmatch.lightning_modules.views.base import View, apply_where, in_parts, to_device
 
 Operation = Callable[[Tensor, Tensor], Tensor]
-"""Changes uint8 images ``[B, 3, H, W]`` by parameters ``[B]`` on the same device."""
+"""A function that changes images `uint8 [B, 3, H, W]` by parameters `[B]` on the same device."""
 
 
 class ColorJitter(View):
-    """Changes brightness, contrast, saturation and hue of some of the images.
+    """Random brightness, contrast, saturation and hue of some of the images.
 
-    SimCLR (arXiv:2002.05709, appendix A; ``data_util.py``, ``color_jitter``) and torchvision's ``ColorJitter``:
-    factors are uniform in [max(0, 1 - x), 1 + x], the hue moves by uniform [-x, x] of a turn, and each image goes
-    through the operations in a random order of its own: an order for the whole batch would be faster by a sort,
-    and would make the views of a batch more alike than the paper's. Brightness is a factor, as in SimCLR's
-    ``simclrv2``; contrast is about the mean gray, as in torchvision, where TensorFlow takes each channel's mean.
+    SimCLR (arXiv 2002.05709, appendix A; `data_util.py`, `color_jitter`) and torchvision's `ColorJitter`: factors are
+    uniform in [max(0, 1 - x), 1 + x], the hue shift is uniform in [-x, x] of a turn, and each image goes through the
+    operations in a random order of its own. (One order for the whole batch would save a sort, and would make the views
+    of a batch more alike than the paper's.) Brightness is a factor, as in SimCLR's `simclrv2`; contrast is about the
+    mean gray, as in torchvision, where TensorFlow uses the mean of each channel.
 
     Args:
-        brightness: x for :func:`ops.brightness <tailmatch.lightning_modules.views.ops.brightness>`; 0 leaves it out.
-        contrast: x for :func:`ops.contrast <tailmatch.lightning_modules.views.ops.contrast>`; 0 leaves it out.
-        saturation: x for :func:`ops.color <tailmatch.lightning_modules.views.ops.color>`; 0 leaves it out.
-        hue: x for :func:`shift_hue`, at most 0.5; 0 leaves it out.
-        probability: with which an image is changed at all; SimCLR and MoCo v2 have 0.8.
+        brightness: Range x of the brightness factor, at least 0; 0 leaves brightness unchanged.
+        contrast: Range x of the contrast factor, at least 0; 0 leaves contrast unchanged.
+        saturation: Range x of the saturation factor, at least 0; 0 leaves saturation unchanged.
+        hue: Range x of the hue shift in turns, in [0, 0.5]; 0 leaves the hue unchanged.
+        probability: Probability that an image is changed at all; 0.8 in SimCLR and MoCo v2.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class ColorJitter(View):
         self.ranges = [entry for entry in ranges if entry[1] < entry[2]]
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         chosen, order, parameter = self.draw(len(images))
         jitter = partial(apply_in_order, [operation for operation, _, _ in self.ranges])
         return apply_where(
@@ -56,11 +59,11 @@ class ColorJitter(View):
         )
 
     def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws on the host what happens to each sample, among the N operations that are not left out.
+        """Draw on the host the parameters of each sample, for the N operations whose range is not 0.
 
         Returns:
-            whether to change it, bool ``[B]``; the order of the operations, int64 ``[B, N]``; and the parameter
-            of each operation, float32 ``[B, N]``, in the order of ``ranges``.
+            Whether to change the sample, `bool [B]`; the order of the operations, `int64 [B, N]`; and the parameter of
+            each operation, `float32 [B, N]`, in the order of `ranges`.
         """
         chosen = torch.rand(batch_size, device="cpu") < self.probability
         order = torch.rand((batch_size, len(self.ranges)), device="cpu").argsort(1)
@@ -69,10 +72,13 @@ class ColorJitter(View):
 
 
 class RandomGray(View):
-    """Makes some of the images gray, ``image.convert("L")`` of Pillow in all three channels.
+    """Grayscale for some of the images: Pillow's `image.convert("L")` in all three channels.
 
     Args:
-        probability: with which an image is made gray; SimCLR and MoCo v2 have 0.2.
+        probability: Probability that an image is made gray; 0.2 in SimCLR and MoCo v2.
+
+    Raises:
+        SettingsError: `probability` lies outside [0, 1].
     """
 
     def __init__(self, probability: float = 0.2) -> None:
@@ -81,22 +87,22 @@ class RandomGray(View):
         self.probability = probability
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         chosen = torch.rand(len(images), device="cpu") < self.probability
         return apply_where(chosen, lambda some, _: ops.luma(some).to(torch.uint8).expand_as(some), images)
 
 
 def apply_in_order(operations: list[Operation], images: Tensor, order: Tensor, parameter: Tensor) -> Tensor:
-    """Applies all operations to each sample, in an order of its own.
+    """Apply all operations to each sample, in the sample's own order.
 
-    In each round samples are put in the order of their operations, so that each operation works on one slice, of
-    a size the host knows.
+    In each round, samples are sorted by their operation, so that each operation works on one slice, whose size the host
+    knows.
 
     Args:
-        operations: N of them.
-        images: uint8 ``[B, 3, H, W]``.
-        order: permutations of 0..N - 1, int64 ``[B, N]``, on the host.
-        parameter: of each operation, ``[B, N]``, on the host.
+        operations: The N operations.
+        images: Images `uint8 [B, 3, H, W]`.
+        order: Permutations of 0..N - 1, `int64 [B, N]`, on the host.
+        parameter: Parameter of each operation, `[B, N]`, on the host.
     """
     for choice in order.unbind(1):
         place = choice.argsort(stable=True)
@@ -111,14 +117,14 @@ def apply_in_order(operations: list[Operation], images: Tensor, order: Tensor, p
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turns the hue, keeping the largest and the smallest channel of each pixel (value and saturation in HSV).
+    """Shift the hue and keep the largest and the smallest channel of each pixel (value and saturation in HSV).
 
-    ``torchvision.transforms.v2.functional.adjust_hue(image, shift)`` on a uint8 tensor, to one gray level. Pillow
-    keeps the hue in 8 bits; even a shift of 0 changes its colors.
+    Equals `torchvision.transforms.v2.functional.adjust_hue(image, shift)` on a `uint8` tensor up to one gray level.
+    Pillow stores the hue in 8 bits, so even a shift of 0 changes its colors.
 
     Args:
-        images: uint8 ``[B, 3, H, W]``.
-        shift: float ``[B]`` in turns.
+        images: Images `uint8 [B, 3, H, W]`.
+        shift: Shifts `float [B]` in turns.
     """
     values = images.to(torch.float32)
     low, high = values.aminmax(dim=1, keepdim=True)

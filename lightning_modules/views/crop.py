@@ -1,4 +1,4 @@
-"""Random resized crop: a random part of the image, stretched to the size of the view."""
+"""Random resized crop: a random part of the image, resized to the size of the view."""
 
 import math
 
@@ -13,18 +13,23 @@ ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params; SimCLR's TensorFlow
 
 
 class RandomResizedCrop(FlippingView):
-    """Cuts out a random box of each image, resizes it to a square and flips half of them left to right.
+    """A random box of each image, resized to a square and flipped left to right in half of the images.
 
-    Boxes follow torchvision's ``RandomResizedCrop.get_params``: area uniform in ``scale``, logarithm of width over
-    height uniform in ``ratio``, the first of ten candidates that fits, any place; else the largest box in the
-    middle whose ratio is allowed. Resizing is bilinear and antialiased (the pixels of torchvision's
-    ``resized_crop`` on uint8 tensors, see :func:`resized_crop`); SimCLR's own code resizes bicubically.
+    Boxes follow torchvision's `RandomResizedCrop.get_params`: the area is uniform in `scale`, the logarithm of width
+    over height uniform in that of `ratio`; the first of ten candidates that fits is placed uniformly; if none fits, the
+    box is the largest one in the center with an allowed ratio. Resizing is bilinear and antialiased (the pixels of
+    torchvision's `resized_crop` on `uint8` tensors, see `resized_crop`); SimCLR's own code resizes bicubically.
 
     Args:
-        size: side of the views in pixels; ``None`` keeps the height and width of the images.
-        scale: least and largest area of a box over that of the image; SimCLR's (appendix A), MoCo v2 has (0.2, 1).
-        ratio: least and largest width over height of a box; SimCLR's.
-        flip: whether to flip; ``None`` does as the data set says through :meth:`adapt`, and flips till then.
+        size: Side of the views in pixels; None keeps height and width of the images.
+        scale: Smallest and largest area of a box as a share of the image's, in (0, 1]. The default is SimCLR's
+            (appendix A); MoCo v2 has (0.2, 1).
+        ratio: Smallest and largest width over height of a box, above 0; SimCLR's by default.
+        flip: Whether half of the images are flipped left to right. None flips unless the data set says that mirroring
+            changes the label, as for digits.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -46,13 +51,13 @@ class RandomResizedCrop(FlippingView):
         self.ratio = ratio
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images ``[B, 3, size, size]``."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8 [B, 3, size, size]`."""
         height, width = images.shape[2:]
         box, flip = self.draw(len(images), height, width)
         return resized_crop(images, box, flip, self.size or height, self.size or width)
 
     def draw(self, batch_size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Draws on the host, for each sample, a box (see :func:`draw_box`) and whether to flip, bool ``[B]``."""
+        """Draw on the host, for each sample, a box (see `draw_box`) and whether to flip it, `bool [B]`."""
         box = draw_box(batch_size, height, width, self.scale, self.ratio)
         return box, (torch.randint(2, (batch_size,), device="cpu") * self.horizontal_flip).to(torch.bool)
 
@@ -60,10 +65,10 @@ class RandomResizedCrop(FlippingView):
 def draw_box(
     batch_size: int, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Draws boxes as torchvision's ``RandomResizedCrop.get_params`` does, ten candidates for all samples at once.
+    """Draw boxes as torchvision's `RandomResizedCrop.get_params` does, ten candidates for all samples at once.
 
     Returns:
-        top, left, height and width in pixels, int64 ``[4, B]``, on the host.
+        Top, left, height and width in pixels, `int64 [4, B]`, on the host.
     """
     uniform = torch.rand((4, ATTEMPTS, batch_size), dtype=torch.float64, device="cpu")
     area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform[0])
@@ -80,10 +85,10 @@ def draw_box(
 
 
 def central_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """The largest box in the middle of the image whose width over height lies in ``ratio``.
+    """Compute the largest box in the center of the image whose width over height lies in `ratio`.
 
     Returns:
-        top, left, height and width in pixels.
+        Top, left, height and width in pixels.
     """
     box_height = min(height, max(1, round(width / ratio[0])))
     box_width = min(width, max(1, round(height * ratio[1])))
@@ -91,21 +96,21 @@ def central_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[in
 
 
 def resized_crop(images: Tensor, box: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
-    """Cuts a box out of each image, resizes it, and flips it left to right or not.
+    """Crop a box of each image, resize it, and flip it left to right or not.
 
-    ``torchvision.transforms.v2.functional.resized_crop(image, *box, [height, width])``, then
-    ``horizontal_flip``. Equal bit for bit to torch's kernel for uint8 tensors on a CPU as long as no box is
-    more than three times as large as the view, and within one gray level of it beyond that, and of Pillow.
+    Equals `torchvision.transforms.v2.functional.resized_crop(image, *box, [height, width])` and then `horizontal_flip`.
+    It agrees bit for bit with torch's kernel for `uint8` tensors on a CPU as long as no box is more than three times as
+    large as the view, and within one gray level with it beyond that, and with Pillow.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
-        box: top, left, height and width in pixels, int64 ``[4, B]``, on the host.
-        flip: bool ``[B]``, on the host.
-        height: of the output, in pixels.
-        width: of the output, in pixels.
+        images: Images `uint8 [B, C, H, W]`.
+        box: Top, left, height and width in pixels, `int64 [4, B]`, on the host.
+        flip: Which images to flip, `bool [B]`, on the host.
+        height: Height of the output in pixels.
+        width: Width of the output in pixels.
 
     Returns:
-        uint8 ``[B, C, height, width]``.
+        Images `uint8 [B, C, height, width]`.
     """
     top, left, box_height, box_width = box
     rows = triangle_taps(top, box_height, height)
@@ -116,16 +121,16 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, height: int, width: 
 
 
 def triangle_taps(start: Tensor, length: Tensor, size: int) -> Taps:
-    """Resizes ``length`` pixels from ``start`` on to ``size`` pixels with Pillow's antialiased bilinear filter.
+    """Compute the weights that resize `length` pixels from `start` on to `size` pixels.
 
-    Output i lies at c = (i + 1/2) s of the box, s = length / size. Pixel j of the box weighs in with
-    max(0, 1 - abs(j + 1/2 - c) / max(s, 1)), over the sum of these weights
-    (``src/libImaging/Resample.c``, ``precompute_coeffs``).
+    This is Pillow's antialiased bilinear filter (`src/libImaging/Resample.c`, `precompute_coeffs`): output i lies at c
+    = (i + 1/2) s of the box, s = length / size. Pixel j of the box has weight max(0, 1 - abs(j + 1/2 - c) / max(s, 1)),
+    divided by the sum of these weights.
 
     Args:
-        start: int64 ``[B]``, on the host.
-        length: int64 ``[B]``, at least 1, on the host.
-        size: N.
+        start: First pixels `int64 [B]`, on the host.
+        length: Numbers of pixels `int64 [B]`, at least 1, on the host.
+        size: Number N of output pixels.
 
     Returns:
         Taps on the host; K is what the longest box needs.

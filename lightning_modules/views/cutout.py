@@ -1,4 +1,4 @@
-"""Cutout: a gray square over a random place."""
+"""Cutout: a gray square at a random place."""
 
 import torch
 from torch import Tensor
@@ -10,14 +10,18 @@ GRAY = 127  # the authors' libml/ctaugment.py fills with (127, 127, 127)
 
 
 class Cutout(View):
-    """Covers a square, centered on a random pixel and clipped at the border, with gray.
+    """A gray square in each image, centered on a random pixel and clipped at the border.
 
-    As in the code of FixMatch's authors (``libml/ctaugment.py``, ``cutout``): ``size`` rows and columns from
-    ``center - size // 2`` on, less where the border cuts them. PyTorch ports move the square inside at the
-    top and the left instead of clipping it, and cover ``size + 1`` rows and columns.
+    As in the code of FixMatch's authors (`libml/ctaugment.py`, `cutout`): `size` rows and columns from
+    `center - size // 2` on, fewer where the border cuts them. PyTorch ports move the square inside at the top and the
+    left instead of clipping it, and cover `size + 1` rows and columns.
 
     Args:
-        fraction: side of the square over the shorter side of the image, rounded down to whole pixels.
+        fraction: Side of the square as a share of the shorter side of the image, in [0, 1]; rounded down to whole
+            pixels.
+
+    Raises:
+        SettingsError: `fraction` lies outside [0, 1].
     """
 
     def __init__(self, fraction: float = 0.5) -> None:
@@ -27,19 +31,19 @@ class Cutout(View):
         self.fraction = fraction
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         batch, _, height, width = images.shape
         center = torch.stack([torch.randint(side, (batch,), device="cpu") for side in (height, width)], 1)
         return cut_out(images, to_device(center, images.device), int(self.fraction * min(height, width)))
 
 
 def cut_out(images: Tensor, center: Tensor, size: int) -> Tensor:
-    """Covers with gray, in each image, a square of ``size`` pixels.
+    """Cover a square of `size` pixels in each image with gray.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
-        center: int64 ``[B, 2]``, row and column, on the images' device.
-        size: side of the square, in pixels.
+        images: Images `uint8 [B, C, H, W]`.
+        center: Row and column of the center, `int64 [B, 2]`, on the images' device.
+        size: Side of the square in pixels.
     """
     top, left = (center - size // 2).unbind(1)
     rows = _between(top, size, images.shape[2])[:, None, :, None]
@@ -49,6 +53,6 @@ def cut_out(images: Tensor, center: Tensor, size: int) -> Tensor:
 
 
 def _between(start: Tensor, size: int, length: int) -> Tensor:
-    """One where ``start <= position < start + size``, else zero. Uint8 ``[B, length]``."""
+    """Return 1 where `start <= position < start + size`, else 0: `uint8 [B, length]`."""
     position = torch.arange(length, device=start.device)
     return ((position >= start[:, None]) & (position < start[:, None] + size)).to(torch.uint8)

@@ -5,16 +5,16 @@ from torch import Tensor
 
 
 def mixup_partners(size: int, alpha: float, per_image: bool = False) -> tuple[Tensor, Tensor]:
-    """Draw mixup (Zhang et al. 2018, arXiv 1710.09412) on the host.
+    """Draw weights and partners of mixup (Zhang et al. 2018, arXiv 1710.09412) on the host.
 
     Args:
-        size: Images.
-        alpha: Of Beta(alpha, alpha), from which a weight l is drawn.
-        per_image: A weight for each image, or one for all.
+        size: Number of images.
+        alpha: Parameter of Beta(alpha, alpha), from which a weight l is drawn.
+        per_image: Whether each image has its own weight; otherwise all share one.
 
     Returns:
-        `[size]` weight of the own image, max(l, 1 - l) as in MixMatch (equation 9), and `int64 [size]` partners, a
-        permutation.
+        The weight of the image itself, `[size]`: max(l, 1 - l) as in MixMatch (equation 9); and the partners, a
+        permutation `int64 [size]`.
     """
     concentration = torch.tensor(alpha)
     weight = torch.distributions.Beta(concentration, concentration).sample((size if per_image else 1,))
@@ -22,15 +22,15 @@ def mixup_partners(size: int, alpha: float, per_image: bool = False) -> tuple[Te
 
 
 def mixup(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
-    """`weight_i v_i + (1 - weight_i) v_partner(i)` of `[N, ...]` values: `[N]` weights, `int64 [N]` partners."""
+    """Compute `weight_i v_i + (1 - weight_i) v_partner(i)` of `values [N, ...]`, `weight [N]`, `partner int64 [N]`."""
     return torch.lerp(values[partner], values, weight.view(-1, *[1] * (values.ndim - 1)))
 
 
 def interleaved_order(chunks: int, size: int) -> Tensor:
-    """Order that exchanges a part of the first chunk with a part of each other one: `int64 [chunks * size]`.
+    """Return the order that exchanges a part of the first chunk with a part of each other one: `int64 [chunks * size]`.
 
     Rows are in `chunks` blocks of `size`. The first block is cut into as many parts as there are chunks, as equal as
-    can be with the larger ones last, and its part c changes places with the part at the same place of chunk c. It is
+    possible with the larger ones last, and its part c swaps places with the same part of chunk c. The permutation is
     its own inverse. (`interleave` of google-research/mixmatch `libml/layers.py`.)
     """
     position = torch.arange(size)

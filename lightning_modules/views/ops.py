@@ -1,27 +1,27 @@
-"""The 14 operations of FixMatch's RandAugment (arXiv:2001.07685, appendix, Table 12) on batches.
+"""The 14 operations of FixMatch's RandAugment (arXiv 2001.07685, appendix, Table 12) on batches.
 
-Images are uint8 ``[B, 3, H, W]``, in and out. Parameters are ``[B]``, on the same device.
-Each function gives what Pillow gives for one RGB image, rounding included; the Pillow call is named with it.
-None loops over samples, waits for the device or changes its input.
+Images are `uint8 [B, 3, H, W]`, in and out. Parameters are `[B]`, on the same device. Each function returns what Pillow
+returns for one RGB image, rounding included; its docstring names the Pillow call. No function loops over samples, waits
+for the device or changes its input.
 
-The geometric operations are affine maps ``(a, b, c, d, e, f)``, float64 ``[B, 6]``, that all go through
-:func:`affine`. Their parameters may stay on the host, where a mixture of maps is put together for one call.
+The geometric operations are affine maps `(a, b, c, d, e, f)`, `float64 [B, 6]`, which are all applied by `affine`.
+Their parameters may stay on the host, where a mixture of maps is assembled for one call.
 """
 
 import torch
 from torch import Tensor
 
-FIXED_POINT_BITS = 16  # Pillow walks an affine map in 16.16 fixed point (src/libImaging/Geometry.c, affine_fixed)
+FIXED_POINT_BITS = 16  # Pillow computes affine maps in 16.16 fixed point (src/libImaging/Geometry.c, affine_fixed)
 LUMA = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536 (src/libImaging/Convert.c, L24)
 
 
 def identity(images: Tensor) -> Tensor:
-    """Returns the images as they are."""
+    """Return the images unchanged."""
     return images
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Stretches each channel to 0..255; a constant channel stays. ``ImageOps.autocontrast(image)``."""
+    """Stretch each channel to 0..255; a constant channel stays. `ImageOps.autocontrast(image)`."""
     # Pillow divides in double precision and truncates: float32, or 255 times a reciprocal, would be one level off
     # here and there.
     dtype = torch.float32 if images.device.type == "mps" else torch.float64
@@ -34,17 +34,17 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with black; factor 1 keeps it. ``ImageEnhance.Brightness(image).enhance(factor)``."""
+    """Blend with black; factor 1 changes nothing. `ImageEnhance.Brightness(image).enhance(factor)`."""
     return images.to(torch.float32).mul_(_per_sample(factor)).clamp_(0, 255).to(torch.uint8)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with the gray image; factor 1 keeps it. ``ImageEnhance.Color(image).enhance(factor)``."""
+    """Blend with the gray image; factor 1 changes nothing. `ImageEnhance.Color(image).enhance(factor)`."""
     return _blend(luma(images), images, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with the mean gray; factor 1 keeps it. ``ImageEnhance.Contrast(image).enhance(factor)``."""
+    """Blend with the mean gray; factor 1 changes nothing. `ImageEnhance.Contrast(image).enhance(factor)`."""
     pixels = images.shape[2] * images.shape[3]
     total = luma(images).sum((1, 2, 3), keepdim=True)
     mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor")  # int(total / pixels + 0.5)
@@ -52,7 +52,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Flattens the histogram of each channel. ``ImageOps.equalize(image)``."""
+    """Equalize the histogram of each channel. `ImageOps.equalize(image)`."""
     values = images.flatten(2).to(torch.int64)
     counts = torch.zeros((*values.shape[:2], 256), dtype=torch.int32, device=images.device)
     counts.scatter_add_(2, values, torch.ones((1, 1, 1), dtype=torch.int32, device=images.device).expand_as(values))
@@ -66,14 +66,14 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keeps the ``bits`` (whole, 1 to 8) upper bits of each value. ``ImageOps.posterize(image, bits)``."""
+    """Keep the `bits` (whole, 1 to 8) upper bits of each value. `ImageOps.posterize(image, bits)`."""
     dropped = 8 - bits.to(torch.int32)
     mask = 256 - (torch.ones_like(dropped) << dropped)
     return images & _per_sample(mask.to(torch.uint8))
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with a smooth image; factor 1 keeps it. ``ImageEnhance.Sharpness(image).enhance(factor)``."""
+    """Blend with a smoothed image; factor 1 changes nothing. `ImageEnhance.Sharpness(image).enhance(factor)`."""
     values = images.to(torch.float32)
     rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
     smooth = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
@@ -85,13 +85,13 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Inverts values at and above the threshold, in [0, 256]. ``ImageOps.solarize(image, threshold)``."""
+    """Invert values at and above the threshold, in [0, 256]. `ImageOps.solarize(image, threshold)`."""
     bright = (images >= _per_sample(threshold)).to(torch.uint8)
     return images ^ bright.mul_(255)
 
 
 def rotate_matrix(degrees: Tensor, height: int, width: int) -> Tensor:
-    """The map of ``image.rotate(degrees)``: counter-clockwise about the center."""
+    """Return the map of `image.rotate(degrees)`: counter-clockwise about the center."""
     angle = torch.deg2rad(degrees.to(torch.float64))
     cos, sin = angle.cos(), angle.sin()
     x, y = width / 2, height / 2
@@ -99,54 +99,54 @@ def rotate_matrix(degrees: Tensor, height: int, width: int) -> Tensor:
 
 
 def shear_x_matrix(shear: Tensor, height: int, width: int) -> Tensor:
-    """The map of ``image.transform(image.size, AFFINE, (1, shear, 0, 0, 1, 0))``."""
+    """Return the map of `image.transform(image.size, AFFINE, (1, shear, 0, 0, 1, 0))`."""
     return _matrix(b=shear.to(torch.float64))
 
 
 def shear_y_matrix(shear: Tensor, height: int, width: int) -> Tensor:
-    """The map of ``image.transform(image.size, AFFINE, (1, 0, 0, shear, 1, 0))``."""
+    """Return the map of `image.transform(image.size, AFFINE, (1, 0, 0, shear, 1, 0))`."""
     return _matrix(d=shear.to(torch.float64))
 
 
 def translate_x_matrix(shift: Tensor, height: int, width: int) -> Tensor:
-    """The map of ``image.transform(image.size, AFFINE, (1, 0, shift * width, 0, 1, 0))``."""
+    """Return the map of `image.transform(image.size, AFFINE, (1, 0, shift * width, 0, 1, 0))`."""
     return _matrix(c=torch.floor(shift.to(torch.float64) * width + 0.5))
 
 
 def translate_y_matrix(shift: Tensor, height: int, width: int) -> Tensor:
-    """The map of ``image.transform(image.size, AFFINE, (1, 0, 0, 0, 1, shift * height))``."""
+    """Return the map of `image.transform(image.size, AFFINE, (1, 0, 0, 0, 1, shift * height))`."""
     return _matrix(f=torch.floor(shift.to(torch.float64) * height + 0.5))
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Rotates counter-clockwise about the center, black outside. ``image.rotate(degrees)``."""
+    """Rotate counter-clockwise about the center, black outside. `image.rotate(degrees)`."""
     return _warp(images, rotate_matrix(degrees, *images.shape[2:]))
 
 
 def shear_x(images: Tensor, shear: Tensor) -> Tensor:
-    """Moves each row left by ``shear`` times its number, black outside; see :func:`shear_x_matrix`."""
+    """Move each row left by `shear` times its number, black outside; see `shear_x_matrix`."""
     return _warp(images, shear_x_matrix(shear, *images.shape[2:]))
 
 
 def shear_y(images: Tensor, shear: Tensor) -> Tensor:
-    """Moves each column up by ``shear`` times its number, black outside; see :func:`shear_y_matrix`."""
+    """Move each column up by `shear` times its number, black outside; see `shear_y_matrix`."""
     return _warp(images, shear_y_matrix(shear, *images.shape[2:]))
 
 
 def translate_x(images: Tensor, shift: Tensor) -> Tensor:
-    """Moves left by ``shift`` of the width (whole pixels), black outside; see :func:`translate_x_matrix`."""
+    """Move left by `shift` of the width (whole pixels), black outside; see `translate_x_matrix`."""
     return _warp(images, translate_x_matrix(shift, *images.shape[2:]))
 
 
 def translate_y(images: Tensor, shift: Tensor) -> Tensor:
-    """Moves up by ``shift`` of the height (whole pixels), black outside; see :func:`translate_y_matrix`."""
+    """Move up by `shift` of the height (whole pixels), black outside; see `translate_y_matrix`."""
     return _warp(images, translate_y_matrix(shift, *images.shape[2:]))
 
 
 def fixed_point(matrix: Tensor) -> Tensor:
-    """Rounds maps ``(a, b, c, d, e, f)``, float64 ``[B, 6]``, to Pillow's fixed point, int32 ``[B, 6]``.
+    """Round maps `(a, b, c, d, e, f)`, `float64 [B, 6]`, to Pillow's fixed point, `int32 [B, 6]`.
 
-    ``c`` and ``f`` take in the half pixel from a corner to the centre, as in Pillow's ``affine_fixed``.
+    As in Pillow's `affine_fixed`, `c` and `f` include the half pixel from a corner to the center.
     """
     a, b, c, d, e, f = matrix.unbind(1)
     centered = torch.stack([a, b, c + 0.5 * a + 0.5 * b, d, e, f + 0.5 * d + 0.5 * e], 1)
@@ -154,13 +154,13 @@ def fixed_point(matrix: Tensor) -> Tensor:
 
 
 def affine(images: Tensor, coefficients: Tensor) -> Tensor:
-    """Takes pixel (x, y) from (a x + b y + c, d x + e y + f), the nearest one, black outside the image.
+    """Take pixel (x, y) from the one nearest to (a x + b y + c, d x + e y + f), black outside the image.
 
-    ``image.transform(image.size, AFFINE, (a, b, c, d, e, f))``, exact for images below 16,384 pixels a side.
+    `image.transform(image.size, AFFINE, (a, b, c, d, e, f))`, exact for images below 16,384 pixels a side.
 
     Args:
-        images: uint8 ``[B, 3, H, W]``.
-        coefficients: int32 ``[B, 6]`` on the images' device, from :func:`fixed_point`.
+        images: Images `uint8 [B, 3, H, W]`.
+        coefficients: Maps `int32 [B, 6]` on the images' device, from `fixed_point`.
     """
     height, width = images.shape[2:]
     a, b, c, d, e, f = coefficients[:, :, None, None].unbind(1)
@@ -175,39 +175,39 @@ def affine(images: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def take_pixels(images: Tensor, index: Tensor) -> Tensor:
-    """Builds each image from its own pixels; index is int64 ``[B, 1, H W]``, row times width plus column."""
+    """Build each image from its own pixels; `index int64 [B, 1, H W]` is row times width plus column."""
     flat = images.flatten(2)
     return flat.gather(2, index.expand_as(flat)).view(images.shape)
 
 
 def luma(images: Tensor) -> Tensor:
-    """Gray values, int32 ``[B, 1, H, W]`` in 0..255. ``image.convert("L")``."""
+    """Compute gray values, `int32 [B, 1, H, W]` in 0..255. `image.convert("L")`."""
     gray = images[:, 0:1].to(torch.int32).mul_(LUMA[0])
     gray.add_(images[:, 1:2], alpha=LUMA[1]).add_(images[:, 2:3], alpha=LUMA[2])
     return gray.add_(1 << 15).bitwise_right_shift_(16)
 
 
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """``Image.blend(degenerate, image, factor)``: float32, clipped and truncated; inputs hold 0..255."""
+    """Blend as `Image.blend(degenerate, image, factor)`: float32, clipped and truncated; inputs hold 0..255."""
     base = degenerate.to(torch.float32)
     mixed = (images.to(torch.float32) - base).mul_(_per_sample(factor)).add_(base)
     return mixed.clamp_(0, 255).to(torch.uint8)
 
 
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Applies maps, float64 ``[B, 6]`` on any device, to the images."""
+    """Apply maps `float64 [B, 6]`, on any device, to the images."""
     return affine(images, fixed_point(matrix).to(images.device, non_blocking=True))
 
 
 def _per_sample(parameter: Tensor) -> Tensor:
-    """Reshapes ``[B]`` to ``[B, 1, 1, 1]``, float64 to float32."""
+    """Reshape `[B]` to `[B, 1, 1, 1]`, float64 to float32."""
     if parameter.dtype == torch.float64:
         parameter = parameter.to(torch.float32)
     return parameter[:, None, None, None]
 
 
 def _matrix(**entries: Tensor) -> Tensor:
-    """The identity map (1, 0, 0, 0, 1, 0) with some of its entries ``a`` to ``f`` replaced. ``[B, 6]``."""
+    """Return the identity map (1, 0, 0, 0, 1, 0), `[B, 6]`, with some of its entries `a` to `f` replaced."""
     some = next(iter(entries.values()))
     defaults = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 1.0, "f": 0.0}
     return torch.stack([entries.get(k, torch.full_like(some, value)) for k, value in defaults.items()], 1)

@@ -1,4 +1,4 @@
-"""Views of images for prediction: mirrored and cropped, all the same for every image."""
+"""Deterministic views for prediction: mirrored and cropped alike for every image."""
 
 from collections.abc import Iterator
 
@@ -9,20 +9,20 @@ MOST_CROPS = 5
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring float images `[B, 3, H, W]` to a height and width, bilinearly with antialiasing."""
+    """Resize float images `[B, 3, H, W]` to a height and width, bilinearly with antialiasing."""
     if tuple(images.shape[-2:]) == size:
         return images
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def crop_corners(height: int, width: int, crops: int, share: float) -> list[tuple[int, int, int, int]]:
-    """Top, left, height and width of crops: the middle, then the corners, top left and bottom right first.
+    """Return top, left, height and width of crops: the center first, then the corners, top left and bottom right first.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        crops: How many, at most `MOST_CROPS`.
-        share: Of the image's height and width that a crop has, in (0, 1].
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        crops: Number of crops, at most `MOST_CROPS`.
+        share: Height and width of a crop as a share of the image's, in (0, 1].
     """
     high, wide = max(1, round(share * height)), max(1, round(share * width))
     down, right = height - high, width - wide
@@ -31,11 +31,11 @@ def crop_corners(height: int, width: int, crops: int, share: float) -> list[tupl
 
 
 def views_for_prediction(images: Tensor, flip: bool, crops: int, share: float) -> Iterator[Tensor]:
-    """Views of float images `[B, 3, H, W]`, one after another, each in the images' size.
+    """Yield views of float images `[B, 3, H, W]`, each in the images' size.
 
-    The images as they are if `crops` is 0, else their crops, resized; with `flip` each once more, mirrored. Five crops
-    and their mirror images are those of Krizhevsky et al. 2012 (ImageNet Classification with Deep Convolutional
-    Neural Networks, section 4.1).
+    If `crops` is 0, the view is the images themselves, otherwise their crops, resized; with `flip`, each is followed by
+    its mirror image. Five crops and their mirror images are those of Krizhevsky et al. 2012 (ImageNet Classification
+    with Deep Convolutional Neural Networks, section 4.1).
     """
     height, width = images.shape[-2:]
     boxes = crop_corners(height, width, crops, share) or [(0, 0, height, width)]

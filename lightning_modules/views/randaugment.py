@@ -1,4 +1,4 @@
-"""RandAugment as FixMatch uses it: two operations a sample, each with a magnitude of its own."""
+"""RandAugment as FixMatch uses it: two operations for each sample, each with its own magnitude."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from tailmatch.lightning_modules.views.base import View, to_device
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the pool and the range its magnitude is drawn from, uniformly.
+    """An operation of the pool and the range from which its magnitude is drawn uniformly.
 
     Attributes:
-        name: as in the paper.
-        function: for a pixel operation ``(images, magnitude) -> images``, or ``(images) -> images`` where
-            ``low`` is ``high``; for a geometric one ``(magnitude, height, width) -> matrix``.
-        low: lower end of the range.
-        high: upper end of the range.
-        whole: round the magnitude down to a whole number, so that ``high`` itself is never drawn.
+        name: Name in the paper.
+        function: For a pixel operation `(images, magnitude) -> images`, or `(images) -> images` if `low` is `high`; for
+            a geometric one `(magnitude, height, width) -> matrix`.
+        low: Lower end of the range.
+        high: Upper end of the range.
+        whole: Whether the magnitude is rounded down to a whole number, so that `high` itself is never drawn.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Operation:
     whole: bool = False
 
 
-# FixMatch (arXiv:2001.07685), appendix, Table 12.
+# FixMatch (arXiv 2001.07685), appendix, Table 12.
 PIXEL_POOL = (
     Operation("Identity", ops.identity),
     Operation("AutoContrast", ops.autocontrast),
@@ -51,20 +51,23 @@ GEOMETRIC_POOL = (
     Operation("TranslateY", ops.translate_y_matrix, -0.3, 0.3),
 )
 POOL = PIXEL_POOL + GEOMETRIC_POOL
-IDENTITY = 0  # its position in the pool
+IDENTITY = 0  # position of the identity in the pool
 
 
 class RandAugment(View):
-    """Applies ``num_ops`` operations in turn, each drawn uniformly from the pool, with replacement.
+    """A sequence of `num_ops` operations, each drawn uniformly from the pool, with replacement.
 
-    Follows the paper: every drawn operation is applied, and its magnitude is uniform over the whole range of
-    Table 12. Published code differs: the authors' ``libml/augment.py`` and PyTorch ports of it apply a drawn
-    operation only with probability 0.5 (``probability=0.5`` does so here) and take one of nine magnitudes,
-    which leaves out the ends of the ranges; ports also cut degrees and shifts to whole numbers.
+    Follows the paper: every drawn operation is applied, and its magnitude is uniform over the whole range of Table 12.
+    Published code differs: the authors' `libml/augment.py` and PyTorch ports of it apply a drawn operation only with
+    probability 0.5 (here `probability=0.5`) and use one of nine magnitudes, which leaves out the ends of the ranges;
+    ports also truncate degrees and shifts to whole numbers.
 
     Args:
-        num_ops: operations applied to each sample.
-        probability: with which a drawn operation is applied rather than skipped.
+        num_ops: Number of operations applied to each sample, at least 0.
+        probability: Probability that a drawn operation is applied rather than skipped.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(self, num_ops: int = 2, probability: float = 1.0) -> None:
@@ -77,17 +80,17 @@ class RandAugment(View):
         self.probability = probability
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         for _ in range(self.num_ops):
             choice, magnitude = self.draw(len(images))
             images = apply_choice(images, choice, magnitude)
         return images
 
     def draw(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Draws an operation and a magnitude for each sample, on the host.
+        """Draw an operation and a magnitude for each sample, on the host.
 
         Returns:
-            positions in :data:`POOL`, int64 ``[B]``, and magnitudes, float64 ``[B]``.
+            Positions in `POOL`, `int64 [B]`, and magnitudes, `float64 [B]`.
         """
         choice = torch.randint(len(POOL), (batch_size,), device="cpu")
         uniform = torch.rand(batch_size, device="cpu").to(torch.float64)
@@ -101,18 +104,18 @@ class RandAugment(View):
 
 
 def apply_choice(images: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
-    """Applies to each sample the operation chosen for it.
+    """Apply to each sample the operation chosen for it.
 
-    Samples are put in the order of their operations, so that each operation works on one slice, of a size the
-    host knows; the geometric operations, last in the pool, share one slice.
+    Samples are sorted by their operation, so that each operation works on one slice, whose size the host knows; the
+    geometric operations, last in the pool, share one slice.
 
     Args:
-        images: uint8 ``[B, 3, H, W]``.
-        choice: int64 ``[B]``, positions in :data:`POOL`, on the host.
-        magnitude: float64 ``[B]``, in the units of the operations, on the host.
+        images: Images `uint8 [B, 3, H, W]`.
+        choice: Positions in `POOL`, `int64 [B]`, on the host.
+        magnitude: Magnitudes `float64 [B]`, in the units of the operations, on the host.
 
     Returns:
-        uint8 ``[B, 3, H, W]``, in the order of ``images``.
+        Images `uint8 [B, 3, H, W]`, in the order of `images`.
     """
     order = choice.argsort(stable=True)
     sizes = torch.bincount(choice, minlength=len(POOL)).tolist()
@@ -129,7 +132,7 @@ def apply_choice(images: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _apply_pixel(images: Tensor, magnitude: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Applies the pixel operations, each to the next ``sizes[i]`` images; gives the slices that hold any."""
+    """Apply each pixel operation to the next `sizes[i]` images; return the slices that are not empty."""
     magnitudes = torch.split(to_device(magnitude.to(torch.float32), images.device), sizes)
     done = []
     for op, group, parameter in zip(PIXEL_POOL, torch.split(images, sizes), magnitudes, strict=True):
@@ -139,7 +142,7 @@ def _apply_pixel(images: Tensor, magnitude: Tensor, sizes: list[int]) -> list[Te
 
 
 def _apply_geometric(images: Tensor, magnitude: Tensor, sizes: list[int]) -> Tensor:
-    """Applies the geometric operations, each to the next ``sizes[i]`` images, in one call."""
+    """Apply each geometric operation to the next `sizes[i]` images, all in one call."""
     height, width = images.shape[2:]
     groups = zip(GEOMETRIC_POOL, torch.split(magnitude, sizes), strict=True)
     matrix = torch.cat([op.function(parameter, height, width) for op, parameter in groups])

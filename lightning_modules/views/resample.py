@@ -1,4 +1,4 @@
-"""Weighted sums of rows and columns, each sample with its own: the arithmetic of resizing and blurring."""
+"""Weighted sums of rows and columns, separate for each sample: the arithmetic of resizing and blurring."""
 
 from typing import NamedTuple
 
@@ -12,31 +12,31 @@ MOST_BITS = 16  # 255 times a sum of weights of 1 stays below 2**24, up to which
 
 
 class Taps(NamedTuple):
-    """What each position of the output along one axis sums up, for each sample.
+    """The positions and weights that each output position along one axis sums up, for each sample.
 
-    ``position`` holds K positions of the input for each of N of the output, int32 ``[B, N, K]``; ``weight`` their
-    weights, float32 ``[B, N, K]`` from :func:`fixed_point`.
+    `position` holds K input positions for each of N output positions, `int32 [B, N, K]`; `weight` their weights,
+    `float32 [B, N, K]` from `fixed_point`.
     """
 
     position: Tensor
     weight: Tensor
 
     def to(self, device: torch.device) -> "Taps":
-        """The same on the device, as :func:`to_device` brings it there."""
+        """Move both to the device with `to_device`."""
         return Taps(to_device(self.position, device), to_device(self.weight, device))
 
 
 def fixed_point(weight: Tensor) -> Tensor:
-    """Rounds the weights of each sample to multiples of a power of two, so that sums of pixels are exact.
+    """Round the weights of each sample to multiples of a power of two, so that sums of pixels are exact.
 
-    The rule of torch's resizing of uint8 images (``aten/src/ATen/native/cpu/UpSampleKernel.cpp``): as many bits
+    The rule is that of torch's resizing of `uint8` images (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): as many bits
     as keep the largest weight of the sample below 2**15, here at most 16.
 
     Args:
-        weight: float64 ``[B, N, K]``, not negative, with a sum of 1 over K.
+        weight: Weights `float64 [B, N, K]`, not negative, with a sum of 1 over K.
 
     Returns:
-        float32 ``[B, N, K]``.
+        Rounded weights `float32 [B, N, K]`.
     """
     largest = weight.amax((1, 2), keepdim=True)
     bits = torch.floor(torch.log2((2**15 - 0.5) / largest)).clamp_(max=MOST_BITS)
@@ -44,30 +44,30 @@ def fixed_point(weight: Tensor) -> Tensor:
 
 
 def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Sums up columns, then rows, rounding to uint8 after each, as Pillow and torch do for uint8 images.
+    """Sum up columns, then rows, rounding to `uint8` after each, as Pillow and torch do for `uint8` images.
 
     All sums are exact, so every device gives the same pixels.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
-        rows: taps for H' rows of the output.
-        columns: taps for W' columns of the output.
+        images: Images `uint8 [B, C, H, W]`.
+        rows: Taps for H' rows of the output.
+        columns: Taps for W' columns of the output.
 
     Returns:
-        uint8 ``[B, C, H', W']``.
+        Images `uint8 [B, C, H', W']`.
     """
     return in_parts(_resample, images, *rows.to(images.device), *columns.to(images.device))
 
 
 def _resample(images: Tensor, *taps: Tensor) -> Tensor:
-    """Does what :func:`resample` does; ``taps`` are position and weight of rows, then of columns."""
+    """Resample some samples; `taps` are position and weight of rows, then of columns."""
     across = _sum_up(images.permute(0, 3, 1, 2), Taps(*taps[2:]))  # [B, W', C, H]
     down = _sum_up(across.permute(0, 3, 2, 1), Taps(*taps[:2]))  # [B, H', C, W']
     return down.permute(0, 2, 1, 3)
 
 
 def _sum_up(images: Tensor, taps: Taps) -> Tensor:
-    """Weighted sums over the second dimension: uint8 ``[B, M, C, S]`` to ``[B, N, C, S]``."""
+    """Sum up the second dimension with weights: `uint8 [B, M, C, S]` to `[B, N, C, S]`."""
     batch, length, channels, side = images.shape
     table = images.contiguous().to(torch.float32).view(batch * length, channels * side)
     first = torch.arange(batch, dtype=torch.int32, device=images.device)[:, None, None] * length

@@ -5,17 +5,17 @@ from torch import Tensor
 
 
 def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns each image counter-clockwise by its own number of quarter turns, as ``torch.rot90(image, k, (1, 2))``.
+    """Turn each image counter-clockwise by its own number of quarter turns, as `torch.rot90(image, k, (1, 2))`.
 
     Pixels move and never change. A turn is a transposition (odd turns) and flips, so the whole batch goes through three
     selections without a loop, and nothing waits for the device.
 
     Args:
-        images: ``[B, C, H, W]`` of any type, H = W.
-        turns: int64 ``[B]`` on the images' device; counted modulo 4.
+        images: Images `[B, C, H, W]` of any type, H = W.
+        turns: Numbers of quarter turns `int64 [B]`, on the images' device; taken modulo 4.
 
     Raises:
-        ValueError: if the images are not square: a quarter turn of others has another shape.
+        ValueError: The images are not square: a quarter turn would change their shape.
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images to turn must be square, [B, C, H, H], got shape {list(images.shape)}")

@@ -11,13 +11,16 @@ from tailmatch.lightning_modules.views.weak import WeakView
 class StrongView(View):
     """FixMatch's strong augmentation: flip and shift, then RandAugment, then Cutout.
 
-    arXiv:2001.07685, section 2.3; the weak view comes first in the authors' ``libml/augment.py`` too.
+    arXiv 2001.07685, section 2.3; the weak view comes first in the authors' `libml/augment.py` too.
 
     Args:
-        num_ops: operations of RandAugment on each sample.
-        probability: chance that each of them is applied; the paper's 1, or the authors' code's 0.5.
-        cutout: side of the square over the shorter side of the image; 0 for none.
-        weak: the flip and shift to begin with; a :class:`WeakView` of its own by default.
+        num_ops: Number of RandAugment's operations applied to each sample.
+        probability: Probability that each of them is applied: 1 in the paper, 0.5 in the authors' code.
+        cutout: Side of Cutout's square as a share of the shorter side of the image; 0 for none.
+        weak: Flip and shift to begin with; None is `WeakView()`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -29,9 +32,9 @@ class StrongView(View):
         self.cutout = Cutout(cutout)
 
     def adapt(self, horizontal_flip: bool) -> None:
-        """Has the weak view flip as the data set says."""
+        """Let the weak view flip as the data set says."""
         self.weak.adapt(horizontal_flip)
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         return self.cutout.augment(self.randaugment.augment(self.weak.augment(images)))

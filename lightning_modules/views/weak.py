@@ -9,14 +9,18 @@ from tailmatch.lightning_modules.views.ops import take_pixels
 
 
 class WeakView(FlippingView):
-    """Flips half of the images left to right and moves each by some pixels, mirroring at the border.
+    """A flip of half of the images and a random shift of each, with mirroring at the border.
 
-    FixMatch (arXiv:2001.07685), section 2.3: up to 12.5 % of the size, vertically and horizontally; no flip
-    for SVHN, where it changes the class. The authors' ``libml/augment.py`` pads by reflection and crops too.
+    FixMatch (arXiv 2001.07685), section 2.3: shifts of up to 12.5 % of the size, vertically and horizontally; no flip
+    for SVHN, where it changes the class. The authors' `libml/augment.py` pads by reflection and crops too.
 
     Args:
-        translate: largest shift as a fraction of the height and of the width, rounded down to whole pixels.
-        flip: whether to flip; ``None`` does as the data set says through :meth:`adapt`, and flips till then.
+        translate: Largest shift as a share of height and of width, in [0, 1); rounded down to whole pixels.
+        flip: Whether half of the images are flipped left to right. None flips unless the data set says that mirroring
+            changes the label, as for digits.
+
+    Raises:
+        SettingsError: `translate` lies outside [0, 1).
     """
 
     def __init__(self, translate: float = 0.125, flip: bool | None = None) -> None:
@@ -26,12 +30,12 @@ class WeakView(FlippingView):
         self.translate = translate
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augments uint8 images ``[B, 3, H, W]`` to uint8 images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         parameters = to_device(self.draw(len(images), *images.shape[2:]), images.device)
         return flip_and_shift(images, *parameters.unbind())
 
     def draw(self, batch_size: int, height: int, width: int) -> Tensor:
-        """Draws on the host, for each sample: flip (0 or 1), pixels down, pixels right. Int64 ``[3, B]``."""
+        """Draw on the host, for each sample: flip (0 or 1), pixels down, pixels right. `int64 [3, B]`."""
         down, right = int(self.translate * height), int(self.translate * width)
         flip = torch.randint(2, (batch_size,), device="cpu") * self.horizontal_flip
         shift_down = torch.randint(-down, down + 1, (batch_size,), device="cpu")
@@ -40,13 +44,13 @@ class WeakView(FlippingView):
 
 
 def flip_and_shift(images: Tensor, flip: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Flips images left to right, then moves them; what comes in is mirrored at the border pixel.
+    """Flip images left to right, then shift them; the border is filled by mirroring at its pixels.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
-        flip: int64 ``[B]``, 1 to flip.
-        down: int64 ``[B]``, pixels to move down, less than the height either way.
-        right: int64 ``[B]``, pixels to move right, less than the width either way.
+        images: Images `uint8 [B, C, H, W]`.
+        flip: Whether to flip each, `int64 [B]`, 0 or 1.
+        down: Pixels to move down, `int64 [B]`, less than the height either way.
+        right: Pixels to move right, `int64 [B]`, less than the width either way.
     """
     height, width = images.shape[2:]
     row = reflect(torch.arange(height, device=images.device) - down[:, None], height)
@@ -57,5 +61,5 @@ def flip_and_shift(images: Tensor, flip: Tensor, down: Tensor, right: Tensor) ->
 
 
 def reflect(position: Tensor, length: int) -> Tensor:
-    """Mirrors positions outside 0..length - 1 at the first and the last one, without repeating them."""
+    """Mirror positions outside 0..length - 1 at the first and the last one, without repeating them."""
     return length - 1 - (length - 1 - position.abs()).abs()

@@ -8,10 +8,9 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tailmatch.cli import config_of_checkpoint
-from tests.typed import call as tailmatch
+from tests.typed import call
+from tests.typed import call_here as tailmatch
 
-ROOT = Path(__file__).parent.parent.parent
 FIT = [
     "fit", "--config=configs/demo.yaml", "--data.image_size=8", "--data.steps_per_epoch=4",
     "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
@@ -21,9 +20,9 @@ FIT = [
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, read by several tests."""
+    """A finished run in a process of its own, read by several tests."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    result = tailmatch(*FIT, f"--run_dir={folder}", "--checkpoint.every_n_epochs=1")
+    result = call(*FIT, f"--run_dir={folder}", "--checkpoint.every_n_epochs=1")
     assert result.returncode == 0, result.stderr
     assert "images per class" in result.stdout and f"run folder: {folder}" in result.stdout
     return folder
@@ -80,6 +79,25 @@ def test_a_checkpoint_elsewhere_brings_its_config_and_what_is_typed_wins(run_dir
     assert config["data"]["init_args"]["image_size"] == 8
     last = torch.load(tmp_path / "more" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 12
+
+
+def test_a_checkpoint_of_a_former_version_resumes_to_the_same_bits(run_dir: Path, tmp_path: Path) -> None:
+    content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    former = content["config"].replace("tailmatch.", "").replace("modules.training.", "modules.optimization.")
+    assert "class_path: lightning_modules.optimization.FixMatchSGD" in former
+    ended = []
+    for name, config in (("today", content["config"]), ("former", former)):
+        torch.save(content | {"config": config}, tmp_path / f"{name}.ckpt")
+        words = [f"--ckpt_path={tmp_path / name}.ckpt", f"--run_dir={tmp_path / name}", "--trainer.max_epochs=3"]
+        result = tailmatch("fit", *words)
+        assert result.returncode == 0, result.stderr
+        ended.append(torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True))
+    today, old = ended
+    assert today["config"] == old["config"].replace(f"{tmp_path}/former", f"{tmp_path}/today")
+    assert today["callbacks"]["DARP"].keys() == old["callbacks"]["DARP"].keys()
+    for part in ("state_dict", "trained_weights"):
+        assert today[part].keys() == old[part].keys()
+        assert all(torch.equal(tensor, old[part][name]) for name, tensor in today[part].items())
 
 
 def test_a_second_run_into_a_folder_is_refused_or_moves_the_first_aside(tmp_path: Path) -> None:
@@ -141,17 +159,3 @@ def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) ->
 def test_testing_needs_a_checkpoint() -> None:
     result = tailmatch("test", "--config=configs/demo.yaml")
     assert result.returncode == 1 and "test needs trained weights: add --ckpt_path" in result.stderr
-
-
-@pytest.mark.parametrize(("subcommand", "weights"), [("test", None), ("fit", "IMAGENET1K_V2")])
-def test_a_checkpoint_is_tested_without_the_weights_that_it_began_with(
-    subcommand: str, weights: str | None, tmp_path: Path
-) -> None:
-    network = {
-        "class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork",
-        "init_args": {"name": "resnet50", "weights": "IMAGENET1K_V2"},
-    }
-    config = {"model": {"class_path": "tailmatch.lightning_modules.FixMatch", "init_args": {"network": network}}}
-    torch.save({"config": yaml.safe_dump(config)}, tmp_path / "last.ckpt")
-    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", subcommand) or "")
-    assert settings["model"]["init_args"]["network"]["init_args"] == {"name": "resnet50", "weights": weights}

@@ -10,8 +10,7 @@ from efficientnet_pytorch import EfficientNet
 from torchvision import models
 
 from tailmatch.callbacks import DARP
-from tailmatch.cli import TailmatchCLI
-from tailmatch.command_line.parser import mend_parsing
+from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.lightning_modules.networks import CifarResNet
 from tests.contract import source_checkpoint
 from tests.trained_files import trained_file
@@ -34,7 +33,6 @@ class Built(TailmatchCLI):
 
 
 def build(*args: str, subcommand: str = "fit") -> Built:
-    mend_parsing()
     sys.argv = ["tailmatch"]
     return Built([subcommand, *args])
 

@@ -10,6 +10,8 @@ import torch
 import yaml
 
 from tailmatch import cli
+from tailmatch.command_line.settings_of_checkpoint import data_of_members
+from tailmatch.command_line.typed import Typed
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import trained_network
 from tests.typed import tailmatch
@@ -37,7 +39,7 @@ def test_an_ensemble_takes_data_and_seed_of_its_first_checkpoint(demo: Path, tmp
     record = json.loads((tmp_path / "test_metrics.json").read_text())
     assert record["checkpoint"] == [str(demo / "best.ckpt"), str(demo / "last.ckpt")]
     assert 0 < record["metrics"]["balanced_accuracy"] <= 1
-    taken = yaml.safe_load(cli.data_of_members(["--model.checkpoints", members]) or "")
+    taken = yaml.safe_load(data_of_members(Typed.read(["test", "--model.checkpoints", members])) or "")
     assert taken["seed_everything"] == SEED and taken["data"]["class_path"] == "tailmatch.datamodules.Digits"
 
 

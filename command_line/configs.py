@@ -1,0 +1,66 @@
+"""The YAML files of this package, and `tailmatch configs`, which lists and copies them."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+
+def main(args: Sequence[str]) -> None:
+    """`tailmatch configs` and `tailmatch configs copy NAME [TO]`."""
+    parser = argparse.ArgumentParser(
+        prog="tailmatch configs",
+        description="List the YAML files of this package with their first line. --config finds them by name, as in "
+        "`tailmatch fit --config demo.yaml`, where there is no such file.",
+    )
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    copying = commands.add_parser("copy", help="copy a file, to edit it", description="Copy a file, to edit it.")
+    copying.add_argument("name", help="such as data/cifar10_lt.yaml")
+    copying.add_argument("to", nargs="?", default=".", type=Path, help="file or folder; default: the current folder")
+    asked = parser.parse_args(args)
+    if asked.command is None:
+        width = max(map(len, packaged()))
+        for name, listed in packaged().items():
+            print(f"{name:{width}}  {first_line(listed)}")
+        return
+    file = find(asked.name)
+    if file is None:
+        copying.error(f"no configuration {asked.name}{suggestion(asked.name)}")
+    target: Path = asked.to / file.name if asked.to.is_dir() else asked.to
+    if target.exists():
+        copying.error(f"{target} exists: name another file, or move it away")
+    if not target.parent.is_dir():
+        copying.error(f"{target}: there is no folder {target.parent}")
+    target.write_text(file.read_text())
+    print(f"copied: {target}")
+
+
+def find(name: str) -> Path | None:
+    """The packaged file of a name, `configs/` in front of it or not; None if there is none."""
+    return packaged().get(name.removeprefix("./").removeprefix("configs/"))
+
+
+def suggestion(name: str) -> str:
+    """Packaged files whose names come near, or where all are listed: the end of a message about a name that is none."""
+    asked = Path(name.removeprefix("./").removeprefix("configs/")).with_suffix("")
+    known = {file: Path(file).with_suffix("") for file in packaged()}
+    near = difflib.get_close_matches(str(asked), map(str, known.values()), cutoff=0.7)
+    of_file = difflib.get_close_matches(asked.name, [stem.name for stem in known.values()], cutoff=0.7)
+    found = [f"{stem}.yaml" for stem in near]
+    found += [file for file, stem in known.items() if stem.name in of_file and file not in found]
+    return f"\n  Did you mean: {', '.join(found[:3])}?" if found else "; `tailmatch configs` lists all there are"
+
+
+def packaged() -> dict[str, Path]:
+    """The packaged files by name, such as `data/cifar10_lt.yaml`."""
+    root = Path(str(files("tailmatch") / "configs"))
+    return {
+        file.relative_to(root).as_posix(): file for file in sorted(root.glob("*.yaml")) + sorted(root.glob("*/*.yaml"))
+    }
+
+
+def first_line(file: Path) -> str:
+    """What a file says of itself: its first comment."""
+    with file.open() as lines:
+        return next((line.removeprefix("#").strip() for line in lines if line.startswith("#")), "")

@@ -1,0 +1,45 @@
+"""What the command line says of an error: a message, where the user can mend it; a traceback of any other."""
+
+import errno
+import sys
+import traceback
+from importlib.metadata import metadata
+from typing import NoReturn
+
+from tailmatch.datamodules.arguments import SettingsError
+
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""Not permitted, read-only, full: what a user mends without this program."""
+
+
+def end_with(error: Exception) -> NoReturn:
+    """End the program with exit code 1 and what there is to say of an error. Call it while the error is handled."""
+    message = message_for_user(error)
+    if message is None:
+        traceback.print_exc()
+        message = f"unexpected {type(error).__name__}. Unless it comes from your own classes, {request_for_report()}"
+    sys.exit(f"tailmatch: error: {message}")
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """The message of an error that the user can mend; None of any other.
+
+    That is a `SettingsError`, and a file that the machine refuses. jsonargparse and Lightning raise errors of their own
+    from those of ours: the first of the chain counts.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SettingsError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE and cause.filename is not None:
+            return f"{cause.filename}: {cause.strerror}"
+        wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
+        cause = cause.__cause__ or (cause.__context__ if wrapped else None)
+    return None
+
+
+def request_for_report() -> str:
+    """Where to report a fault: at the project's issue tracker, if the installed package names one."""
+    urls = [entry.split(", ", 1) for entry in metadata("tailmatch").get_all("Project-URL") or []]
+    trackers = [url for label, url in urls if label.lower() in ("issues", "bug tracker", "tracker")]
+    return f"please report it with the text above{': ' + trackers[0] if trackers else ''}"

@@ -1,0 +1,186 @@
+"""Lightning's command line, with this package's run folders, checkpoints and defaults."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
+from tailmatch.command_line import predict as predict_command
+from tailmatch.command_line.parser import Parser
+from tailmatch.command_line.run_config import RunConfig
+from tailmatch.command_line.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of
+from tailmatch.command_line.settings_of_checkpoint import (
+    check_weights,
+    config_of_checkpoint,
+    data_of_members,
+    network_of_source,
+)
+from tailmatch.command_line.typed import Typed, check_overlays
+from tailmatch.datamodules import ImageDataModule
+from tailmatch.lightning_modules import ImageClassifier
+
+
+class TailmatchCLI(LightningCLI):
+    """LightningCLI with run folders, checkpoints that carry their configuration, and class-wise defaults."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            parser_class=Parser,
+            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose help says which files `--config` finds."""
+        parser = super().init_parser(**kwargs)
+        config = next(action for action in parser._actions if action.dest == "config")
+        config.help = "YAML file, or the name of one of this package (`tailmatch configs` lists them)."
+        return parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands. `predict` writes files as it goes, so that it has nothing to return."""
+        known = LightningCLI.subcommands()
+        return known | {"predict": known["predict"] | {"return_predictions"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Run folder, checkpoints, and what the method takes from the data."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of logs, config.yaml, checkpoints/ and test_metrics.json "
+            "(default: a new folder under runs/, or that of the checkpoint given).",
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Start anew in a run_dir that holds a run (the old one is moved aside, not deleted); of predict: "
+            "replace the output.",
+        )
+        parser.add_class_arguments(Checkpoints, "checkpoint")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Of `predict`, an output."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--output",
+                type=str | None,
+                default=None,
+                help="File to write: .csv, .tsv, .txt or .parquet for a table (PredictionWriter), .npz for "
+                "pseudo-labels (PseudoLabelWriter). Default, in run_dir: pseudo_labels.npz, or "
+                "predictions.csv for images without labels (UnlabeledImages).",
+            )
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
+
+        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way,
+        and one of several `checkpoints` the data of the first.
+        """
+        typed = Typed.read(sys.argv[1:] if args is None else args)
+        check_overlays(typed)
+        checkpoint = resolve_checkpoint(typed)
+        below = None
+        if not typed.values("--config"):
+            below = config_of_checkpoint(checkpoint, typed.subcommand) if checkpoint else data_of_members(typed)
+        self.config = parse(parser, typed, below)
+        # Only now is known which checkpoint the method begins with, as there are many ways to say it; and its network
+        # must lie below what is typed, since `--model.network.depth 20` changes that network: so all is parsed again.
+        network = None if checkpoint else network_of_source(self.config[self.config.subcommand].model)
+        if network is not None:
+            self.config = parse(parser, typed, network, below)
+        self._complete(self.config.subcommand, self.config[self.config.subcommand], typed, checkpoint)
+
+    def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
+        """Set what follows from the rest: checkpoint, run folder, facts for a prediction."""
+        check_weights(subcommand, settings.model.class_path, checkpoint)
+        if checkpoint is not None:
+            settings.ckpt_path = str(checkpoint)
+            if not typed.values("--run_dir"):
+                own = run_dir_of(checkpoint)
+                settings.run_dir = None if own is None else str(own)
+        predict_command.take_facts(subcommand, settings, checkpoint)
+        if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
+            settings.trainer.logger = False  # a prediction logs nothing
+        if settings.run_dir is None:
+            names = [settings[part].class_path.rsplit(".", 1)[-1].lower() for part in ("model", "data")]
+            settings.run_dir = str(free_run_dir(Path("runs") / "-".join(names)))
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: `parse_arguments` took the checkpoint's configuration, below what the user typed."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to write over another run."""
+        settings = self.config[self.subcommand]
+        if self.subcommand != "fit":  # what was best in training is of no concern then
+            warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
+        elif settings.ckpt_path is None:
+            claim_run_dir(Path(settings.run_dir), settings.overwrite)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that logs and saves in the run folder."""
+        run_dir = Path(self._get(self.config_init, "run_dir"))
+        trainer_config = self._get(self.config_init, "trainer")
+        kwargs.setdefault("default_root_dir", str(run_dir))
+        if trainer_config.logger in (None, True):
+            kwargs.setdefault("logger", TensorBoardLogger(save_dir=run_dir, name="", version=""))
+        plugins = trainer_config.plugins or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        callbacks: list[Any] = [ClassCountsReport(), ViewGrid(), EvaluationFigures()]
+        if trainer_config.logger is False:
+            callbacks = [ClassCountsReport()]
+        configured = trainer_config.callbacks or []
+        configured = configured if isinstance(configured, list) else [configured]
+        if self.subcommand == "predict":
+            data, *asked = (self._get(self.config_init, name) for name in ("data", "output", "overwrite"))
+            callbacks += predict_command.writers(configured, data, run_dir, *asked)
+        if trainer_config.enable_checkpointing is not False:
+            plan = self._get(self.config_init, "checkpoint")
+            callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        return super().instantiate_trainer(**kwargs)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Keep no predictions in memory."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
+
+    def after_fit(self) -> None:
+        """Say where things are."""
+        self._say(f"run folder: {self._get(self.config, 'run_dir')}")
+
+    def after_test(self) -> None:
+        """Say where things are."""
+        self._say(f"test metrics: {Path(self._get(self.config, 'run_dir')) / 'test_metrics.json'}")
+
+    @rank_zero_only
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def parse(parser: LightningArgumentParser, typed: Typed, *below: str | None) -> Namespace:
+    """Parse what is typed, over settings that lie below it: YAML texts, which `--config` takes as it takes files."""
+    texts = [f"--config={text}" for text in below if text is not None]
+    return parser.parse_args([*typed.words[:1], *texts, *typed.words[1:]])

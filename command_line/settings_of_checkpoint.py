@@ -1,0 +1,65 @@
+"""Settings that a command line takes from checkpoints: below what is typed, one function a source."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tailmatch.command_line.typed import Typed
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY, read_checkpoint
+from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.inference.class_paths import class_named
+from tailmatch.lightning_modules.inference.trained_network import network_to_rebuild
+
+
+def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
+    """The configuration in a checkpoint, as YAML.
+
+    But for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
+    """
+    content = read_file(str(path), mapped=True)
+    config: str | None = content.get(CONFIG_KEY) if isinstance(content, dict) else None
+    if config is None or subcommand == "fit":
+        return config
+    settings = yaml.safe_load(config)
+    settings.pop("overwrite", None)
+    arguments = settings.get("model", {}).get("init_args", {})
+    if isinstance(arguments.get("network"), dict):
+        arguments["network"] = network_to_rebuild(arguments["network"])
+    return yaml.safe_dump(settings)
+
+
+def data_of_members(typed: Typed) -> str | None:
+    """Data and seed (of which its split depends) of the first of an ensemble's typed checkpoints, as YAML."""
+    values = typed.values("--model.checkpoints")
+    members = yaml.safe_load(values[-1]) if values else None
+    if not isinstance(members, list) or not members:
+        return None
+    settings = read_checkpoint(str(members[0])).settings
+    return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
+
+
+def network_of_source(model: Any) -> str | None:
+    """The network of the checkpoint that a method begins with, as YAML; None if there is nothing to take.
+
+    Args:
+        model: The parsed settings of the method.
+    """
+    source = model.init_args.get("checkpoint")
+    network = None if source is None else read_checkpoint(source).network
+    if network is None:
+        return None
+    arguments = {"network": network_to_rebuild(network)}
+    return yaml.safe_dump({"model": {"class_path": model.class_path, "init_args": arguments}})
+
+
+def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None:
+    """Refuse a test without trained weights, and a method that brings its own where it would be trained or replaced."""
+    name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
+    if subcommand == "fit" and brings:
+        raise SettingsError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+    if subcommand != "fit" and brings and checkpoint is not None:
+        raise SettingsError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
+    if subcommand != "fit" and not brings and checkpoint is None:
+        raise SettingsError(f"{subcommand} needs trained weights: add --ckpt_path best, last or a file")

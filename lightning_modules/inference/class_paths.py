@@ -1,0 +1,93 @@
+"""What a `class_path` names: classes of this package by their public path, and any other by its own.
+
+The public path of a class is its name behind the package that exports it: `tailmatch.lightning_modules.FixMatch`,
+`tailmatch.callbacks.DARP`. Configurations and checkpoints of former versions have no `tailmatch.` in front, and some
+name a module (`lightning_modules.networks.cifar_resnet.CifarResNet`); files have moved since, names have not.
+"""
+
+import importlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import tailmatch
+from tailmatch.datamodules.arguments import SettingsError
+
+_PACKAGES = ("lightning_modules", "callbacks", "datamodules")
+
+
+def class_named(class_path: str) -> Any:
+    """What a configuration's `class_path` names.
+
+    Raises:
+        SettingsError: There is no such module, or nothing of that name in it.
+    """
+    module, _, name = public_path(class_path).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
+
+
+def public_path(class_path: str) -> str:
+    """The public path of a class of this package, also from a path of a former version; any other path as it is.
+
+    `callbacks.DARP` is ours, and so is `callbacks.darp.DARP`, for DARP is defined in a folder of that name. Where there
+    is a package `callbacks` that is not ours, `callbacks.mine.DARP` and `callbacks.Mine` are the user's own.
+    """
+    parts = class_path.removeprefix("tailmatch.").split(".")
+    if parts[0] not in _PACKAGES or len(parts) == 1:
+        return class_path
+    *places, name = parts
+    with_module = class_path.startswith("tailmatch.") or _is_the_users(places[0])
+    for package in sorted(_PACKAGES, key=lambda other: other != places[0]):  # some were moved from one to another
+        public, defined = _public_classes(package).get(name, ("", ""))
+        if public and (not with_module or any(_in_order(places, path.split(".")) for path in (public, defined))):
+            return public
+    return class_path if with_module else f"tailmatch.{class_path}"
+
+
+def with_public_paths(settings: Any) -> Any:
+    """Settings of a configuration in which every `class_path` is the public one."""
+    if isinstance(settings, list):
+        return [with_public_paths(value) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        name: public_path(value) if name == "class_path" and isinstance(value, str) else with_public_paths(value)
+        for name, value in settings.items()
+    }
+
+
+def public_names() -> list[str]:
+    """The names of all public classes of this package."""
+    return [name for package in _PACKAGES for name in _public_classes(package)]
+
+
+@cache
+def _public_classes(package: str) -> dict[str, tuple[str, str]]:
+    """By name, what a package and the packages in it export: the public path, and the module that defines it."""
+    top = importlib.import_module(f"tailmatch.{package}")
+    folders = [module.name for module in iter_modules(top.__path__) if module.ispkg]
+    inner = [importlib.import_module(f"{top.__name__}.{folder}") for folder in folders]
+    found: dict[str, tuple[str, str]] = {}
+    for exporting in (top, *inner):
+        for name in getattr(exporting, "__all__", ()):
+            found.setdefault(name, (f"{exporting.__name__}.{name}", getattr(exporting, name).__module__))
+    return found
+
+
+def _in_order(words: list[str], among: list[str]) -> bool:
+    """Whether all words are among others, in the same order."""
+    rest = iter(among)
+    return all(word in rest for word in words)
+
+
+def _is_the_users(package: str) -> bool:
+    """Whether `import package` would find one that is not ours (which lies in the folder of a checkout)."""
+    spec = find_spec(package)
+    found = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
+    ours = Path(tailmatch.__file__).parent / package
+    return any(Path(path).resolve() != ours.resolve() for path in found)
