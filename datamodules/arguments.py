@@ -1,10 +1,16 @@
-"""Errors that a user can mend, and checks of arguments that raise them."""
+"""Errors for mistakes that a user can mend, and checks of arguments that raise them.
+
+Every check of a number refuses NaN and what is no number (text, None, true and false). The message is `NAME is VALUE;
+it must be ...`, and `hint` ends it, for example with what a value at the bound would mean.
+"""
 
 import math
+from collections.abc import Collection
+from numbers import Real
 
 
 class SettingsError(ValueError):
-    """Something that the user set is wrong: the message names it, its value and what would be right.
+    """A mistake that the user can mend; the message names the setting, its value and what would be right.
 
     The command line prints the message alone. Every other error is a fault of the program and keeps its traceback.
     """
@@ -14,46 +20,79 @@ class MissingFileError(SettingsError, FileNotFoundError):
     """A file that the user named does not exist."""
 
 
-def check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float, hint: str = "") -> None:
     """Refuse a value outside [0, 1].
 
     Raises:
-        SettingsError: It is outside, or NaN.
+        SettingsError: The value is outside.
     """
-    if not 0 <= value <= 1:
-        raise SettingsError(f"{name} is {value}; it must be in [0, 1]")
+    check_between(name, value, 0, 1, hint)
+
+
+def check_positive_share(name: str, value: float, hint: str = "") -> None:
+    """Refuse a value outside (0, 1].
+
+    Raises:
+        SettingsError: The value is outside.
+    """
+    if not 0 < _number(value) <= 1:
+        raise _wrong(name, value, "in (0, 1]", hint)
 
 
 def check_below_one(name: str, value: float, hint: str = "") -> None:
     """Refuse a value outside [0, 1).
 
-    Args:
-        name: The argument.
-        value: Its value.
-        hint: What the message adds, such as what 1 would mean.
+    Raises:
+        SettingsError: The value is outside.
+    """
+    if not 0 <= _number(value) < 1:
+        raise _wrong(name, value, "in [0, 1)", hint)
+
+
+def check_between(name: str, value: float, least: float, most: float, hint: str = "") -> None:
+    """Refuse a value outside [`least`, `most`].
 
     Raises:
-        SettingsError: It is outside, or NaN.
+        SettingsError: The value is outside.
     """
-    if not 0 <= value < 1:
-        raise SettingsError(f"{name} is {value}; it must be in [0, 1){hint}")
+    if not least <= _number(value) <= most:
+        raise _wrong(name, value, f"in [{least}, {most}]", hint)
 
 
-def check_positive(name: str, value: float) -> None:
-    """Refuse a value that is not above 0 and finite.
+def check_positive(name: str, value: float, hint: str = "") -> None:
+    """Refuse a value that is not above 0 or not finite.
 
     Raises:
-        SettingsError: It is not.
+        SettingsError: The value is 0, negative or infinite.
     """
-    if not 0 < value < math.inf:
-        raise SettingsError(f"{name} is {value}; it must be above 0")
+    if not 0 < _number(value) < math.inf:
+        raise _wrong(name, value, "above 0", hint)
 
 
-def check_at_least(name: str, value: float, least: float) -> None:
+def check_at_least(name: str, value: float, least: float, hint: str = "") -> None:
     """Refuse a value below a bound.
 
     Raises:
-        SettingsError: It is below, or NaN.
+        SettingsError: The value is below.
     """
-    if not value >= least:
-        raise SettingsError(f"{name} is {value}; it must be at least {least}")
+    if not _number(value) >= least:
+        raise _wrong(name, value, f"at least {least}", hint)
+
+
+def check_choice(name: str, value: str, choices: Collection[str], hint: str = "") -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        SettingsError: The value is another one.
+    """
+    if value not in choices:
+        raise _wrong(name, value, f"one of {', '.join(choices)}", hint)
+
+
+def _number(value: object) -> float:
+    """Give the value as a number, or NaN, which fails every comparison, if it is none."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+
+
+def _wrong(name: str, value: object, domain: str, hint: str) -> SettingsError:
+    return SettingsError(f"{name} is {value!r}; it must be {domain}{hint}")

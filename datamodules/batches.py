@@ -1,7 +1,7 @@
-"""Which images make up step t: a pure function of (seed, stream, step, rank, world size).
+"""Draw the images of step t as a pure function of (seed, stream, step, rank, world size).
 
-Nothing here keeps state between steps, so a run that was killed and resumed at step t draws the batches
-that an uninterrupted run draws.
+Nothing here keeps state between steps, so that a run that was killed and resumed at step t draws the batches that an
+uninterrupted run draws.
 """
 
 import os
@@ -19,7 +19,7 @@ from tailmatch.datamodules.arguments import SettingsError
 
 LABELED_STREAM, UNLABELED_STREAM, VIEW_STREAM = 1, 2, 3
 POOL_STREAM, SHUFFLE_STREAM = 4, 5
-"""Stream numbers keep the random numbers of different uses apart; 0 is the split's."""
+"""The numbers of random streams, which keep the random numbers of different uses apart; 0 is the split's."""
 
 Sampling = Literal["uniform", "balanced", "effective_number"]
 
@@ -28,7 +28,7 @@ EFFECTIVE_NUMBER_BETA = 0.9999
 
 
 def global_seed() -> int:
-    """The seed given to `seed_everything`, 0 if it was not called.
+    """Read the seed given to `seed_everything`; it is 0 if that was not called.
 
     Lightning keeps it in the environment, where processes it launches find it too.
     """
@@ -36,35 +36,35 @@ def global_seed() -> int:
 
 
 def mix_seed(*parts: int) -> int:
-    """One well-mixed 63-bit seed from several numbers (numpy's SeedSequence)."""
+    """Mix several numbers into one 63-bit seed (numpy's SeedSequence)."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(*parts: int) -> torch.Generator:
-    """A CPU generator seeded from several numbers."""
+    """Make a CPU generator seeded from several numbers."""
     return torch.Generator().manual_seed(mix_seed(*parts))
 
 
 def training_step_index(trainer: Trainer) -> int:
-    """Training batches that were begun before the present one: the step t, also right after a resume.
+    """Count the training batches that were begun before the present one: the step t, also right after a resume.
 
-    Internal API of Lightning (`tests/test_contract.py` would fail on another meaning): the loops are restored
+    This is internal API of Lightning (`tests/test_contract.py` would fail on another meaning): the loops are restored
     before the loaders are built, and the counter goes up only after the batch was moved to the device.
     """
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 
 
 def sampling_weights(targets: Tensor, sampling: Sampling) -> Tensor | None:
-    """Probability weight of every labeled image, None for sampling without replacement.
+    """Compute the probability weight of each labeled image.
 
     Args:
-        targets: `int64 [N]` classes.
-        sampling: `uniform`: every image once an epoch. `balanced`: every class equally likely
-            (OverFixMatch's over-sampling). `effective_number`: class weight `(1-beta)/(1-beta**n)` for each
-            of its n images (Cui et al. 2019), as the resampling rule of LDAM-DRW.
+        targets: `int64 [N]`, the class of each image.
+        sampling: `uniform`: each image once per pass over the data, without replacement. `balanced`: each class is
+            equally likely (OverFixMatch's over-sampling). `effective_number`: each of the n images of a class has the
+            weight `(1-beta)/(1-beta**n)` (Cui et al. 2019), as in the resampling rule of LDAM-DRW.
 
     Returns:
-        `float64 [N]` or None.
+        `float64 [N]`, or None for sampling without replacement.
     """
     if sampling == "uniform":
         return None
@@ -77,7 +77,7 @@ def sampling_weights(targets: Tensor, sampling: Sampling) -> Tensor | None:
 
 
 class _Permutations:
-    """Endless stream of positions 0..n-1, permuted anew each time all have passed."""
+    """An endless stream of the positions 0 to n - 1, permuted anew each time all have passed."""
 
     def __init__(self, size: int, *seed: int) -> None:
         self.size = size
@@ -85,7 +85,7 @@ class _Permutations:
         self._drawn: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def take(self, start: int, count: int) -> Tensor:
-        """Positions `start` to `start + count` of the stream, `int64 [count]`."""
+        """Compute the entries `start` to `start + count` of the stream, `int64 [count]`."""
         parts = []
         while count:
             cycle, offset = divmod(start, self.size)
@@ -98,15 +98,15 @@ class _Permutations:
 
 
 class TrainingBatches(Sampler[list[int]], ABC):
-    """Endless training batches, served in passes of an epoch.
+    """Endless training batches; an iteration gives those of one epoch.
 
     Args:
-        batch_size: Images per batch and process.
-        steps_per_epoch: Length of one pass.
-        seed: Training seed.
-        rank: This process.
-        world_size: Number of processes.
-        step: Gives the step at which a pass begins; read once at its start.
+        batch_size: The number of images per batch and process.
+        steps_per_epoch: The number of batches in one epoch.
+        seed: The training seed.
+        rank: The number of this process.
+        world_size: The number of processes.
+        step: A function that gives the step at which an epoch begins; it is called once, at the start.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class TrainingBatches(Sampler[list[int]], ABC):
 
     @abstractmethod
     def batch(self, step: int) -> Tensor:
-        """Positions in the stream's set of this process' batch at a step, `int64 [batch_size]`."""
+        """Draw this process' batch of a step: positions in the stream's set, `int64 [batch_size]`."""
 
     def __iter__(self) -> Iterator[list[int]]:
         start = self.step()  # now, since workers fetch ahead
@@ -137,14 +137,14 @@ class TrainingBatches(Sampler[list[int]], ABC):
 class LabeledBatches(TrainingBatches):
     """Batches of the labeled stream.
 
-    Without weights, all processes together walk through one permutation of the labeled images; with weights,
-    images are drawn with replacement.
+    Without weights, all processes together go through one permutation of the labeled images; with weights, images are
+    drawn with replacement.
 
     Args:
-        size: Labeled images.
-        batch_size: See `TrainingBatches`.
-        steps_per_epoch: See `TrainingBatches`.
-        weights: `float64 [size]` of `sampling_weights`, or None.
+        size: The number of labeled images.
+        batch_size: The number of images per batch and process.
+        steps_per_epoch: The number of batches in one epoch.
+        weights: `float64 [size]`, the result of `sampling_weights`, or None.
         **place: The other arguments of `TrainingBatches`.
     """
 
@@ -164,18 +164,18 @@ class LabeledBatches(TrainingBatches):
 
 
 class UnlabeledBatches(TrainingBatches):
-    """Batches of the unlabeled stream: each process walks through its own images, index modulo world size.
+    """Batches of the unlabeled stream: process r goes through its own images, those with index modulo world size = r.
 
-    So each process owns fixed rows of whatever is kept per unlabeled image.
+    Each process thus owns fixed rows of whatever is kept per unlabeled image.
 
     Args:
-        size: Unlabeled images.
-        batch_size: See `TrainingBatches`.
-        steps_per_epoch: See `TrainingBatches`.
+        size: The number of unlabeled images.
+        batch_size: The number of images per batch and process.
+        steps_per_epoch: The number of batches in one epoch.
         **place: The other arguments of `TrainingBatches`.
 
     Raises:
-        SettingsError: A process owns fewer images than a batch.
+        SettingsError: A process owns fewer images than a batch has.
     """
 
     stream = UNLABELED_STREAM
@@ -198,17 +198,23 @@ class UnlabeledBatches(TrainingBatches):
 
 
 class PoolBatches(UnlabeledBatches):
-    """Batches of the pool of labeled and unlabeled images, in an order of their own."""
+    """Batches of the pool of labeled and unlabeled images, with a random stream of their own."""
 
     stream = POOL_STREAM
     images, batch_size_rule = "labeled and unlabeled images", "labeled_batch_size"
 
 
 class EvaluationBatches(Sampler[list[int]]):
-    """All images once, in order, spread over the processes without repeats.
+    """Batches of all images once, in order, spread over the processes without repeats.
 
-    Every process gets the same number of batches, so that collective calls in a step meet; batch sizes
+    Each process gets the same number of batches, so that collective calls in a step meet. The sizes of the batches
     differ by one at most.
+
+    Args:
+        size: The number of images.
+        batch_size: The largest number of images per batch and process.
+        rank: The number of this process.
+        world_size: The number of processes.
 
     Raises:
         SettingsError: There are fewer images than processes.

@@ -1,4 +1,4 @@
-"""Images in memory (or memory-mapped), fetched a batch at a time."""
+"""Pools of images in memory, memory-mapped or in files, fetched a batch at a time."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -12,13 +12,18 @@ from typing_extensions import NotRequired
 from tailmatch.datamodules.arguments import SettingsError
 
 FINGERPRINT_IMAGES = 64
-"""Images whose pixels enter a pool's fingerprint: enough to tell data sets apart, at no cost."""
+"""How many images' pixels enter a pool's fingerprint: enough to tell data sets apart, at no cost."""
 
 
 class ImageBatch(TypedDict):
-    """One stream's batch: `image uint8 [B, 3, H, W]`, `index int64 [B]`, `target int64 [B]` where known.
+    """A batch of one stream.
 
-    `categories int64 [B, L]`, -1 where unknown, of data sets that have them.
+    Attributes:
+        image: `uint8 [B, 3, H, W]`, the pixels.
+        index: `int64 [B]`, the index of each image in the set of its stream.
+        target: `int64 [B]`, the class of each image, in labeled and evaluation batches.
+        categories: `int64 [B, L]`, the value of each category level, -1 where it is unknown; absent if the data set has
+            no levels.
     """
 
     image: Tensor
@@ -28,37 +33,41 @@ class ImageBatch(TypedDict):
 
 
 class Pixels(Protocol):
-    """What a pool needs of its pixels, `uint8 [N, 3, H, W]`: a tensor, or one that decodes when it is asked."""
+    """The pixels of a pool, `uint8 [N, 3, H, W]`: a tensor, or an object that decodes images when they are read."""
 
     @property
     def shape(self) -> torch.Size:
-        """`[N, 3, H, W]`."""
+        """The shape, `[N, 3, H, W]`."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """`uint8`."""
+        """The type of the pixels, `uint8`."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Some rows, `uint8 [n, 3, H, W]`."""
+        """Read some rows, `uint8 [n, 3, H, W]`."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """A pool of images.
+    """A pool of N images.
 
     Attributes:
-        pixels: `uint8 [N, 3, H, W]`, possibly memory-mapped or decoded when asked for; grey images repeat their
+        pixels: `uint8 [N, 3, H, W]`, in memory, memory-mapped, or decoded when they are read; gray images repeat their
             channel.
-        targets: `int64 [N]`, -1 where the class is unknown.
-        keys: A name for each image, the same in every split: its path within the data set. None: its place in the
-            pool names it.
-        file_sizes: `int64 [N]` bytes of the files that the images were read from, if they were.
-        categories: `int64 [N, L]`, what else is known of each image: L levels, -1 where unknown.
-        digests: `uint8 [N, 16]` of the files' contents, to find images that are there twice.
+        targets: `int64 [N]`, the class of each image, -1 where it is unknown.
+        keys: The name of each image, the same in every split: its path within the data set. None: the index in the pool
+            is the name.
+        file_sizes: `int64 [N]`, the size in bytes of the file of each image. None: the images are not from files.
+        categories: `int64 [N, L]`, the value of each of L category levels, -1 where it is unknown. None: no levels.
+        digests: `uint8 [N, 16]`, the digest of each file's content, to find images that occur twice. None: the images
+            are not from files.
+
+    Raises:
+        SettingsError: A shape or type is another one.
     """
 
     pixels: Pixels
@@ -87,10 +96,10 @@ class Images:
             )
 
     def fingerprint(self) -> str:
-        """Digest that tells this pool from others, whatever the split: SHA-256 in hexadecimal.
+        """Compute a digest that tells this pool from others, whatever the split: SHA-256 in hexadecimal.
 
-        Of images from files: names and sizes of the files, so that it stays the same at another image size. Of
-        others: the shape, and the pixels of 64 images from the first to the last.
+        For images from files it covers the names and sizes of the files, so that it stays the same at another image
+        size. For others it covers the shape, and the pixels of 64 images from the first to the last.
         """
         sha = hashlib.sha256()
         if self.keys is not None:
@@ -106,14 +115,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a data set gives.
+    """The image pools of a data set.
 
     Attributes:
-        train: The training pool; images with target -1 are unlabeled only, and all are.
-        val: Its own validation split, if any.
-        test: Its own test split, if any.
-        unlabeled_from: Row of `train` at which a separate unlabeled pool of known classes begins: unlabeled images are
-            drawn from these rows alone, labeled and held-out ones from the rows before. None: all from the same rows.
+        train: The training pool; images with target -1 are always unlabeled.
+        val: The validation split of the data set. None: it has none.
+        test: The test split of the data set. None: it has none.
+        unlabeled_from: The row of `train` at which a separate unlabeled pool of known classes begins: unlabeled images
+            are drawn from these rows alone, labeled and held-out ones from the rows before. None: there is no such
+            pool, and all are drawn from the same rows.
     """
 
     train: Images
@@ -124,13 +134,13 @@ class Sources:
 
 @dataclass(frozen=True)
 class ImageRows(Dataset[ImageBatch]):
-    """Some rows of an image pool. A batch's `index` counts within these rows, 0 to len - 1.
+    """Some rows of an image pool. The `index` of a batch counts within these rows, 0 to n - 1.
 
     Attributes:
         images: The pool.
-        rows: `int64 [n]` rows of the pool.
-        labeled: Whether batches carry their target. Unlabeled batches never do, also where it is known.
-        given: `int64 [n]`, other classes than those of the pool, as after label noise; None: those of the pool.
+        rows: `int64 [n]`, the rows of the pool.
+        labeled: Whether batches carry `target`. Unlabeled batches never do, even if the class is known.
+        given: `int64 [n]`, the classes that replace those of the pool, as after label noise. None: those of the pool.
     """
 
     images: Images
@@ -157,30 +167,30 @@ class ImageRows(Dataset[ImageBatch]):
 
     @property
     def targets(self) -> Tensor:
-        """Classes of the rows, `int64 [n]`, -1 where unknown: for reports, never in an unlabeled batch."""
+        """The class of each row, `int64 [n]`, -1 where it is unknown: for reports, never in an unlabeled batch."""
         return self.images.targets[self.rows] if self.given is None else self.given
 
     @property
     def truth(self) -> Tensor | None:
-        """Classes before label noise, `int64 [n]`, for reports; None where the targets are all that is known."""
+        """The class of each row before label noise, `int64 [n]`, for reports. None: there is no label noise."""
         return None if self.given is None else self.images.targets[self.rows]
 
     @property
     def categories(self) -> Tensor:
-        """Categories of the rows, `int64 [n, L]`, -1 where unknown; `[n, 0]` where the pool has none."""
+        """The categories of each row, `int64 [n, L]`, -1 where they are unknown; `[n, 0]` if the pool has none."""
         known = self.images.categories
         return torch.empty(len(self.rows), 0, dtype=torch.long) if known is None else known[self.rows]
 
 
 @dataclass(frozen=True)
 class ImageBlocks(Dataset[ImageBatch]):
-    """Rows in blocks of neighbors: item b has rows `b * size` to `(b + 1) * size`, the last block maybe fewer.
+    """Rows in blocks of neighbors: item b has the rows from `b * size` to `(b + 1) * size`; the last may have fewer.
 
-    A block's images, and so the bits of their predictions, do not depend on the number of processes.
+    The images of a block, and so the bits of their predictions, do not depend on the number of processes.
 
     Attributes:
         rows: The rows.
-        size: Rows in a block.
+        size: The number of rows in a block.
     """
 
     rows: ImageRows
@@ -195,5 +205,5 @@ class ImageBlocks(Dataset[ImageBatch]):
 
 
 def whole(images: Images) -> ImageRows:
-    """All rows of a pool, with targets."""
+    """Take all rows of a pool, with targets."""
     return ImageRows(images, torch.arange(len(images.targets)))

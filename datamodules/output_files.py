@@ -1,4 +1,4 @@
-"""Files that are written: never over another one unasked, and there only when they are whole. And pyarrow."""
+"""Write files: never over another file unasked, and whole or not at all. Import pyarrow for Parquet files."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     """Refuse to write over a file.
 
     Raises:
-        SettingsError: It exists and `overwrite` is false.
+        SettingsError: The file exists and `overwrite` is false.
     """
     if path.exists() and not overwrite:
         raise SettingsError(
@@ -24,7 +24,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what lies there is moved to `path` at the end, and removed after an error."""
+    """Give a temporary path beside `path`; its file is renamed to `path` at the end, and removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -35,10 +35,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def pyarrow_for(path: Path) -> tuple[Any, Any]:
-    """`pyarrow` and `pyarrow.parquet`.
+    """Import `pyarrow` and `pyarrow.parquet`, to read or write `path`.
 
     Raises:
-        SettingsError: They are not installed, so that `path` cannot be read or written.
+        SettingsError: They are not installed.
     """
     try:
         import pyarrow

@@ -77,13 +77,13 @@ def test_a_wheel_has_one_name_and_all_that_belongs_to_it(wheel: Path) -> None:
     assert {name.split("/")[1] for name in own} == {
         "__init__.py", "cli.py", "py.typed", "callbacks", "command_line", "configs", "datamodules", "lightning_modules",
     }  # fmt: skip
-    configs = {f"tailmatch/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
-    code = {
-        f"tailmatch/{path.relative_to(ROOT)}"
-        for top in ("callbacks", "command_line", "datamodules", "lightning_modules")
-        for path in (ROOT / top).rglob("*.py")
+    files = {
+        path.relative_to(ROOT)
+        for top in ("callbacks", "command_line", "configs", "datamodules", "lightning_modules")
+        for path in (ROOT / top).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert configs | code <= own
+    assert {f"tailmatch/{path}" for path in files} <= own
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

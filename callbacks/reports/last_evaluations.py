@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -25,8 +25,7 @@ class LastEvaluations(Callback):
     """
 
     def __init__(self, n: int = 20) -> None:
-        if n < 1:
-            raise SettingsError(f"n is {n}; it must be at least 1")
+        check_at_least("n", n, 1)
         self.n = n
         self._kept: deque[dict[str, float]] = deque(maxlen=n)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tailmatch.callbacks.remedies.darp.callback import DARP
 from tailmatch.callbacks.reports import figures
-from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.splitting.class_prior import is_known, unlabeled_totals
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import SemiSupervisedClassifier
+from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
@@ -37,8 +37,7 @@ class PseudoLabelMonitor(Callback):
     """
 
     def __init__(self, target: str | list[float] | None = None, every_n_epochs: int = 10) -> None:
-        if every_n_epochs < 1:
-            raise SettingsError(f"every_n_epochs is {every_n_epochs}; it must be at least 1")
+        check_at_least("every_n_epochs", every_n_epochs, 1)
         self.target = target
         self.every_n_epochs = every_n_epochs
         self.totals = torch.empty(0)

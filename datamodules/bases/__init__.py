@@ -1,1 +1,1 @@
-"""What every data module stands on."""
+"""The base classes of all data modules."""

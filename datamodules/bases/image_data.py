@@ -1,4 +1,4 @@
-"""The base of everything that serves images: facts of the data, and loaders that see every image once."""
+"""The base of all data modules: facts about the data, and loaders that give each image once."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -8,37 +8,40 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.datamodules.batches import EvaluationBatches
 from tailmatch.datamodules.images import ImageBatch, ImageBlocks, ImageRows
 
 Loader = DataLoader[ImageBatch]
 
 ChannelStatistics = tuple[float, float, float]
-"""Of red, green and blue in [0, 1]."""
+"""One number each for red, green and blue, on the scale of pixels in [0, 1]."""
 
 
 class ImageDataModule(LightningDataModule):
-    """Images to predict, and what a method needs to know of them.
+    """A data module of images to predict, with the facts that a method needs to know about them.
 
     A subclass sets `class_names` (in its `__init__`, so that the number of classes is known at once) and implements
     `predicted`.
 
     Args:
-        eval_batch_size: Images per validation, test or prediction step and process.
-        num_workers: Loader processes. 0 is the fastest for data in memory.
+        eval_batch_size: The number of images per validation, test or prediction step and process.
+        num_workers: The number of loader processes. 0 is the fastest for data in memory.
+
+    Raises:
+        SettingsError: An argument is out of its domain.
     """
 
     class_names: list[str]
-    category_values: Mapping[str, Sequence[str]] = {}  # of each level of `categories`, by its name, where there are any
+    category_values: Mapping[str, Sequence[str]] = {}  # the values of each level of `categories`, by its name
     mean: ChannelStatistics | None = None  # None: the network keeps its own
     std: ChannelStatistics | None = None
     horizontal_flip: bool = True
 
     def __init__(self, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()
-        if eval_batch_size < 1:
-            raise SettingsError(f"eval_batch_size is {eval_batch_size}; it must be at least 1")
+        check_at_least("eval_batch_size", eval_batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
 
@@ -48,30 +51,30 @@ class ImageDataModule(LightningDataModule):
         """The images that `predict` predicts, after `setup`."""
 
     def evaluated(self, stage: str) -> ImageRows | None:
-        """The images that a stage of the trainer validates, tests or predicts, after `setup`; None of none."""
+        """Give the images that a stage of the trainer validates, tests or predicts, after `setup`; None: no images."""
         return self.predicted if stage == "predict" else None
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.class_names)
 
     @property
     def class_counts(self) -> list[int] | None:
-        """Labeled images of each class, after `setup`; None without labels."""
+        """The number of labeled images of each class, after `setup`. None: the data has no labels."""
         return None
 
     @property
     def height_and_width(self) -> list[int]:
-        """Of the images, after `setup`."""
+        """The height and width of the images in pixels, after `setup`."""
         return list(self.predicted.images.pixels.shape[-2:])
 
     def left_out(self) -> list[str]:
-        """Images that could not be read and are not among those predicted, after `setup`."""
+        """List the images that could not be read and are not among those predicted, after `setup`."""
         return []
 
     def predict_dataloader(self) -> Loader:
-        """The `predicted` images, each once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
+        """Load the `predicted` images, each once; process r of W has blocks r, r + W, ... of `eval_batch_size` rows.
 
         Raises:
             SettingsError: There are fewer blocks than processes.
@@ -88,7 +91,7 @@ class ImageDataModule(LightningDataModule):
         return self._loader(blocks, sampler=mine, batch_size=None)  # so that Lightning keeps no list of all indices
 
     def evaluation_loader(self, rows: ImageRows) -> Loader:
-        """Every image once, spread over the processes."""
+        """Load each image once, spread over the processes."""
         batches = EvaluationBatches(len(rows), self.eval_batch_size, **self._place())
         return self._loader(rows, batch_sampler=batches)
 

@@ -1,15 +1,15 @@
-"""The base of all data modules: a labeled and an unlabeled stream, validation and test."""
+"""The base of data modules for training: a labeled and an unlabeled stream, validation and test."""
 
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
 from tailmatch.datamodules.batches import (
     LabeledBatches,
@@ -33,49 +33,57 @@ PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
 
 
 NOISE = 2
-"""Part of the split's random numbers that label noise is drawn from; 1 is that of a separate unlabeled pool."""
+"""The part of the split's random stream that label noise is drawn from; 1 is that of a separate unlabeled pool."""
 
 
 class LabeledUnlabeledDataModule(ImageDataModule):
-    """Two training streams of `uint8` images, and two evaluation sets, drawn from `load()`.
+    """A data module that draws two training streams of `uint8` images and two evaluation sets from `load()`.
 
-    A subclass sets `class_names` before calling this `__init__` (so that the number of classes is known at
-    once) and implements `load`; it overrides the class attributes where its images ask for it: `mean` and
-    `std` of the channels in [0, 1], whether a mirrored image is valid, default holdouts.
+    A subclass sets `class_names` before it calls this `__init__` (so that the number of classes is known at once) and
+    implements `load`. It overrides class attributes that do not fit its images: `mean` and `std` of the channels in
+    [0, 1], `horizontal_flip` (whether a mirrored image is valid) and the default holdouts.
 
-    A training batch is `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the streams that the method
-    asks for. The unlabeled stream's `index` counts within the unlabeled set, whose images stay with process
-    `index % world_size`. A third stream, `pool`, has the labeled and the unlabeled images, each once and all
-    without labels, `labeled_batch_size` a step; its processes share the images in the same way.
+    A training batch is `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, with the streams that the method asks for.
+    The `index` of the unlabeled stream counts within the unlabeled set, whose images stay with process
+    `index % world_size`. A third stream, `pool`, has the labeled and the unlabeled images, each once and all without
+    labels, `labeled_batch_size` a step; the processes share them in the same way.
 
     Args:
-        class_counts: How many images per class become labeled and unlabeled; None: a tenth of every class
-            labeled, the rest unlabeled.
-        labeled_batch_size: Labeled images per step and process.
-        unlabeled_ratio: mu, unlabeled images per labeled image in a step.
-        steps_per_epoch: Training steps between two validations.
-        eval_batch_size: Images per validation or test step and process.
-        labeled_sampling: `uniform`, `balanced` (OverFixMatch) or `effective_number`.
-        include_labeled_in_unlabeled: Also put the labeled images, without their labels, in front of the
-            unlabeled set, as FixMatch does.
-        val_holdout: Held out of the training pool for validation: images per class (int) or a share of every
-            class (float below 1). 0 uses the data set's own validation split, if it has one. None takes the
-            class attribute `default_val_holdout`, and 0 with `validate_on_test`.
-        test_holdout: The same for test; None takes `default_test_holdout`.
-        labeled_holdout: Labeled images of every class that become the validation set instead, as for the estimate of
-            the unlabeled prior; the unlabeled and test sets are those of a run without it.
-        validate_on_test: Validate on the test set, as several papers do. The best checkpoint is then chosen
-            on test images: say so where you report it.
-        seed: Seed of the split; None takes the training seed (`seed_everything`). The order of batches always
-            follows the training seed.
-        num_workers: Loader processes. 0 is the fastest for data in memory.
-        pseudo_labels: File of `PseudoLabelWriter` with labels for the unlabeled images, for a method that
-            trains on them (`SelfTraining`); and for the labeled ones, for one that relabels them.
-        predict_set: The images that `predict` predicts: `unlabeled`, `labeled`, `pool` (labeled, then unlabeled),
-            `val` or `test`.
-        label_noise: Wrong labels on purpose, for the images of the labeled stream alone: `class_counts` count the
-            labels after it, and held-out images (`labeled_holdout` too), the unlabeled and the test set keep
-            theirs. Drawn from the split's seed. `labeled.truth` has the classes before.
+        class_counts: How many images of each class become labeled and unlabeled. None: `LabeledFraction`, a tenth of
+            each class labeled and the rest unlabeled.
+        labeled_batch_size: The number of labeled images per step and process.
+        unlabeled_ratio: The number of unlabeled images per labeled image in a step (mu in FixMatch).
+        steps_per_epoch: The number of training steps between two validations.
+        eval_batch_size: The number of images per validation, test or prediction step and process.
+        labeled_sampling: How labeled images are drawn: `uniform` gives each image once per pass over the data,
+            `balanced` makes each class equally likely (OverFixMatch), `effective_number` weighs classes by their
+            effective number of samples (Cui et al. 2019).
+        include_labeled_in_unlabeled: Whether the labeled images are also in the unlabeled set, in front and without
+            their labels, as in FixMatch.
+        val_holdout: How many images of the training pool are held out for validation: a number for each class (int) or
+            a share of each class (float below 1). 0: the data set's own validation split, if it has one. None: the
+            default of the data set, or 0 if `validate_on_test` is true.
+        test_holdout: How many images of the training pool are held out for the test, like `val_holdout`. 0: the data
+            set's own test split. None: the default of the data set.
+        labeled_holdout: The number of labeled images of each class that become the validation set instead, as the
+            estimate of the unlabeled prior needs it. The unlabeled and the test set do not change.
+        validate_on_test: Whether validation uses the test set, as in several papers. The best checkpoint is then chosen
+            on test images: say so where you report its results.
+        seed: The seed of the split. None: the training seed (`seed_everything`). The order of batches always follows
+            the training seed.
+        num_workers: The number of loader processes. 0 is the fastest for data in memory.
+        pseudo_labels: The path of a file written by `PseudoLabelWriter`, with labels for the unlabeled images
+            (`SelfTraining` trains on them) and, if they are to be relabeled, for the labeled images.
+        predict_set: The set that `predict` predicts: `unlabeled`, `labeled`, `pool` (labeled, then unlabeled), `val` or
+            `test`.
+        label_noise: A rule that gives labeled images wrong labels on purpose, drawn from the split's seed. The numbers
+            of images by class (`data.class_counts`) count the labels after the noise. Held-out images (also those of
+            `labeled_holdout`), the unlabeled and the test set keep their labels; `labeled.truth` has the classes before
+            the noise.
+
+    Raises:
+        SettingsError: An argument is out of its domain, or `validate_on_test` is combined with a holdout for
+            validation.
     """
 
     mean: ChannelStatistics = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
@@ -108,8 +116,10 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             ("unlabeled_ratio", unlabeled_ratio),
             ("steps_per_epoch", steps_per_epoch),
         ):
-            if value < 1:
-                raise SettingsError(f"{name} is {value}; it must be at least 1")
+            check_at_least(name, value, 1)
+        check_choice("labeled_sampling", labeled_sampling, get_args(Sampling))
+        check_at_least("labeled_holdout", labeled_holdout, 0)
+        check_choice("predict_set", predict_set, get_args(PredictSet))
         if validate_on_test and (val_holdout or labeled_holdout):
             raise SettingsError(
                 f"validate_on_test is true, val_holdout is {val_holdout} and labeled_holdout is {labeled_holdout}: "
@@ -129,8 +139,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self.seed = seed
         self.predict_set: PredictSet = predict_set
         self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
-        self.pseudo_labels: PseudoLabels | None = None  # of the unlabeled images
-        self.labeled_predictions: PseudoLabels | None = None  # of the labeled ones, where the file has such rows
+        self.pseudo_labels: PseudoLabels | None = None  # those of the unlabeled images
+        self.labeled_predictions: PseudoLabels | None = None  # those of the labeled images, if the file has any
         self.label_noise = label_noise
         if label_noise is not None:
             label_noise.check(self.class_names)
@@ -138,7 +148,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     @abstractmethod
     def load(self) -> Sources:
-        """Read the images. Called once per process, after `prepare_data` ran on one of them."""
+        """Read the images; called once per process, after `prepare_data` ran on one of them."""
 
     def setup(self, stage: str) -> None:
         """Read the images and draw the split, once; read pseudo-labels for a fit."""
@@ -212,7 +222,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         return list(self.labeled.images.pixels.shape[-2:])
 
     def class_count_table(self) -> dict[str, list[int]]:
-        """Images per class of each set, after `setup`; the unlabeled row holds those whose class is known."""
+        """Count the images of each class in each set, after `setup`; unlabeled images count if their class is known."""
         sets = {
             "labeled": self.labeled,
             "unlabeled": self.unlabeled,
@@ -222,13 +232,13 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         return {name: _count(rows, self.num_classes) for name, rows in sets.items() if rows is not None}
 
     def warnings(self) -> list[str]:
-        """What in the split will hurt, after `setup`."""
+        """Warn of faults in the split, after `setup`: classes with too few images, duplicates, too much label noise."""
         noise = [] if self.label_noise is None else noise_warnings(self.label_noise, self.num_classes)
         sets = {"training": self.pool, "validation": self.val, "test": self.test}
         return split_warnings(self.class_count_table(), self.class_names) + noise + duplicate_warnings(sets)
 
     def train_dataloader(self) -> dict[str, Loader]:
-        """The streams that the method trains on."""
+        """Load the streams that the method trains on."""
         streams = getattr(getattr(self.trainer, "lightning_module", None), "streams", ("labeled", "unlabeled"))
         place: dict[str, Any] = {"seed": global_seed(), "step": self._step, **self._place()}
         loaders = {}
@@ -248,14 +258,14 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         return loaders
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """The validation set, empty if there is none."""
+        """Load the validation set; an empty list if there is none."""
         return self.evaluation_loader(self.val) if self.val is not None else []
 
     def test_dataloader(self) -> Loader:
-        """The test set.
+        """Load the test set.
 
         Raises:
-            SettingsError: There is none.
+            SettingsError: There are no test images.
         """
         if self.test is None:
             raise SettingsError("no test images: the data set has no test split, so give test_holdout")
@@ -266,7 +276,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         """The images of `predict_set`, after `setup`.
 
         Raises:
-            SettingsError: There are none.
+            SettingsError: The set has no images.
         """
         sets: dict[PredictSet, ImageRows | None] = {
             "unlabeled": self.unlabeled,
@@ -290,7 +300,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         return self.test if stage == "test" else self.val
 
     def state_dict(self) -> dict[str, Any]:
-        """Digests of the training pool, its split and what it learns, to tell a resume or a test on other ones."""
+        """Save digests of the training pool, the split and the labels, to notice a resume or test with other ones."""
         return {
             "pool": self._pool_digest,
             "split": self._split_digest,
@@ -302,8 +312,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         """Refuse a checkpoint of another split of the same images, or a resume with other labels or pseudo-labels.
 
         Raises:
-            SettingsError: Its labeled, unlabeled or held-out images were others, so training images would be
-                mixed with evaluation images; or, where a fit goes on, its labels or pseudo-labels were.
+            SettingsError: The labeled, unlabeled or held-out images of the checkpoint are others, so that training
+                images would be evaluated on; or a fit is resumed with other labels or pseudo-labels.
         """
         same_pool = state_dict["pool"] == self._pool_digest
         fitting = self.trainer is not None and self.trainer.training

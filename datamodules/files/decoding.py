@@ -1,10 +1,14 @@
-"""One image file to `uint8` pixels: upright, RGB, square.
+"""Decode an image file to `uint8` pixels: upright, RGB, square.
 
-Pillow decodes: its draft mode lets the JPEG decoder drop detail that the resize would drop anyway, and it is kept up,
-while torchvision 0.29 announces the removal of its decoder. Images/s of one core: photographs of three megapixels to
-128 pixels 291 (torchvision 96, Pillow without draft mode 24), 160 to 128 pixels 1,752 (2,376, 894), 32 x 32 as they
-are 4,647 (7,911, 3,362). torch resizes: its kernel is faster than Pillow's, to the same pixels but for a gray level.
-`python -m benchmarks.data_loading --decoders` measures them.
+Pillow decodes, since its draft mode lets the JPEG decoder drop detail that the resize would drop anyway, and since it
+is maintained, while torchvision 0.29 announces the removal of its decoder. torch resizes, since its kernel is faster
+than Pillow's, to the same pixels but for one gray level. Images per second and core, measured by `python -m
+benchmarks.data_loading --decoders`:
+
+    images                               Pillow with draft mode    torchvision    Pillow without
+    three megapixels to 128 pixels                          291             96                24
+    160 pixels to 128 pixels                              1,752          2,376               894
+    32 pixels, not resized                                4,647          7,911             3,362
 """
 
 import io
@@ -19,22 +23,29 @@ from torch import Tensor
 from tailmatch.datamodules.arguments import SettingsError
 
 VERSION = 2
-"""Counted up when the pixels change, so that old caches are not used."""
+"""The version of the pixels, which rises when they change, so that old caches are not used."""
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What `decode_image` raises for a file that is no whole image."""
+"""The errors that `decode_image` raises for a file that is no whole image."""
 
 
 def decode_image(data: bytes, size: int) -> Tensor:
-    """Pixels of an image file's bytes, `uint8 [3, size, size]`: the middle square, resized (bicubic, antialiased).
+    """Decode the bytes of an image file: the middle square, resized (bicubic, antialiased).
 
-    Rotated as its EXIF tag says. Gray images repeat their channel, 16-bit ones keep the high byte, transparent ones
-    lie on white.
+    The image is rotated as its EXIF tag says. Gray images repeat their channel, 16-bit images keep the high byte, and
+    transparent images are laid on white.
+
+    Args:
+        data: The content of the file.
+        size: The height and width of the result in pixels.
+
+    Returns:
+        `uint8 [3, size, size]`.
 
     Raises:
-        One of `UNREADABLE`: it is no image, or not a whole one.
+        One of `UNREADABLE`: the file is no image, or not a whole one.
     """
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (size, size))

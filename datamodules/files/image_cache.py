@@ -1,4 +1,4 @@
-"""Image files as pools of pixels: decoded once into a memory-mapped array, or whenever they are asked for."""
+"""The pixels of image files: decoded once into a memory-mapped cache, or each time they are read."""
 
 import errno
 import hashlib
@@ -25,16 +25,16 @@ from tailmatch.datamodules.files.decoding import UNREADABLE, VERSION, decode_ima
 from tailmatch.datamodules.images import Pixels
 
 BLOCK = 1024
-"""Images that are decoded in parallel before they are written: bounds the memory."""
+"""How many images are decoded in parallel before they are written; this bounds the memory."""
 
 DIGEST_BYTES = 16
-"""Of a file's content digest (BLAKE2b): two of a million files agree by chance with probability 1e-27."""
+"""The length of a file's content digest (BLAKE2b): two of a million files agree by chance with probability 1e-27."""
 
 Integers = NDArray[np.int64]
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/tailmatch`, usually `~/.cache/tailmatch`."""
+    """Give the folder `$XDG_CACHE_HOME/tailmatch`, usually `~/.cache/tailmatch`."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tailmatch"
 
 
@@ -43,10 +43,10 @@ class Files:
     """Image files that exist.
 
     Attributes:
-        root: Folder that the keys are relative to.
-        keys: Path of each file.
-        sizes: Bytes of each.
-        times: When each changed last, in nanoseconds.
+        root: The folder that the keys are relative to.
+        keys: The path of each file.
+        sizes: The size of each file in bytes.
+        times: The time of each file's last change in nanoseconds.
     """
 
     root: Path
@@ -55,7 +55,7 @@ class Files:
     times: Integers
 
     def digest(self, size: int) -> str:
-        """Name of a cache of these files at an image size; another one as soon as a file changes."""
+        """Compute the name of the cache of these files at an image size; it changes as soon as a file does."""
         sha = hashlib.sha256(f"{VERSION} {size}\0{self.root.resolve()}".encode("utf-8", "surrogateescape"))
         sha.update("\0".join(self.keys).encode("utf-8", "surrogateescape"))
         sha.update(self.sizes.tobytes() + self.times.tobytes())
@@ -66,12 +66,12 @@ def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] =
     """Look the files up on the disk.
 
     Args:
-        root: Folder that the keys are relative to.
-        keys: Paths.
-        describe: How a message names a file, given its key.
+        root: The folder that the keys are relative to.
+        keys: The path of each file.
+        describe: A function that gives the name of a file in messages, given its key.
 
     Raises:
-        MissingFileError: Some are missing; it names the first ten.
+        MissingFileError: Files are missing; the message names the first ten.
     """
     facts = np.zeros((2, len(keys)), dtype=np.int64)
     missing: list[str] = []
@@ -91,12 +91,12 @@ def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] =
 
 
 class FilePixels:
-    """Images that are decoded from their files whenever they are asked for: the pixels that a cache would hold.
+    """Pixels that are decoded from the files each time they are read; they equal those of a cache.
 
     Args:
-        root: Folder that the keys are relative to.
-        keys: Path of each file.
-        size: Height and width.
+        root: The folder that the keys are relative to.
+        keys: The path of each file.
+        size: The height and width of the images in pixels.
     """
 
     dtype = torch.uint8
@@ -113,7 +113,7 @@ class FilePixels:
         return self.index_select(0, rows)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Decode some rows, `uint8 [n, 3, size, size]`; `dim` is 0, as a tensor's would be."""
+        """Decode some rows, `uint8 [n, 3, size, size]`, as a tensor's `index_select` along `dim` 0 would give them."""
         size = self.shape[-1]
         pixels = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
         for place, row in enumerate(index.tolist()):
@@ -122,19 +122,19 @@ class FilePixels:
 
 
 def cache_paths(files: Files, size: int, cache_dir: Path) -> tuple[Path, Path]:
-    """Where the pixels of image files are cached, and the index of what could be read."""
+    """Give the paths at which the pixels of image files and the index of the readable ones are cached."""
     path = cache_dir / f"{files.digest(size)}.uint8"
     return path, path.with_suffix(".npz")
 
 
 @dataclass(frozen=True)
 class ReadableImages:
-    """The files that could be read.
+    """The n files that could be read.
 
     Attributes:
-        pixels: `uint8 [n, 3, size, size]`.
-        kept: `int64 [n]`, their places among all files.
-        digests: `uint8 [n, 16]` of their contents.
+        pixels: `uint8 [n, 3, size, size]`, the images.
+        kept: `int64 [n]`, the index of each among all files.
+        digests: `uint8 [n, 16]`, the digest of each file's content.
     """
 
     pixels: Pixels
@@ -151,22 +151,22 @@ def open_images(
     skip_bad: bool,
     describe: Callable[[str], str] = str,
 ) -> ReadableImages:
-    """Pixels of image files. The first call decodes all of them, which also finds those that cannot be read.
+    """Open the pixels of image files. The first call decodes all files, which also finds those that cannot be read.
 
-    A cache's name is `Files.digest`. It is written under a lock beside its place and moved there when whole, so a
-    half-built one is never used and two processes do not build it twice.
+    `Files.digest` names the cache. It is written to another file under a lock, and renamed when it is whole, so that a
+    half-built cache is never used and two processes do not build it twice.
 
     Args:
-        files: In the order of the rows.
-        size: Height and width, see `decode_image`.
-        cache_dir: Folder of the caches; made if missing.
-        cached: Keep the pixels on the disk; otherwise decode them when they are asked for.
-        skip_bad: Leave out files that cannot be read, with a warning that lists them.
-        describe: How a message names a file, given its key.
+        files: The files, in the order of the rows.
+        size: The height and width of the images in pixels, see `decode_image`.
+        cache_dir: The folder of the caches; it is made if it is missing.
+        cached: Whether the pixels are kept on the disk. False: they are decoded each time they are read.
+        skip_bad: Whether files that cannot be read are left out, with a warning that names them.
+        describe: A function that gives the name of a file in messages, given its key.
 
     Raises:
-        SettingsError: Files cannot be read (it names all of them) and `skip_bad` is false, or none can.
-        OSError: The disk has no room for the cache.
+        SettingsError: Files cannot be read and `skip_bad` is false (the message names all of them), no file can be
+            read, or the disk has no room for the cache.
     """
     path, index = cache_paths(files, size, cache_dir)
 
@@ -194,8 +194,8 @@ def open_images(
     return ReadableImages(pixels, torch.from_numpy(kept), torch.from_numpy(digests))
 
 
-def _unreadable(named: list[str]) -> ValueError:
-    return ValueError(
+def _unreadable(named: list[str]) -> SettingsError:
+    return SettingsError(
         f"{len(named)} unreadable images; replace or remove them, or leave them out with on_bad_image: skip\n  "
         + "\n  ".join(named)
     )
@@ -204,9 +204,9 @@ def _unreadable(named: list[str]) -> ValueError:
 def _build(
     files: Files, size: int, path: Path | None, index: Path, describe_error: Callable[[str], str] | None
 ) -> None:
-    """Decode all files; write the index, and the pixels to `path` if there is one.
+    """Decode all files; write the index, and the pixels to `path` unless it is None.
 
-    With `describe_error`, unreadable files are an error, and nothing is written.
+    If `describe_error` is given, unreadable files are an error, and nothing is written.
     """
     partial = index.with_suffix(".partial")
     digests: list[bytes] = []
@@ -245,10 +245,10 @@ _ADVICE = "make room, name another cache_dir, or give a smaller image_size or ca
 
 
 def _room(path: Path, needed: int) -> Any:
-    """A file to write `needed` bytes to.
+    """Open a file to write `needed` bytes to.
 
     Raises:
-        OSError: They do not fit on the disk.
+        SettingsError: They do not fit on the disk.
     """
     free = shutil.disk_usage(path.parent).free
     if needed > free:
@@ -259,7 +259,7 @@ def _room(path: Path, needed: int) -> Any:
 
 
 def _decode_all(files: Files, size: int) -> Iterator[str | tuple[bytes, bytes]]:
-    """Content digest and pixels of each file, or why it cannot be read; in order, decoded in parallel."""
+    """Decode the files in parallel: in order, the content digest and pixels of each, or why it cannot be read."""
     total = len(files.keys)
 
     def decode(row: int) -> str | tuple[bytes, bytes]:

@@ -1,16 +1,16 @@
-"""The base of data sets that are made of image files: reading, caching, checks."""
+"""The base of data modules that read image files."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_at_least, check_choice
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.image_cache import cache_paths, default_cache_dir, find_files, open_images
 from tailmatch.datamodules.images import Images, Sources
@@ -20,12 +20,12 @@ OnBadImage: TypeAlias = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class FileList:
-    """The files of a split.
+    """The N image files of a split.
 
     Attributes:
-        keys: Paths, relative to the root.
-        targets: `int64 [N]`, -1 where unknown.
-        categories: `int64 [N, L]`, -1 where unknown, or None.
+        keys: The path of each file, relative to the root.
+        targets: `int64 [N]`, the class of each image, -1 where it is unknown.
+        categories: `int64 [N, L]`, the value of each of L category levels, -1 where it is unknown. None: no levels.
     """
 
     keys: Sequence[str]
@@ -34,28 +34,18 @@ class FileList:
 
 
 class FileReader:
-    """Reads the files of a data set through one cache, or without.
-
-    Args:
-        root: Folder that the keys are relative to.
-        image_size: See `ImageFiles`, as the others.
-        cache_dir: See there.
-        cache_budget_gb: See there.
-        on_bad_image: See there.
+    """A reader of image files, with a cache or without; `ImageFiles` describes its arguments.
 
     Raises:
-        SettingsError: One of them is out of its domain.
+        SettingsError: An argument is out of its domain.
     """
 
     def __init__(
         self, root: Path, image_size: int, cache_dir: str | None, cache_budget_gb: float, on_bad_image: OnBadImage
     ) -> None:
-        if image_size < 1:
-            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
-        if not cache_budget_gb >= 0:
-            raise SettingsError(f"cache_budget_gb is {cache_budget_gb}; it must be at least 0")
-        if on_bad_image not in ("error", "skip"):
-            raise SettingsError(f"on_bad_image is {on_bad_image!r}; it must be error or skip")
+        check_at_least("image_size", image_size, 1)
+        check_at_least("cache_budget_gb", cache_budget_gb, 0)
+        check_choice("on_bad_image", on_bad_image, get_args(OnBadImage))
         self.root = root
         self.image_size = image_size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
@@ -65,28 +55,28 @@ class FileReader:
     def read(
         self, lists: Mapping[str, FileList], describe: Callable[[str], str], num_workers: int
     ) -> dict[str, Images]:
-        """The images of each list that can be read.
+        """Read the images of each split, without those that cannot be read and are skipped.
 
         Args:
-            lists: Files by split.
-            describe: How a message names a file, given its key.
-            num_workers: Of the loaders, which decode what is not cached.
+            lists: The files of each split.
+            describe: A function that gives the name of a file in messages, given its key.
+            num_workers: The number of loader processes, which decode the images that are not cached.
 
         Raises:
             MissingFileError: Files are missing.
-            SettingsError: Files cannot be read.
+            SettingsError: Files cannot be read and are not to be skipped.
         """
         total = sum(len(files.keys) for files in lists.values()) * 3 * self.image_size**2
         cached = total <= self.cache_budget_gb * 1e9
         if not cached and not num_workers:
             rank_zero_warn(
                 f"{total / 1e9:.1f} GB of pixels are more than cache_budget_gb {self.cache_budget_gb}, so every "
-                "batch is decoded anew, and num_workers is 0: give the number of processes that shall do it"
+                "batch is decoded anew, and num_workers is 0: give the number of processes that decode"
             )
         return {name: self._open(files, cached, describe) for name, files in lists.items()}
 
     def cache_of(self, keys: Sequence[str], describe: Callable[[str], str]) -> tuple[Path, Path]:
-        """Where `read` keeps pixels and index of a list of files."""
+        """Give the paths at which `read` caches the pixels and the index of a list of files."""
         return cache_paths(find_files(self.root, keys, describe), self.image_size, self.cache_dir)
 
     def _open(self, listed: FileList, cached: bool, describe: Callable[[str], str]) -> Images:
@@ -105,24 +95,27 @@ class FileReader:
 
 
 class ImageFiles(LabeledUnlabeledDataModule):
-    """Images from files. A subclass lists them, with their classes, and sets `class_names` before this `__init__`.
+    """A data module of image files. A subclass lists them and sets `class_names` before it calls this `__init__`.
 
-    All files are decoded once, before the first training: into a memory-mapped cache, or, where the set is larger than
+    All files are decoded once, before the first training: into a memory-mapped cache, or, if the set is larger than
     `cache_budget_gb`, only to find those that cannot be read. A larger set is decoded again in every batch, to the
     same pixels, by `num_workers` processes.
 
     Args:
-        root: Folder of the images.
-        image_size: Height and width that images are brought to: the middle square, resized.
+        root: The folder of the images.
+        image_size: The height and width of the images in pixels: the middle square of each is resized to it.
         horizontal_flip: Whether a mirrored image is a valid image of its class.
-        mean: Channel means in [0, 1] for the network's normalization (default: ImageNet's).
-        std: Channel standard deviations.
-        cache_dir: Folder of the cache; None is `~/.cache/tailmatch`.
-        cache_budget_gb: Most gigabytes (1e9 bytes) on the disk for the pixels of this set; 0: no cache. The default
-            holds ImageNet-LT with its validation and test images at 224 pixels (28 GB).
-        on_bad_image: What to do with files that cannot be read: `error` names all of them, `skip` leaves them out
-            and lists them in a warning.
-        **kwargs: The arguments of `LabeledUnlabeledDataModule`.
+        mean: The mean of each channel in [0, 1], for the network's normalization. None: ImageNet's.
+        std: The standard deviation of each channel. None: ImageNet's.
+        cache_dir: The folder of the cache. None: `~/.cache/tailmatch`.
+        cache_budget_gb: The most disk space that the pixels of this set may take, in gigabytes (1e9 bytes); 0: no
+            cache. The default holds ImageNet-LT with its validation and test images at 224 pixels (28 GB).
+        on_bad_image: What happens to files that cannot be read: `error` ends the program and names all of them, `skip`
+            leaves them out and names them in a warning.
+        **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
+
+    Raises:
+        SettingsError: An argument is out of its domain.
     """
 
     def __init__(
@@ -148,14 +141,14 @@ class ImageFiles(LabeledUnlabeledDataModule):
 
     @abstractmethod
     def list_files(self) -> dict[str, FileList]:
-        """Files of `train`, and of `val` and `test` where the data set has these splits."""
+        """List the files of `train`, and of `val` and `test` if the data set has these splits."""
 
     def describe(self, key: str) -> str:
-        """How a message names a file."""
+        """Give the name of a file in messages."""
         return str(self.root / key)
 
     def prepare_data(self) -> None:
-        """Build the caches, on one process."""
+        """Decode the images into the cache, on one process."""
         self.load()
 
     def load(self) -> Sources:

@@ -1,4 +1,4 @@
-"""A folder of image files, one sub-folder a class."""
+"""Images in a folder, one sub-folder a class."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,14 @@ from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 
 
 class ImageFolder(ImageFiles):
-    """`root/train/<class>/`, and where they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
+    """Images in `root/train/<class>/`, and if they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
 
-    Images in `unlabeled/` (at any depth) join the unlabeled set. Classes are the sub-folders of `train/` in
-    alphabetical order.
+    The classes are the sub-folders of `train/` in alphabetical order. Images in `unlabeled/`, at any depth, join the
+    unlabeled set.
 
     Args:
-        root: The folder.
-        **kwargs: The arguments of `ImageFiles`.
+        root: The folder that holds `train/`.
+        **kwargs: The other arguments of `ImageFiles`.
 
     Raises:
         MissingFileError: `root/train` is missing or has no class folders.
@@ -69,7 +69,7 @@ class ImageFolder(ImageFiles):
 
 
 def image_files(root: Path, folder: str) -> list[str]:
-    """Image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders."""
+    """List the image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders."""
     found = []
     for parent, _, names in os.walk(root / folder):
         inside = os.path.relpath(parent, root).replace(os.sep, "/") + "/"

@@ -1,9 +1,10 @@
-"""Columns of a CSV, TSV or Parquet file, a million rows in seconds.
+"""Read columns of a CSV, TSV or Parquet file, a million rows in seconds.
 
-The standard library's csv is fast enough when rows are turned into columns by the thousand, so that hardly any Python
-runs for a single row. Messages count rows as a spreadsheet does: the first row of the file is row 1.
+The standard library's csv is fast enough when rows are turned into columns hundreds at a time, so that hardly any
+Python runs for a single row. Messages count rows as a spreadsheet does: the first row of the file is row 1.
 """
 
+import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.output_files import pyarrow_for
 
 CHUNK = 256
-"""Rows that are turned into columns at a time. Fewer than Python's garbage collector counts before it looks at all of
-them (700): a million rows took 1.2 s, and 6.9 s by 65,536."""
+"""How many rows are turned into columns at a time: fewer than the 700 objects after which Python's garbage collector
+looks at all of them. A million rows took 1.2 s, and 6.9 s with 65,536."""
 
 PARQUET_CHUNK = 65536
 
@@ -27,7 +28,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": " "}
 
 Columns = list[Sequence[str]]
 Chunks = Callable[[Sequence[str]], Iterator[Columns]]
-"""Gives the named columns, some rows at a time."""
+"""A function that gives the named columns, some rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class Coded:
 
     Attributes:
         values: The values, in the order of their first rows.
-        codes: `int64 [N]`, each row's place in them.
+        codes: `int64 [N]`, the index of each row's value in `values`.
     """
 
     values: list[str]
     codes: NDArray[np.int64]
 
     def first_index(self, value: str) -> int:
-        """The first row that has a value, counted from 0."""
+        """Find the first row that has a value, counted from 0."""
         return int(np.argmax(self.codes == self.values.index(value)))
 
     def translate(self, numbers: Sequence[int]) -> NDArray[np.int64]:
-        """`int64 [N]`: for each row the number that its value stands for, given one for each of `values`."""
+        """Replace each row's value by a number, given one number for each of `values`: `int64 [N]`."""
         return np.array(numbers, dtype=np.int64)[self.codes]
 
 
@@ -56,9 +57,9 @@ class Table:
     """Some columns of a table.
 
     Attributes:
-        path: Its file.
-        first_row: What messages call the first row of data: 2 below a header, else 1.
-        images: The image column.
+        path: The file of the table.
+        first_row: The number of the first row of data in messages: 2 below a header, else 1.
+        images: The cells of the image column.
         coded: The other columns by name.
     """
 
@@ -68,27 +69,38 @@ class Table:
     coded: dict[str, Coded]
 
     def place(self, index: int, column: str) -> str:
-        """How a message names a cell."""
+        """Give the name of a cell in messages."""
         return f"{self.path}: row {index + self.first_row}, column {column!r}"
 
     def first_place(self, column: str, value: str) -> str:
-        """How a message names the first cell of a coded column that has a value."""
+        """Give the name of the first cell of a coded column that has a value."""
         return self.place(self.coded[column].first_index(value), column)
 
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How tables of text are written.
+    """The format of a table of text.
 
     Attributes:
-        columns: Names of the columns of a file without header; None: its first row has them.
-        delimiter: Between cells; None: by the suffix: comma for .csv, tab for .tsv, space for .txt.
-        encoding: Of the text; the default is UTF-8 with or without a byte order mark.
+        columns: The names of the columns of a file without a header. None: the first row holds the names.
+        delimiter: The character between cells. None: a comma in .csv, a tab in .tsv, a space in .txt.
+        encoding: The encoding of the text. The default reads UTF-8 with or without a byte order mark.
+
+    Raises:
+        SettingsError: `delimiter` is not one character, or `encoding` is unknown.
     """
 
     columns: Sequence[str] | None = None
     delimiter: str | None = None
     encoding: str = "utf-8-sig"
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise SettingsError(f"delimiter is {self.delimiter!r}; it must be one character")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise SettingsError(f"encoding is {self.encoding!r}; it must be one that Python knows, as utf-8") from error
 
 
 def read_table(
@@ -97,15 +109,15 @@ def read_table(
     """Read columns by name.
 
     Args:
-        path: `.parquet`, or text.
-        layout: How text is written.
-        image: Name of the image column.
-        needed: Names of further columns that must be there.
-        optional: Names of columns that may be there.
+        path: The file: `.parquet`, or text.
+        layout: The format of a text file.
+        image: The name of the image column.
+        needed: The names of further columns that must exist.
+        optional: The names of further columns that may exist.
 
     Raises:
-        MissingFileError: There is no such file.
-        SettingsError: It cannot be read, is empty, lacks a column, or a row is too long or too short.
+        MissingFileError: The file is missing.
+        SettingsError: The file cannot be read, is empty or lacks a column, or a row is too long or too short.
     """
     if not path.is_file():
         raise MissingFileError(f"no table {path.resolve()}")
@@ -131,7 +143,7 @@ def read_table(
 
 
 class _Coder:
-    """Numbers the values of a column as they come."""
+    """Numbers the values of a column in the order of their first rows."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -193,7 +205,7 @@ def _rows(path: Path, delimiter: str, encoding: str) -> Iterator[list[str]]:
 def _even(
     path: Path, chunk: list[list[str]], rows: Iterator[list[str]], first_row: int, names: Sequence[str]
 ) -> list[list[str]]:
-    """The chunk without blank lines at the end of the file; an error if a row has another number of cells."""
+    """Remove blank lines at the end of the file from its last chunk; any other uneven row is an error."""
     index = next(index for index, row in enumerate(chunk) if len(row) != len(names))
     if not any(chain(chunk[index:], rows)):
         return chunk[:index]
@@ -202,18 +214,18 @@ def _even(
     )
 
 
-def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> ValueError:
+def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> SettingsError:
     with path.open("rb") as file:
         for row, line in enumerate(file, start=1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as error:
                 column = line[: error.start].count(delimiter.encode()) + 1
-                return ValueError(
+                return SettingsError(
                     f"{path}: row {row}, column {column}: {line[error.start : error.end]!r} is not {encoding}; give "
                     "the encoding, for example latin-1 or cp1252"
                 )
-    return ValueError(f"{path} is not {encoding}; give the encoding")
+    return SettingsError(f"{path} is not {encoding}; give the encoding")
 
 
 # Parquet

@@ -1,4 +1,4 @@
-"""What the columns of a table of images mean: paths, classes, splits, categories."""
+"""Turn the columns of a table of images into paths, classes, splits and categories."""
 
 import os
 import re
@@ -15,29 +15,29 @@ from tailmatch.datamodules.files.table import Table
 
 SPLITS = ("train", "val", "test", "unlabeled")
 LEFT_OUT = len(SPLITS)
-"""In the place of a split: of rows that are not used."""
+"""The number that stands instead of a split for rows that are not used."""
 
 Integers = NDArray[np.int64]
 
 INTEGER = re.compile(r"(-?\d+)(?:\.0*)?")
-"""A number as a class: also `3.0`, which programs write for whole numbers in a column with empty cells."""
+"""A number that names a class: also `3.0`, which programs write for whole numbers in a column with empty cells."""
 
 
 def relative_paths(
     table: Table, column: str, folder: Path, root: Path, suffix: str = "", taken: AbstractSet[str] = frozenset()
 ) -> list[str]:
-    """Paths of a table's images relative to `root`, normalized.
+    """Compute the normalized paths of a table's images, relative to `root`.
 
     Args:
         table: The table.
-        column: Its image column, for messages.
-        folder: What the paths in the table are relative to; they must not leave it.
-        root: What the result is relative to.
-        suffix: Appended to each path.
-        taken: Paths that another table lists.
+        column: The name of its image column, for messages.
+        folder: The folder that the paths in the table are relative to; they must not leave it.
+        root: The folder that the results are relative to.
+        suffix: A suffix to append to each path.
+        taken: The paths that another table lists.
 
     Raises:
-        SettingsError: A cell is empty, leaves the folder, or is there twice.
+        SettingsError: A cell is empty, its path leaves the folder, or a path is listed twice.
     """
     inside = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/") + "/"
     absolute = os.path.abspath(folder)
@@ -62,11 +62,11 @@ def relative_paths(
 
 
 def unlisted_files(folder: Path, root: Path, listed: AbstractSet[str]) -> list[str]:
-    """Image files in a folder that the table does not list, relative to `root`.
+    """List the image files in a folder that are not in `listed`, relative to `root`.
 
     Raises:
         MissingFileError: The folder is missing.
-        SettingsError: There are none.
+        SettingsError: There are no such files.
     """
     if not folder.is_dir():
         raise MissingFileError(f"unlabeled_root {folder.resolve()} is no folder")
@@ -78,7 +78,10 @@ def unlisted_files(folder: Path, root: Path, listed: AbstractSet[str]) -> list[s
 
 
 def class_targets(table: Table, column: str) -> tuple[list[str], Integers]:
-    """Class names, sorted, and the class of each row, `int64 [N]`, -1 where there is none.
+    """Read the class of each row.
+
+    Returns:
+        The sorted names of the K classes, and `int64 [N]`, the class of each row, -1 where it has none.
 
     Raises:
         SettingsError: Some targets are numbers and some text, a number is below -1, or none is given.
@@ -113,20 +116,20 @@ def class_targets(table: Table, column: str) -> tuple[list[str], Integers]:
 def rare_grouped(
     class_names: list[str], targets: Integers, least: int, name: str
 ) -> tuple[list[str], Integers, dict[str, int]]:
-    """Put the classes with few images together.
+    """Put the classes with few images together into a group.
 
     Args:
-        class_names: K names.
-        targets: `int64 [N]`, -1 where there is no class.
-        least: Images that a class needs.
-        name: Of the class that the others become.
+        class_names: The names of the K classes.
+        targets: `int64 [N]`, the class of each row, -1 where it has none.
+        least: The number of images that a class needs.
+        name: The name of the group.
 
     Returns:
-        The names, the group's last if it has `least` images; the targets, -1 in the group if it has not; and the
-        classes that were put together, with their numbers of images.
+        The new class names, with the group's at the end if it has `least` images; the new targets, -1 for the images of
+        a smaller group; and the name and number of images of each class that is in the group.
 
     Raises:
-        SettingsError: A class that stays has that name, or less than two classes are left.
+        SettingsError: A class that stays has the name of the group, or fewer than two classes are left.
     """
     counts = np.bincount(targets[targets >= 0], minlength=len(class_names))
     rare = {class_names[k]: int(counts[k]) for k in np.flatnonzero(counts < least)}
@@ -152,7 +155,7 @@ def _class_name(value: str) -> str:
 
 
 def splits_of_rows(table: Table, column: str) -> Integers:
-    """Place of each row's split in `SPLITS`, `int64 [N]`.
+    """Read the split of each row: its index in `SPLITS`, `int64 [N]`.
 
     Raises:
         SettingsError: A cell names no split.
@@ -169,7 +172,12 @@ def splits_of_rows(table: Table, column: str) -> Integers:
 
 
 def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
-    """Sorted values of each column, and each row's places in them, `int64 [N, L]`, -1 for an empty cell."""
+    """Read the category columns.
+
+    Returns:
+        The sorted values of each of the L columns; and `int64 [N, L]`, the index of each row's value among them, -1 for
+        an empty cell, or None if there are no columns.
+    """
     names, codes = {}, []
     for column in columns:
         coded = table.coded[column]

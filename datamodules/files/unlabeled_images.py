@@ -19,29 +19,32 @@ T = TypeVar("T")
 
 
 class UnlabeledImages(ImageDataModule):
-    """All images in a folder, at any depth, in the order of their paths; for `predict` alone.
+    """Images without labels, all those in a folder at any depth in the order of their paths; for `predict` alone.
 
-    All files are decoded once, in parallel, before the first prediction, so that those that cannot be read are known
-    before the work: into a cache that is removed at the end, since those of many predictions would fill the disk.
-    `keep_cache` keeps it for another prediction of the same images; one that was there before is used, and stays.
+    All files are decoded once, in parallel, before the first prediction, so that files that cannot be read are found at
+    once. The cache is removed at the end, since the caches of many predictions would fill the disk, unless
+    `keep_cache` is true. A cache that was there before is used, and stays.
 
     Args:
-        root: The folder.
-        class_names: Names of the classes that the network tells apart. None: `tailmatch predict` takes them from the
-            checkpoint; elsewhere they must be given.
-        image_size: Height and width that images are brought to, as in training. None: likewise.
-        horizontal_flip: Whether a mirrored image keeps its class, for `Ensemble`'s `flip`. None: likewise; elsewhere
-            true.
-        cache_dir: See `ImageFiles`.
-        cache_budget_gb: See `ImageFiles`. What does not fit is decoded a second time, batch by batch.
-        keep_cache: Leave the cache on the disk.
-        on_bad_image: See `ImageFiles`. Images that are left out have no row in the file of predictions.
-        eval_batch_size: Images per step and process.
-        num_workers: Loader processes: for images that are not cached.
+        root: The folder of the images.
+        class_names: The names of the classes that the network tells apart. None: `tailmatch predict` takes them from
+            the checkpoint; in Python they must be given.
+        image_size: The height and width of the images in pixels, as in training. None: `tailmatch predict` takes it
+            from the checkpoint; in Python it must be given.
+        horizontal_flip: Whether a mirrored image keeps its class, for the `flip` of `Ensemble`. None: `tailmatch
+            predict` takes it from the checkpoint; in Python it is true.
+        cache_dir: The folder of the cache. None: `~/.cache/tailmatch`.
+        cache_budget_gb: The most disk space that the pixels may take, in gigabytes (1e9 bytes); 0: no cache. A larger
+            set is decoded a second time, batch by batch.
+        keep_cache: Whether the cache stays on the disk, for another prediction of the same images.
+        on_bad_image: What happens to files that cannot be read: `error` ends the program and names all of them, `skip`
+            leaves them out of the predictions and names them in a warning.
+        eval_batch_size: The number of images per step and process.
+        num_workers: The number of loader processes; they help only for images that are not cached.
 
     Raises:
         MissingFileError: The folder is missing.
-        SettingsError: It has no images, or an argument is missing or out of its domain.
+        SettingsError: The folder has no images, or an argument is missing or out of its domain.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class UnlabeledImages(ImageDataModule):
         self._built: tuple[Path, ...] = ()
 
     def list_files(self) -> FileList:
-        """The images; their targets are -1."""
+        """List the images; their targets are -1."""
         root = self.reader.root
         if not root.is_dir():
             raise MissingFileError(f"root {root.resolve()} is no folder")
@@ -93,7 +96,7 @@ class UnlabeledImages(ImageDataModule):
         return [key for key in self._listed.keys if key not in kept]
 
     def prepare_data(self) -> None:
-        """Build the cache, on one process."""
+        """Decode the images into the cache, on one process."""
         if not self.keep_cache:
             paths = self.reader.cache_of(self._listed.keys, self.describe)
             self._built = tuple(path for path in paths if not path.exists())
@@ -103,7 +106,7 @@ class UnlabeledImages(ImageDataModule):
         """Read the images.
 
         Raises:
-            SettingsError: It is no prediction.
+            SettingsError: The stage is not `predict`.
         """
         if stage != "predict":
             raise SettingsError(
@@ -112,7 +115,7 @@ class UnlabeledImages(ImageDataModule):
         self._load()
 
     def teardown(self, stage: str) -> None:
-        """Remove the cache."""
+        """Remove the cache, unless it stays."""
         for path in (*self._built, *(path.with_suffix(".lock") for path in self._built)):
             with suppress(OSError):  # where a file in use cannot be removed, it stays, as with keep_cache
                 path.unlink(missing_ok=True)
@@ -137,23 +140,26 @@ class UnlabeledImages(ImageDataModule):
 
 
 class UnlabeledTable(UnlabeledImages):
-    """The images that a CSV, TSV or Parquet file lists, in its order; for `predict` alone.
+    """Images without labels, listed in a CSV, TSV or Parquet file, in its order; for `predict` alone.
 
     Args:
-        table: See `ImageTable`, as the others; there is no column of targets.
-        root: See there.
-        image_column: See there.
-        category_columns: See there; None: those of `levels` that the table has.
-        columns: See there.
-        delimiter: See there.
-        encoding: See there.
-        image_suffix: See there.
-        levels: The levels that the network was trained with; `tailmatch predict` takes them from the checkpoint.
+        table: The path of the table: `.csv`, `.tsv`, `.txt` (cells separated by spaces) or `.parquet`.
+        root: The folder that the paths in the table are relative to. None: the folder of the table.
+        image_column: The name of the column with the path of each image.
+        category_columns: The names of the columns with the categories that a `CategoryNetwork` was trained with. None:
+            all columns of the table whose names are in `levels`.
+        columns: The names of the columns, for a text file without a header. None: the first row holds the names.
+        delimiter: The character between cells. None: a comma in `.csv`, a tab in `.tsv`, a space in `.txt`.
+        encoding: The encoding of a text file. The default reads UTF-8 with or without a byte order mark.
+        image_suffix: A suffix to append to each path, such as `.jpg`.
+        levels: The names of the category levels that the network was trained with. None: `tailmatch predict` takes
+            them from the checkpoint; in Python there are none.
         **kwargs: The other arguments of `UnlabeledImages`.
 
     Raises:
         MissingFileError: The table is missing.
-        SettingsError: It is no such table (it names row and column), or an argument is missing or out of its domain.
+        SettingsError: The table cannot be read, a cell is wrong (the message names its row and column), or an argument
+            is missing or out of its domain.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Arrays that are written to a file chunk by chunk."""
+"""Columns of a pseudo-label file, written chunk by chunk."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from tailmatch.datamodules.pseudo_labels.labels import Array
 
 @dataclass(frozen=True)
 class Column:
-    """An array that is too large for the memory.
+    """An array that may be too large for the memory.
 
     Attributes:
-        dtype: Of its elements.
-        shape: The first entry is the number of rows.
-        chunks: Begins to read it: successive rows, cut at the same places in all columns of a file.
+        dtype: The type of the elements.
+        shape: The shape; its first entry is the number of rows.
+        chunks: A function that begins to read the rows in chunks, cut at the same rows in all columns of a file.
     """
 
     dtype: np.dtype[Any]
@@ -26,12 +26,12 @@ class Column:
 
 
 def in_memory(array: Array) -> Column:
-    """An array that is not too large."""
+    """Make a column of an array in memory, in one chunk."""
     return Column(array.dtype, array.shape, lambda: iter([array]))
 
 
 def key_column(images: ImageRows, size: int) -> Column:
-    """Keys of a set of images, in chunks of `size`."""
+    """Make a column of the keys of a set of images, in chunks of `size` rows."""
     keys, rows = images.images.keys, images.rows.numpy()
     longest = 0 if keys is None else max((len(keys[row]) for row in rows), default=1)
     dtype = np.dtype(np.int64) if keys is None else np.dtype(f"<U{longest}")

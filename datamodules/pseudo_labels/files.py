@@ -1,18 +1,18 @@
-"""Pseudo-label files: one row for each unlabeled image, with what is needed to refuse them for other data.
+"""Pseudo-label files: one row for each unlabeled image, and facts by which a file for other data is refused.
 
 An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with pyarrow: `pip install
 'tailmatch[parquet]'`) holds the first four as columns and the others as metadata of its schema.
 
-* `key`: what names the image in every split: its path within the data set (`str [n]`, `/` between folders), or its
-  place in the training pool (`int64 [n]`) where there are no files.
+* `key`: the name of the image, the same in every split: its path within the data set (`str [n]`, `/` between folders),
+  or its index in the training pool (`int64 [n]`) if the images are not from files.
 * `label`: `int64 [n]`, the most likely class.
-* `confidence`: `float32 [n]`, its probability.
-* `probs`: `float32 [n, K]`, where the whole rows were asked for.
-* `class_names`: `str [K]`.
-* `checkpoint`: SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. Of an ensemble, of one
-  member too: SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
+* `confidence`: `float32 [n]`, the probability of the label.
+* `probs`: `float32 [n, K]`, the probabilities of all classes; optional.
+* `class_names`: `str [K]`, the names of the classes.
+* `checkpoint`: the SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. For an ensemble,
+  even of one member, the SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
 * `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images.
-* `format`: 1.
+* `format`: the version of this format, 1.
 
 The same rows give the same bytes.
 """
@@ -31,18 +31,18 @@ from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
 
 FORMAT = 1
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Time stamp of the members: the first that a zip file can hold."""
+"""The time stamp of the members: the earliest that a zip file can hold, so that the same rows give the same bytes."""
 
 
 # Writing
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse what could not be written in the end.
+    """Refuse a path that could not be written to in the end.
 
     Raises:
-        SettingsError: The file exists and `overwrite` is false, its suffix is neither `.npz` nor `.parquet`, or it is
-            `.parquet` and pyarrow is missing.
+        SettingsError: The file exists and `overwrite` is false, its suffix is neither `.npz` nor `.parquet`, or the
+            suffix is `.parquet` and pyarrow is not installed.
     """
     if path.suffix not in (".npz", ".parquet"):
         raise SettingsError(f"output is {path}; its name must end in .npz or .parquet")
@@ -52,12 +52,12 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    """Write a file chunk by chunk, beside its place, and move it there when it is whole.
+    """Write a pseudo-label file chunk by chunk under a temporary name, and rename it when it is whole.
 
     Args:
-        path: `.npz` or `.parquet`.
-        columns: `key`, `label`, `confidence` and maybe `probs`.
-        origin: What they were made of.
+        path: The file, `.npz` or `.parquet`.
+        columns: The columns `key`, `label`, `confidence` and, optionally, `probs`.
+        origin: The checkpoint and the data that the pseudo-labels were made with.
     """
     with whole_file(path) as partial:
         (_write_npz if path.suffix == ".npz" else _write_parquet)(partial, columns, origin)
@@ -112,8 +112,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
     """Read a pseudo-label file; nothing in it is executed.
 
     Raises:
-        MissingFileError: It is not there.
-        SettingsError: It is no pseudo-label file.
+        MissingFileError: The file is missing.
+        SettingsError: The file is no pseudo-label file.
     """
     if not path.is_file():
         raise MissingFileError(f"no pseudo-label file {path}: `tailmatch predict` writes one")

@@ -1,4 +1,4 @@
-"""Pseudo-labels of a set of images, and how those of a file are attached to it."""
+"""Pseudo-labels in memory, and how those of a file are attached to a set of images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import ImageRows, Images
 
 NAMED_KEYS = 5
-"""Keys that an error names; it counts the others."""
+"""How many keys an error names; it counts the others."""
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo-labels of a set, in its order.
+    """The pseudo-labels of a set of N images, in its order.
 
     Attributes:
-        label: `int64 [N]`, -1 where an image has none.
-        confidence: `float32 [N]`, probability of the label.
-        probs: `float32 [N, K]`, or None.
+        label: `int64 [N]`, the label of each image, -1 where it has none.
+        confidence: `float32 [N]`, the probability of the label.
+        probs: `float32 [N, K]`, the probabilities of all classes. None: the file has none.
     """
 
     label: Tensor
@@ -35,7 +35,7 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a pseudo-label file was made of; see the module's docstring."""
+    """The checkpoint and the data that a pseudo-label file was made with; `pseudo_labels/files.py` says more."""
 
     class_names: list[str]
     checkpoint: str
@@ -45,7 +45,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class PseudoLabelFile:
-    """A pseudo-label file in memory; see the module's docstring."""
+    """A pseudo-label file in memory; `pseudo_labels/files.py` describes its arrays."""
 
     key: Array
     label: Array
@@ -54,17 +54,18 @@ class PseudoLabelFile:
     origin: Origin
 
     def align(self, rows: ImageRows, class_names: Sequence[str], beside: ImageRows | None = None) -> PseudoLabels:
-        """Labels in the order of a set, attached by key: the split may be another than the file's.
+        """Bring the labels into the order of a set, by the keys of its images.
 
-        Images that the file has no row for stay without a label, so that rows may be dropped from a file.
+        The split may be another one than when the file was written. Images without a row in the file stay without a
+        label, so that rows may be removed from a file.
 
         Args:
-            rows: The set: the unlabeled images, or with `beside` the labeled or the unlabeled ones.
-            class_names: K names.
-            beside: The other of the two, whose rows in the file are left alone.
+            rows: The set: the unlabeled images, or, if `beside` is given, the labeled or the unlabeled ones.
+            class_names: The names of the K classes.
+            beside: The other one of these two sets, whose rows in the file are skipped.
 
         Raises:
-            SettingsError: The file is of other classes or of another data set, or it labels images of neither set.
+            SettingsError: The file is for other classes or another data set, or it labels images of neither set.
         """
         _check_classes(self.origin.class_names, list(class_names))
         images = rows.images
@@ -100,7 +101,7 @@ class PseudoLabelFile:
         return PseudoLabels(label, confidence, probs)
 
     def _pool_rows(self, images: Images) -> Tensor:
-        """Row of the pool that each row of the file names, `int64 [n]`, all different."""
+        """Find the row of the pool that each row of the file names, `int64 [n]`, all different."""
         if images.keys is None:
             rows = torch.from_numpy(self.key.astype(np.int64))
         else:

@@ -5,13 +5,13 @@ r"""Convert the pseudo-label pickles of imbalanced-semi-self into pseudo-label f
 
 YyzHarry/imbalanced-semi-self `gen_pseudolabels.py` pickles a dict whose entry `extrapolated_targets` is an array of
 classes, in the order of the unlabeled images that it read (`ti_80M_selected.pickle`, or SVHN's `extra`). Entry i
-becomes the label of image i of the data module's unlabeled set, so bring the images in that order: in a folder
-`unlabeled/` of an `ImageFolder`, with file names that sort so (`000000.png`, `000001.png`, ...), and with
-`--data.class_counts LabeledFraction --data.class_counts.fraction 1.0`, so that no others join them. The
-pickle has no confidences: all are 1, and thresholds select every label.
+becomes the label of image i of the data module's unlabeled set, so the images must be in that order: put them into the
+folder `unlabeled/` of an `ImageFolder`, with file names that sort in this order (`000000.png`, `000001.png`, ...), and
+give `--data.class_counts LabeledFraction --data.class_counts.fraction 1.0`, so that no other images are unlabeled. The
+pickle has no confidences: all become 1, and thresholds select every label.
 
-A pickle can run any program when it is read. This reader makes numpy arrays, dicts, lists, strings and numbers, and
-refuses whatever names anything else.
+A pickle can run any program when it is read. This reader makes numpy arrays, dicts, lists, strings and numbers alone,
+and refuses a pickle that names anything else.
 """
 
 import pickle
@@ -49,32 +49,32 @@ ARRAY_PARTS = {
     **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
 }
-"""All that a pickle of numeric arrays names, and what it stands for here."""
+"""All objects that a pickle of numeric arrays may name, and what they are read as."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values; imports nothing."""
+    """An unpickler that reads arrays and plain values, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """A part of an array.
+        """Give the part of an array that a name stands for.
 
         Raises:
-            UnpicklingError: It is something else.
+            UnpicklingError: The name stands for something else.
         """
         if (module, name) not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
         return ARRAY_PARTS[module, name]
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        """Refuse what lies outside of the pickle."""
+        """Refuse references to objects outside of the pickle."""
         raise pickle.UnpicklingError("it refers to something outside of itself")
 
 
 def read_extrapolated_targets(path: Path) -> NDArray[np.int64]:
-    """The labels of a pickle, `int64 [n]`, read without running anything in it.
+    """Read the labels of a pickle, `int64 [n]`, without running anything in it.
 
     Raises:
-        SettingsError: It holds something else than arrays and plain values, or no integers under
+        SettingsError: The pickle holds something other than arrays and plain values, or no integers under
             `extrapolated_targets`.
     """
     with path.open("rb") as file:
@@ -92,7 +92,7 @@ def convert(path: Path, output: Path, data: LabeledUnlabeledDataModule, overwrit
     """Write the labels of a pickle as the pseudo-label file of a data module.
 
     Raises:
-        SettingsError: Its labels are not as many as the unlabeled images, or not of their classes.
+        SettingsError: There are more or fewer labels than unlabeled images, or labels of other classes.
     """
     check_output(output, overwrite)
     label = read_extrapolated_targets(path)
@@ -119,12 +119,13 @@ def convert(path: Path, output: Path, data: LabeledUnlabeledDataModule, overwrit
 def main(args: list[str] | None = None) -> None:
     """Convert from the command line."""
     parser = ArgumentParser(
-        prog="python -m tailmatch.datamodules.pseudo_labels.legacy", description="Convert a pickle."
+        prog="python -m tailmatch.datamodules.pseudo_labels.legacy",
+        description="Convert a pickle of pseudo-labels into a pseudo-label file.",
     )
-    parser.add_argument("pickle", type=Path, help="The authors' file.")
-    parser.add_argument("output", type=Path, help="The pseudo-label file, .npz or .parquet.")
-    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the output if it exists.")
-    parser.add_argument("--seed_everything", type=int, default=0, help="The seed of the training that will read it.")
+    parser.add_argument("pickle", type=Path, help="The pickle of imbalanced-semi-self.")
+    parser.add_argument("output", type=Path, help="The pseudo-label file to write, .npz or .parquet.")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Whether an existing output is replaced.")
+    parser.add_argument("--seed_everything", type=int, default=0, help="The seed of the training that reads it.")
     parser.add_subclass_arguments(LabeledUnlabeledDataModule, "data", required=True)
     config = parser.parse_args(args)
     seed_everything(config.seed_everything)

@@ -1,1 +1,1 @@
-"""Public data sets, by name."""
+"""Public data sets by name: they download themselves, and their defaults are published settings."""

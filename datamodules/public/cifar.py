@@ -33,10 +33,10 @@ class _CIFAR(LabeledUnlabeledDataModule):
         super().__init__(**kwargs)
 
     def prepare_data(self) -> None:
-        """Download the data if it is not there.
+        """Download the data set if it is not in `root`.
 
         Raises:
-            FileNotFoundError: It is not there and cannot be downloaded.
+            MissingFileError: The data set is not in `root` and cannot be downloaded.
         """
         with files_named_if_missing(self.title, self.reader.filename, self.reader.url, self.root):
             self.reader(self.root, train=True, download=True)
@@ -53,12 +53,13 @@ class _CIFAR(LabeledUnlabeledDataModule):
 class CIFAR10(_CIFAR):
     """CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels in 10 classes (Krizhevsky 2009).
 
-    Downloaded into `root` where there is a network. DARP's largest setting asks for 1,500 + 3,000 of the
-    5,000 images of a class; the default validation set takes the other 500.
+    The data set is downloaded into `root` if it is not there. DARP's largest setting takes 1,500 + 3,000 of the 5,000
+    images of a class; the default validation set takes the other 500.
 
     Args:
-        root: Folder that holds `cifar-10-batches-py`, or will.
-        class_counts: None is DARP's setting, gamma 100 labeled and unlabeled.
+        root: The folder that holds `cifar-10-batches-py`, or into which it is downloaded.
+        class_counts: How many images of each class become labeled and unlabeled. None: DARP's setting, `DARPCounts()`
+            (N1 1500, M1 3000, gamma 100 labeled and unlabeled).
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
     """
 
@@ -75,12 +76,13 @@ class CIFAR10(_CIFAR):
 class CIFAR100(_CIFAR):
     """CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in 100 classes (Krizhevsky 2009).
 
-    Downloaded into `root` where there is a network. Classes are the fine labels. DARP's setting asks for 300 + 150 of
-    the 500 images of a class; the default validation set takes the other 50.
+    The data set is downloaded into `root` if it is not there. The classes are the fine labels. DARP's setting takes
+    300 + 150 of the 500 images of a class; the default validation set takes the other 50.
 
     Args:
-        root: Folder that holds `cifar-100-python`, or will.
-        class_counts: None is DARP's setting (bbuing9/DARP `run.sh`): N1 300, M1 150, gamma 20 labeled and unlabeled.
+        root: The folder that holds `cifar-100-python`, or into which it is downloaded.
+        class_counts: How many images of each class become labeled and unlabeled. None: DARP's setting (bbuing9/DARP
+            `run.sh`), N1 300, M1 150, gamma 20 labeled and unlabeled.
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
     """
 

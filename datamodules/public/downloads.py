@@ -1,4 +1,4 @@
-"""What to say when a public data set is not there and cannot be downloaded."""
+"""The error message for a public data set that is missing and cannot be downloaded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ from tailmatch.datamodules.arguments import MissingFileError
 
 @contextmanager
 def files_named_if_missing(name: str, files: str, address: str, folder: str | Path) -> Iterator[None]:
-    """Run a download; where it fails, say which files to put where.
+    """Run a download; if it fails, say which files belong into which folder.
 
     Args:
-        name: The data set.
-        files: The files that it needs.
-        address: Where they are published.
-        folder: Where they belong.
+        name: The name of the data set.
+        files: The names of its files.
+        address: The address at which they are published.
+        folder: The folder that they belong into.
 
     Raises:
         MissingFileError: The download failed.

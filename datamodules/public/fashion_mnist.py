@@ -14,13 +14,14 @@ from tailmatch.datamodules.splitting.long_tail import ClassCounts, DARPCounts
 class FashionMNIST(LabeledUnlabeledDataModule):
     """Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28 gray pixels in 10 classes (Xiao et al. 2017).
 
-    Downloaded into `root` where there is a network. Mirrored images are valid ones: all shoes point to the left, but
-    a shoe that points to the right is one, too.
+    The data set is downloaded into `root` if it is not there. Mirrored images are valid: all shoes in it point to the
+    left, and a shoe that points to the right is a shoe, too.
 
     Args:
-        root: Folder that holds `FashionMNIST/raw` with the four published files, packed or not, or will.
-        class_counts: None is DARP's setting for CIFAR-10, N1 1500, M1 3000, gamma 100 (this data set has no published
-            long tail).
+        root: The folder that holds `FashionMNIST/raw` with the four published files, packed or not, or into which they
+            are downloaded.
+        class_counts: How many images of each class become labeled and unlabeled. None: DARP's setting for CIFAR-10,
+            `DARPCounts()`, since no long tail of this data set is published.
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
     """
 
@@ -34,10 +35,10 @@ class FashionMNIST(LabeledUnlabeledDataModule):
         super().__init__(class_counts=class_counts or DARPCounts(), **kwargs)
 
     def prepare_data(self) -> None:
-        """Download the data if it is not there.
+        """Download the data set if it is not in `root`.
 
         Raises:
-            FileNotFoundError: It is not there and cannot be downloaded.
+            MissingFileError: The data set is not in `root` and cannot be downloaded.
         """
         reader = datasets.FashionMNIST
         files = ", ".join(name for name, _ in reader.resources)

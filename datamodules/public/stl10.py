@@ -7,34 +7,35 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision import datasets
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import Images, Sources
 from tailmatch.datamodules.public.downloads import files_named_if_missing
 from tailmatch.datamodules.splitting.long_tail import ClassCounts, DARPCounts
 
 CHUNK = 1000
-"""Images resized at a time."""
+"""How many images are resized at a time."""
 
 
 class STL10(LabeledUnlabeledDataModule):
     """STL-10: 5,000 training, 8,000 test and 100,000 unlabeled images of 96 x 96 pixels (Coates et al. 2011).
 
-    Downloaded into `root` where there is a network. All 100,000 images, whose classes nobody knows, are unlabeled ones,
-    beside those that `class_counts` draws from the training images. In memory they take 3.1 GB at 96 pixels and
-    0.35 GB at 32, and 2.8 GB more while they are read.
+    The data set is downloaded into `root` if it is not there. All 100,000 images of unknown class are in the unlabeled
+    set, beside those that `class_counts` draws from the training images. The data set takes 3.1 GB of memory at 96
+    pixels and 0.35 GB at 32, and 2.8 GB more while it is read.
 
-    DARP's setting asks for 450 of the 500 training images of a class; the default validation set takes the other 50.
+    DARP's setting takes 450 of the 500 training images of a class; the default validation set takes the other 50.
 
     Args:
-        root: Folder that holds `stl10_binary`, or will.
-        image_size: Height and width in pixels; other than 96 resizes as Pillow does (bilinear). The papers on long
-            tails take 32 (bbuing9/DARP `dataset/all_stl10.py`).
-        class_counts: None is DARP's setting (bbuing9/DARP `run.sh`): N1 450, gamma 20, no training image unlabeled.
+        root: The folder that holds `stl10_binary`, or into which it is downloaded.
+        image_size: The height and width of the images in pixels. Any size but 96 resizes them bilinearly, as Pillow
+            does. The papers on long tails take 32 (bbuing9/DARP `dataset/all_stl10.py`).
+        class_counts: How many training images of each class become labeled and unlabeled. None: DARP's setting
+            (bbuing9/DARP `run.sh`), N1 450, gamma 20, no training image unlabeled.
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
 
     Raises:
-        SettingsError: `image_size` is no size.
+        SettingsError: `image_size` is below 1.
     """
 
     mean = (0.4408, 0.4278, 0.3867)  # TorchSSL/TorchSSL datasets/ssl_dataset.py: 112.4, 109.1, 98.6 of 255
@@ -44,18 +45,17 @@ class STL10(LabeledUnlabeledDataModule):
     def __init__(
         self, root: str = "data", image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
     ) -> None:
-        if image_size < 1:
-            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
+        check_at_least("image_size", image_size, 1)
         self.class_names = "airplane bird car cat deer dog horse monkey ship truck".split()
         self.root = root
         self.image_size = image_size
         super().__init__(class_counts=class_counts or DARPCounts(450, 20, unlabeled_max=0), **kwargs)
 
     def prepare_data(self) -> None:
-        """Download the data if it is not there.
+        """Download the data set if it is not in `root`.
 
         Raises:
-            MissingFileError: It is not there and cannot be downloaded.
+            MissingFileError: The data set is not in `root` and cannot be downloaded.
         """
         with files_named_if_missing("STL-10", datasets.STL10.filename, datasets.STL10.url, self.root):
             datasets.STL10(self.root, split="train", download=True)

@@ -1,5 +1,6 @@
-"""SVHN through torchvision (which reads its files with scipy, a dependency of scikit-learn)."""
+"""SVHN through torchvision, which reads its files with scipy."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import Images, Sources
 from tailmatch.datamodules.public.downloads import files_named_if_missing
@@ -16,19 +18,21 @@ ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 
 
 class SVHN(LabeledUnlabeledDataModule):
-    """House numbers: 73,257 training, 26,032 test and 531,131 extra images of 32 x 32 pixels (Netzer et al. 2011).
+    """SVHN: 73,257 training, 26,032 test and 531,131 extra images of 32 x 32 pixels in 10 classes (Netzer et al. 2011).
 
-    Downloaded into `root` where there is a network. Classes are in the order 1, 2, ..., 9, 0, so that the rarest class
-    of a long tail is the digit 0, as in imbalanced-semi-self (arXiv 2006.07529; YyzHarry/imbalanced-semi-self
-    `dataset/imbalance_svhn.py`). Its unlabeled images are drawn from `extra`, by their class, which training does not
-    see: 1.6 GB in memory, and twice that while they are read.
+    The data set is downloaded into `root` if it is not there; its files need scipy (`pip install 'tailmatch[svhn]'`).
+    The classes are the digits in the order 1, 2, ..., 9, 0, so that the rarest class of a long tail is the digit 0, as
+    in imbalanced-semi-self (arXiv 2006.07529; YyzHarry/imbalanced-semi-self `dataset/imbalance_svhn.py`). The unlabeled
+    images are drawn from the part `extra` by their class, which training does not see. `extra` takes 1.6 GB of memory,
+    and twice that while it is read.
 
     Args:
-        root: Folder that holds `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat`, or will.
-        extra: Draw the unlabeled images from `extra`. False: from what the labeled ones leave of the training images,
-            and `extra` is not needed. The labeled images are the same.
-        class_counts: None is imbalanced-semi-self's setting: 1,000 to 10 labeled images a class, and 5 times as many
-            unlabeled ones, both with rho 0.01.
+        root: The folder that holds `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat`, or into which they are
+            downloaded.
+        extra: Whether the unlabeled images are drawn from `extra`. False: they are drawn from the training images that
+            are not labeled, and `extra` is not needed. The labeled images are the same either way.
+        class_counts: How many images of each class become labeled and unlabeled. None: imbalanced-semi-self's setting,
+            1,000 to 10 labeled images a class and 5 times as many unlabeled ones, both with rho 0.01.
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
     """
 
@@ -46,11 +50,14 @@ class SVHN(LabeledUnlabeledDataModule):
         super().__init__(class_counts=class_counts or SemiSelfCounts(labeled_max=1000), **kwargs)
 
     def prepare_data(self) -> None:
-        """Download the data if it is not there.
+        """Download the data set if it is not in `root`.
 
         Raises:
-            FileNotFoundError: It is not there and cannot be downloaded.
+            MissingFileError: The data set is not in `root` and cannot be downloaded.
+            SettingsError: scipy is not installed.
         """
+        if find_spec("scipy") is None:  # before a download of 1.5 GB, not after it
+            raise SettingsError("SVHN's files need scipy: pip install 'tailmatch[svhn]'")
         published = [datasets.SVHN.split_list[split] for split in ("train", "test", "extra")[: 2 + self.extra]]
         files = ", ".join(file for _, file, _ in published)
         with files_named_if_missing("SVHN", files, ADDRESS, self.root):

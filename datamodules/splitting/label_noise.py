@@ -1,4 +1,4 @@
-"""Wrong labels on purpose, to measure what a method makes of them."""
+"""Wrong labels, drawn on purpose, to measure how well a method bears them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,64 +6,74 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_share
 
 NAMED = 5
-"""Classes that an error names; it counts the others."""
+"""How many classes an error names; it counts the others."""
 
 
 class LabelNoise(ABC):
-    """Gives each image a wrong class with probability `share`, whatever else is drawn.
+    """A rule that gives each image a wrong class with probability `share`, independently of the other images.
 
     The published experiments draw their wrong labels by one of two conventions. Patrini et al. 2017 (arXiv 1609.03987;
     giorgiop/loss-correction `noise.py`, `multiclass_noisify`) and Zhang and Sabuncu 2018 (arXiv 1805.07836, section 4)
     draw each label on its own, from a row of a transition matrix with `1 - share` on its diagonal. Tanaka et al. 2018
-    and ELR (shengliu66/ELR `data_loader/cifar10.py`) draw a class for exactly `share` of the images, and for symmetric
-    noise from all K, so that `share / K` stay right without a word. This is the first: `share` is the probability of
-    a wrong label, and what happens to an image does not depend on the others, so that the same images have the same
+    and ELR (shengliu66/ELR `data_loader/cifar10.py`) draw a class for exactly `share` of the images; for symmetric
+    noise they draw it from all K classes, so that a part `share / K` of the images silently keeps its right label. This
+    class follows the first convention: `share` is the probability of a wrong label, and the same images have the same
     labels in a larger labeled set.
 
     Args:
-        share: Probability of a wrong class, in [0, 1]; 0 changes nothing, as the first point of a series.
+        share: The probability of a wrong class, in [0, 1]. 0 changes nothing.
+
+    Raises:
+        SettingsError: `share` is out of its domain.
     """
 
     def __init__(self, share: float) -> None:
-        if not 0 <= share <= 1:
-            raise SettingsError(f"label_noise: share is {share}; it must be in [0, 1]")
+        check_share("label_noise: share", share)
         self.share = share
 
     def __call__(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
-        """Classes after the noise, `int64 [N]`.
+        """Draw the classes after the noise.
 
         Args:
-            targets: `int64 [N]`; -1, unknown, stays.
-            class_names: K names.
-            random: Draws on the CPU, the same number for every share.
+            targets: `int64 [N]`, the class of each image; -1, unknown, stays -1.
+            class_names: The names of the K classes.
+            random: A CPU generator; the number of draws is the same for every share.
+
+        Returns:
+            `int64 [N]`.
         """
         changed = (torch.rand(len(targets), generator=random) < self.share) & (targets >= 0)
         return torch.where(changed, self.mistakes(targets, class_names, random), targets)
 
     @abstractmethod
     def check(self, class_names: Sequence[str]) -> None:
-        """Raise a ValueError if these classes cannot be mistaken as asked."""
+        """Refuse classes that the noise cannot be applied to.
+
+        Raises:
+            SettingsError: There is no other class to mistake them for, or the rule names classes that do not exist.
+        """
 
     @abstractmethod
     def mistakes(self, targets: Tensor, class_names: Sequence[str], random: torch.Generator) -> Tensor:
-        """The class that each image would be mistaken for, `int64 [N]`; see `__call__`."""
+        """Draw the class that each image would be mistaken for, `int64 [N]`; see `__call__` for the arguments."""
 
     @abstractmethod
     def limit(self, num_classes: int) -> float:
-        """Share from which on the true class is not the most frequent label of its images any more."""
+        """Compute the share from which on the true class is not the most frequent label of its images any more."""
 
 
 class SymmetricNoise(LabelNoise):
-    """Each of the K - 1 other classes is as likely: Patrini's `build_uniform_P`, the uniform noise of Zhang & Sabuncu.
+    """Symmetric noise: a wrong label is any of the K - 1 other classes with the same probability.
 
-    On a long tail most labels of a rare class are wrong then: of ten classes, with a share of 0.2, one of 1,000 images
-    alone gives 22 wrong labels to a class of ten, which keeps eight right ones.
+    This is Patrini's `build_uniform_P` and the uniform noise of Zhang & Sabuncu. On a long tail it makes most labels of
+    a rare class wrong: with ten classes and a share of 0.2, a class of 1,000 images alone gives 22 wrong labels to a
+    class of ten images, which keeps eight right ones.
 
     Args:
-        share: See `LabelNoise`.
+        share: The probability of a wrong class, in [0, 1].
     """
 
     def check(self, class_names: Sequence[str]) -> None:
@@ -77,20 +87,21 @@ class SymmetricNoise(LabelNoise):
         return (targets + torch.randint(1, classes, targets.shape, generator=random)) % classes
 
     def limit(self, num_classes: int) -> float:
-        """`1 - 1/K`, as in Zhang & Sabuncu's theorem 1."""
+        """Compute `1 - 1/K`, as in Zhang & Sabuncu's theorem 1."""
         return 1 - 1 / num_classes
 
 
 class PairNoise(LabelNoise):
-    """Each class is mistaken for one other: asymmetric noise.
+    """Asymmetric noise: each class is mistaken for one other class.
 
-    `configs/noise/cifar10_pairs.yaml` has the pairs of Patrini et al. 2017 for CIFAR-10 (`noise.py`,
+    The configuration `noise/cifar10_pairs.yaml` has the pairs of Patrini et al. 2017 for CIFAR-10 (`noise.py`,
     `noisify_cifar10_asymmetric`).
 
     Args:
-        share: See `LabelNoise`; of the images of the classes that are mistaken.
-        pairs: Name of a class to the name of the one that it is mistaken for; others keep their labels. Null: each
-            for the next, the last for the first (the "pair flip" of Han et al. 2018, arXiv 1804.06872, section 4).
+        share: The probability that an image of a class in `pairs` gets the wrong class, in [0, 1].
+        pairs: The name of each class that is mistaken, and of the class that it is mistaken for; the other classes keep
+            their labels. None: each class is mistaken for the next, the last for the first (the "pair flip" of Han et
+            al. 2018, arXiv 1804.06872, section 4).
     """
 
     def __init__(self, share: float, pairs: dict[str, str] | None = None) -> None:
@@ -98,7 +109,7 @@ class PairNoise(LabelNoise):
         self.pairs = pairs
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Refuse names of no class, a class that is mistaken for itself, and nothing to mistake."""
+        """Refuse unknown names, a class that is mistaken for itself, and empty pairs."""
         if self.pairs is None:
             if len(class_names) < 2:
                 raise SettingsError(f"label_noise: PairNoise needs another class than {list(class_names)}")
@@ -115,7 +126,7 @@ class PairNoise(LabelNoise):
         return other[targets]  # of -1 the last class, which `__call__` does not take
 
     def limit(self, num_classes: int) -> float:
-        """A half."""
+        """Give 0.5."""
         return 0.5
 
 
@@ -136,7 +147,11 @@ def _check_pairs(pairs: Mapping[str, str], class_names: Sequence[str]) -> None:
 
 
 def noise_warnings(noise: LabelNoise, num_classes: int) -> list[str]:
-    """What in the noise no method can undo."""
+    """Warn if there is so much noise that no method can undo it.
+
+    Returns:
+        The warnings, one sentence each.
+    """
     limit = noise.limit(num_classes)
     if noise.share < limit:
         return []

@@ -1,41 +1,48 @@
 """Class counts of long-tailed subsets, by the published formulas.
 
-Two bodies of work draw their long-tailed subsets by different rules, and a comparison is only fair
-within one of them:
+Two bodies of work draw their long-tailed subsets by different rules, and a comparison is only fair within one of them:
 
-* DARP (Kim et al., NeurIPS 2020, arXiv 2007.08844; `make_imb_data` in bbuing9/DARP `common.py`) gives
-  the largest class and the ratio gamma of the largest to the smallest, for labeled and unlabeled images
-  each.
+* DARP (Kim et al., NeurIPS 2020, arXiv 2007.08844; `make_imb_data` in bbuing9/DARP `common.py`) gives the size of the
+  largest class and the ratio gamma of the largest to the smallest, separately for labeled and unlabeled images.
 * imbalanced-semi-self (Yang & Xu, NeurIPS 2020, arXiv 2006.07529; YyzHarry/imbalanced-semi-self
-  `dataset/imbalance_cifar.py`) gives the ratio rho of the smallest class to the largest, and an
-  unlabeled pool of 5 times the labeled total.
+  `dataset/imbalance_cifar.py`) gives the ratio rho of the smallest class to the largest, and an unlabeled pool of 5
+  times the labeled total.
 
-The functions return the counts; the `ClassCounts` objects are what a data module takes.
+The functions return the counts. A data module takes a `ClassCounts` object.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice, check_positive_share
+
+RHO = ": the smallest class over the largest"
+GAMMA = ": the largest class over the smallest"
+"""The meaning of the two imbalance ratios, for messages."""
 
 
 def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = False) -> list[int]:
-    """Exponential profile of DARP: `int(largest * mu**k)`, `mu = gamma**(-1/(K-1))`, last `int(largest/gamma)`.
+    """Compute DARP's exponential profile: `int(largest * mu**k)`, `mu = gamma**(-1/(K-1))`, last `int(largest/gamma)`.
 
     Args:
-        largest: Images of the largest class (N1 or M1).
-        gamma: Largest class over smallest, >= 1; 1 is uniform.
-        num_classes: K >= 2.
-        reverse: Give the counts in reversed class order (the rarest class becomes the largest).
+        largest: The number of images of the largest class (N1 or M1), at least 1.
+        gamma: The ratio of the largest class to the smallest, at least 1; 1 is uniform.
+        num_classes: K, at least 2.
+        reverse: Whether the class order is reversed, so that the rarest class becomes the largest.
+
+    Returns:
+        K counts.
+
+    Raises:
+        SettingsError: An argument is out of its domain.
 
     Example:
         >>> darp_counts(1500, 100, 10)
         [1500, 899, 539, 323, 193, 116, 69, 41, 25, 15]
     """
-    _check_profile("largest", largest, num_classes)
-    if gamma < 1:
-        raise SettingsError(f"gamma is {gamma}; it is the largest class over the smallest, so at least 1")
+    _check_profile(largest, num_classes)
+    check_at_least("gamma", gamma, 1, GAMMA)
     # The authors take the power of the per-class factor, not of the whole ratio: the rounding differs.
     factor = (1 / gamma) ** (1 / (num_classes - 1))
     counts = [int(largest * factor**k) for k in range(num_classes - 1)] + [int(largest / gamma)]
@@ -43,38 +50,43 @@ def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = Fa
 
 
 def semi_self_counts(largest: int, rho: float, num_classes: int) -> list[int]:
-    """Exponential profile of imbalanced-semi-self (and LDAM): `int(largest * rho**(k/(K-1)))`.
+    """Compute the exponential profile of imbalanced-semi-self (and LDAM): `int(largest * rho**(k/(K-1)))`.
 
     Args:
-        largest: Images of the largest class.
-        rho: Smallest class over largest, in (0, 1].
-        num_classes: K >= 2.
+        largest: The number of images of the largest class, at least 1.
+        rho: The ratio of the smallest class to the largest, in (0, 1]; 1 is uniform.
+        num_classes: K, at least 2.
+
+    Returns:
+        K counts.
+
+    Raises:
+        SettingsError: An argument is out of its domain.
 
     Example:
         >>> semi_self_counts(5000, 0.01, 10)
         [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
-    _check_profile("largest", largest, num_classes)
-    _check_rho("rho", rho)
+    _check_profile(largest, num_classes, rho)
     return [int(largest * rho ** (k / (num_classes - 1.0))) for k in range(num_classes)]
 
 
 def step_counts(largest: int, rho: float, num_classes: int) -> list[int]:
-    """Step profile of imbalanced-semi-self: the first half `largest`, the second `int(largest * rho)`.
+    """Compute the step profile of imbalanced-semi-self: first half `largest`, second half `int(largest * rho)`.
 
-    An odd class in the middle counts with the second half (the authors' loop drops it).
+    An odd class in the middle belongs to the second half (the authors' loop drops it). The arguments are those of
+    `semi_self_counts`.
     """
-    _check_profile("largest", largest, num_classes)
-    _check_rho("rho", rho)
+    _check_profile(largest, num_classes, rho)
     head = num_classes // 2
     return [int(largest)] * head + [int(largest * rho)] * (num_classes - head)
 
 
 def semi_self_unlabeled_counts(labeled: Sequence[int], rho: float, factor: int = 5) -> list[int]:
-    """Unlabeled pool of imbalanced-semi-self: `factor` times the labeled total, spread by `rho`.
+    """Compute the unlabeled counts of imbalanced-semi-self: `factor` times the labeled total, spread by `rho`.
 
-    The authors first spread the total's K-th part exponentially, then scale all classes up to the total
-    and truncate, so the sum falls short by at most K - 1 images.
+    The authors spread a K-th of the total exponentially, then scale all classes up to the total and truncate, so that
+    the sum falls short by at most K - 1 images.
     """
     num_classes = len(labeled)
     total = sum(labeled) * factor
@@ -84,7 +96,7 @@ def semi_self_unlabeled_counts(labeled: Sequence[int], rho: float, factor: int =
 
 
 def scale_counts(counts: Sequence[int], total: int) -> list[int]:
-    """The same profile with `total` images, rounded down: at most K - 1 fewer.
+    """Scale a profile to `total` images in all; each class is rounded down, so that at most K - 1 images are missing.
 
     Example:
         >>> scale_counts([3000] * 10, 3000)
@@ -93,53 +105,48 @@ def scale_counts(counts: Sequence[int], total: int) -> list[int]:
     return [count * total // sum(counts) for count in counts]
 
 
-def _check_profile(name: str, largest: int, num_classes: int) -> None:
-    if largest < 1:
-        raise SettingsError(f"{name} is {largest}; the largest class needs at least 1 image")
-    if num_classes < 2:
-        raise SettingsError(f"num_classes is {num_classes}; a profile needs at least 2 classes")
-
-
-def _check_rho(name: str, rho: float) -> None:
-    if not 0 < rho <= 1:
-        raise SettingsError(f"{name} is {rho}; it is the smallest class over the largest, in (0, 1]")
+def _check_profile(largest: int, num_classes: int, rho: float = 1.0) -> None:
+    check_at_least("largest", largest, 1, ": the images of the largest class")
+    check_at_least("num_classes", num_classes, 2)
+    check_positive_share("rho", rho, RHO)
 
 
 class ClassCounts(ABC):
-    """How many images of each class become labeled and unlabeled."""
+    """A rule for how many images of each class become labeled and unlabeled."""
 
     @abstractmethod
     def counts(self, available: Sequence[int]) -> tuple[list[int], list[int] | None]:
-        """Labeled and unlabeled images per class.
+        """Compute the number of labeled and of unlabeled images of each class.
 
         Args:
-            available: Images per class that labeled ones may be drawn from (K numbers); the unlabeled ones too, unless
-                the data set has a separate pool for them.
+            available: The number of images of each of the K classes from which labeled images are drawn, and unlabeled
+                ones too, unless the data set has a separate pool for them.
 
         Returns:
-            Two lists of K counts, labeled and unlabeled; None for the unlabeled ones is all that there are. A class
-            may ask for more than is available; drawing then raises an error that names the class.
+            K labeled counts, and K unlabeled counts or None for all images that are left. A count may exceed what is
+            available; `draw_split` then raises an error that names the class.
         """
 
 
 class DARPCounts(ClassCounts):
-    """DARP's long tail: labeled and unlabeled each with its own largest class and ratio.
+    """DARP's long tail: the labeled and the unlabeled set each have a largest class and an imbalance ratio.
 
-    The defaults are the paper's CIFAR-10 setting with gamma_l = gamma_u = 100.
+    The defaults are the paper's CIFAR-10 setting with gamma 100 for both sets.
 
     Args:
-        labeled_max: N1, labeled images of the first class.
-        labeled_gamma: Imbalance ratio of the labeled set.
-        unlabeled_max: M1, unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10); 0 for none but
-            those without a class (STL-10).
-        unlabeled_gamma: Imbalance ratio of the unlabeled set; 1 is uniform.
-        unlabeled_reverse: Reverse the unlabeled set's class order ("100 (reversed)" in the paper).
-        unlabeled_max_is_total: Take `unlabeled_max` as the number of unlabeled images of all classes together, spread
-            by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
+        labeled_max: N1, the number of labeled images of the first class, at least 1.
+        labeled_gamma: The imbalance ratio of the labeled set: the largest class over the smallest, at least 1.
+        unlabeled_max: M1, the number of unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10). 0: no
+            images but those without a class are unlabeled (STL-10).
+        unlabeled_gamma: The imbalance ratio of the unlabeled set, at least 1; 1 is a uniform set.
+        unlabeled_reverse: Whether the class order of the unlabeled set is reversed ("100 (reversed)" in the paper).
+        unlabeled_max_is_total: Whether `unlabeled_max` is the number of unlabeled images of all classes together,
+            spread by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
             (docs/data.md).
 
     Raises:
-        SettingsError: No unlabeled images are to be drawn, but reversed ones or a total of them.
+        SettingsError: An argument is out of its domain, or `unlabeled_max` is 0 and another argument asks for reversed
+            unlabeled images or a total of them.
     """
 
     def __init__(
@@ -151,6 +158,10 @@ class DARPCounts(ClassCounts):
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:
+        check_at_least("labeled_max", labeled_max, 1)
+        check_at_least("labeled_gamma", labeled_gamma, 1, GAMMA)
+        check_at_least("unlabeled_max", unlabeled_max, 0)
+        check_at_least("unlabeled_gamma", unlabeled_gamma, 1, GAMMA)
         if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
             raise SettingsError(
                 f"unlabeled_max is 0, so unlabeled_reverse ({unlabeled_reverse}) and unlabeled_max_is_total "
@@ -174,17 +185,24 @@ class DARPCounts(ClassCounts):
 
 
 class SemiSelfCounts(ClassCounts):
-    """The long tail of imbalanced-semi-self.
+    """The long tail of imbalanced-semi-self: a labeled profile, and a multiple of its total as unlabeled images.
 
     The authors take their unlabeled images from another source (80 Million Tiny Images, SVHN `extra`). So does
-    `tailmatch.datamodules.SVHN`; with other data sets they are drawn from what the labeled images leave of their class.
+    `tailmatch.datamodules.SVHN`; with other data sets they are drawn from the images of each class that are not
+    labeled.
 
     Args:
-        labeled_max: Images of the first class; None takes all of the smallest available class' size.
-        labeled_rho: Smallest labeled class over the largest.
-        profile: `exponential` or `step`.
-        unlabeled_factor: Unlabeled total over labeled total (5 in the paper); 0 for none.
-        unlabeled_rho: Smallest unlabeled class over the largest.
+        labeled_max: The number of labeled images of the first class, at least 1. None: as many as the class with the
+            fewest images has.
+        labeled_rho: The imbalance ratio of the labeled set: the smallest class over the largest, in (0, 1].
+        profile: The shape of the labeled set: `exponential`, or `step` with all of the first half of the classes large
+            and the rest small.
+        unlabeled_factor: The total of unlabeled images over the total of labeled ones (5 in the paper). 0: no images
+            but those without a class are unlabeled.
+        unlabeled_rho: The imbalance ratio of the unlabeled set, in (0, 1]; 1 is a uniform set.
+
+    Raises:
+        SettingsError: An argument is out of its domain.
     """
 
     def __init__(
@@ -195,6 +213,12 @@ class SemiSelfCounts(ClassCounts):
         unlabeled_factor: int = 5,
         unlabeled_rho: float = 0.01,
     ) -> None:
+        if labeled_max is not None:
+            check_at_least("labeled_max", labeled_max, 1)
+        check_positive_share("labeled_rho", labeled_rho, RHO)
+        check_choice("profile", profile, ("exponential", "step"))
+        check_at_least("unlabeled_factor", unlabeled_factor, 0)
+        check_positive_share("unlabeled_rho", unlabeled_rho, RHO)
         self.labeled_max = labeled_max
         self.labeled_rho = labeled_rho
         self.profile = semi_self_counts if profile == "exponential" else step_counts
@@ -211,11 +235,11 @@ class SemiSelfCounts(ClassCounts):
 
 
 class ListedCounts(ClassCounts):
-    """Counts given one by one.
+    """Class counts given one by one, in the order of the classes.
 
     Args:
-        labeled: K labeled counts.
-        unlabeled: K unlabeled counts; None takes all that are left.
+        labeled: The number of labeled images of each of the K classes.
+        unlabeled: The number of unlabeled images of each class. None: all images that are not labeled.
     """
 
     def __init__(self, labeled: list[int], unlabeled: list[int] | None = None) -> None:
@@ -233,15 +257,17 @@ class ListedCounts(ClassCounts):
 
 
 class LabeledFraction(ClassCounts):
-    """A fraction of every class labeled (at least one image), the rest unlabeled: the data keeps its own tail.
+    """The same share of every class labeled, at least one image, and the rest unlabeled: the data keeps its own tail.
 
     Args:
-        fraction: In (0, 1]; 1 uses all images as labeled.
+        fraction: The labeled share of each class, in (0, 1]; 1 labels all images.
+
+    Raises:
+        SettingsError: `fraction` is out of its domain.
     """
 
     def __init__(self, fraction: float = 0.1) -> None:
-        if not 0 < fraction <= 1:
-            raise SettingsError(f"fraction is {fraction}; it is the labeled share of every class, in (0, 1]")
+        check_positive_share("fraction", fraction)
         self.fraction = fraction
 
     def counts(self, available: Sequence[int]) -> tuple[list[int], None]:

@@ -1,4 +1,4 @@
-"""What in a split will hurt, said before the training."""
+"""Warnings about a split, given before the training begins."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,15 +8,18 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import ImageRows
 
 NAMED = 5
-"""Classes or images that a warning names; it counts the others."""
+"""How many classes or images a warning names; it counts the others."""
 
 
 def split_warnings(table: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> list[str]:
-    """Warnings that follow from the images per class.
+    """Warn of classes that have too few images.
 
     Args:
-        table: Images per class of the sets `labeled`, and `validation` and `test` where there are such sets.
-        class_names: K names.
+        table: The number of images of each class in the set `labeled`, and in `validation` and `test` if they exist.
+        class_names: The names of the K classes.
+
+    Returns:
+        The warnings, one sentence each.
     """
     labeled = table["labeled"]
     held_out = [name for name in ("validation", "test") if sum(table.get(name, ()))]
@@ -47,10 +50,14 @@ def _named(names: list[str]) -> str:
 
 
 def duplicate_warnings(sets: Mapping[str, ImageRows | None]) -> list[str]:
-    """Warnings of files with the same content in two sets: an image that is trained on says nothing in a test.
+    """Warn of files with the same content in two sets: a test image that was trained on makes the figures too good.
 
     Args:
-        sets: Rows by the name of their set. Sets without content digests are not compared, nor is one with itself.
+        sets: The rows of each set by its name. Sets without content digests are not compared, and no set is compared
+            with itself.
+
+    Returns:
+        The warnings, one sentence each.
     """
     known = [(name, rows) for name, rows in sets.items() if rows is not None and rows.images.digests is not None]
     found = []

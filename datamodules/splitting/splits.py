@@ -1,4 +1,4 @@
-"""Which images are labeled, unlabeled, validation and test: a function of the seed."""
+"""Draw which images are labeled, unlabeled, validation and test, as a function of the seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from tailmatch.datamodules.batches import generator
 from tailmatch.datamodules.splitting.long_tail import ClassCounts
 
 SPLIT_STREAM = 0
-"""Stream number of the split's random generator; `tailmatch.datamodules.batches` numbers the others."""
+"""The number of the split's random stream; `tailmatch.datamodules.batches` has the numbers of the others."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the training pool, each `int64 [n]`, disjoint; empty where nothing is held out."""
+    """Disjoint rows of the training pool, each `int64 [n]`; a set that nothing is held out for is empty."""
 
     labeled: Tensor
     labeled_holdout: Tensor
@@ -36,25 +36,26 @@ def draw_split(
     labeled_holdout: int = 0,
     unlabeled_from: int | None = None,
 ) -> Split:
-    """Draw disjoint rows for the four sets, class by class.
+    """Draw disjoint rows for each set, class by class.
 
-    Each class' rows are permuted by the seed; the first go to test, then validation, then labeled, then
-    unlabeled. So the held-out images do not change with the class counts, nor with a separate unlabeled pool.
-    Rows without a class (target -1) are all unlabeled, after the drawn ones.
+    The rows of each class are permuted by the seed. The first go to test, the next to validation, then to labeled, then
+    to unlabeled, so that the held-out images change neither with the class counts nor with a separate unlabeled pool.
+    All rows without a class are unlabeled; they come after the drawn ones.
 
     Args:
-        targets: `int64 [N]`, classes of the pool; -1 is unknown.
-        class_names: K names, for messages.
-        class_counts: Says how many labeled and unlabeled images each class gives.
-        val_holdout: Images per class (int) or share of every class (float below 1) held out for validation.
-        test_holdout: The same for test.
-        seed: Seed of the draw.
-        labeled_holdout: Labeled images of every class that are held out; the other sets stay as they are.
-        unlabeled_from: First row of a separate pool, the only one that unlabeled images of a class are drawn from;
-            None: they are drawn from what the labeled ones leave.
+        targets: `int64 [N]`, the class of each image of the pool, -1 where it is unknown.
+        class_names: The names of the K classes, for messages.
+        class_counts: The rule that gives the number of labeled and unlabeled images of each class.
+        val_holdout: How many images are held out for validation: a number for each class (int) or a share of each class
+            (float below 1).
+        test_holdout: How many images are held out for the test, like `val_holdout`.
+        seed: The seed of the split.
+        labeled_holdout: How many labeled images of each class are held out; the other sets do not change.
+        unlabeled_from: The first row of a separate pool, from which all unlabeled images with a class are drawn. None:
+            they are drawn from the images that are not labeled.
 
     Raises:
-        SettingsError: A class has fewer images than are asked of it (names class, wanted, available).
+        SettingsError: A class has too few images; the message names it, how many are wanted and how many there are.
     """
     num_classes = len(class_names)
     _check_targets(targets, class_names)
@@ -93,7 +94,7 @@ def draw_split(
 
 
 def _separate_pools(targets: Tensor, num_classes: int, start: int, seed: int) -> list[Tensor]:
-    """Rows of each class from `start` on, permuted with random numbers that no other set is drawn with."""
+    """Permute the rows of each class from `start` on, with random numbers that no other set is drawn with."""
     random = generator(seed, SPLIT_STREAM, 1)
     pools = []
     for k in range(num_classes):
@@ -119,8 +120,8 @@ def _check_class(
 
 
 def _held_out(name: str, holdout: int | float, available: int, class_name: str) -> int:
-    if holdout < 0 or (isinstance(holdout, float) and holdout >= 1):
-        raise SettingsError(f"{name} is {holdout}; give images per class (0, 1, 2, ...) or a share in [0, 1)")
+    if not holdout >= 0 or (isinstance(holdout, float) and holdout >= 1):
+        raise SettingsError(f"{name} is {holdout}; it must be images per class (0, 1, 2, ...) or a share in [0, 1)")
     count = round(holdout * available) if isinstance(holdout, float) else holdout
     if count > available:
         raise SettingsError(

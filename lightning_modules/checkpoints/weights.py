@@ -131,8 +131,8 @@ def _reason(error: Exception) -> str:
 
 def _checked(state: object, source: str) -> Mapping[str, Tensor]:
     if not isinstance(state, Mapping) or not state:
-        raise SettingsError(f"weights {source!r} must hold a dict of tensors, got {type(state).__name__}")
+        raise SettingsError(f"weights {source!r} hold a {type(state).__name__}; they must hold a dict of tensors")
     wrong = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise SettingsError(f"weights {source!r} must hold tensors only, but entries {wrong[:3]} are not")
+        raise SettingsError(f"weights {source!r} hold {wrong[:3]}, no tensors; they must hold tensors alone")
     return state

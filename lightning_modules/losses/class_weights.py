@@ -6,7 +6,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.losses.base import check_every_class
 
@@ -55,8 +55,7 @@ class EffectiveNumberWeights(ClassWeights):
     """
 
     def __init__(self, beta: float = 0.9999) -> None:
-        if not 0 <= beta < 1:
-            raise SettingsError(f"beta is {beta}; it must be in [0, 1) (towards 1 it is InverseWeights)")
+        check_below_one("beta", beta, " (towards 1 it is InverseWeights)")
         self.beta = beta
 
     def weights(self, class_counts: Tensor) -> Tensor:
@@ -100,8 +99,8 @@ class DeferredReweighting(ClassWeights):
             raise SettingsError(f"DeferredReweighting was given {given or 'no start'}; it needs one of {list(starts)}")
         for name, value in given.items():
             check_at_least(name, value, 0)
-        if start_share is not None and start_share >= 1:
-            raise SettingsError(f"start_share is {start_share}; it must be in [0, 1)")
+        if start_share is not None:
+            check_below_one("start_share", start_share)
         self.deferred = weights or EffectiveNumberWeights()
         self.start_epoch = start_epoch
         self.start_step = start_step

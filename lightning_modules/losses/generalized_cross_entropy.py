@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_positive_share
 from tailmatch.lightning_modules.losses.base import ClassificationLoss
 
 
@@ -23,8 +23,7 @@ class GeneralizedCrossEntropy(ClassificationLoss):
 
     def __init__(self, q: float = 0.7) -> None:
         super().__init__()
-        if not 0 < q <= 1:
-            raise SettingsError(f"q is {q}; it must be above 0 and at most 1 (towards 0 it is CrossEntropy)")
+        check_positive_share("q", q, " (towards 0 it is CrossEntropy)")
         self.q = q
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

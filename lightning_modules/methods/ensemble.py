@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_between
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier, check_same_classes
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import trained_network
@@ -196,9 +196,8 @@ def normalized_weights(weights: Sequence[float] | None, count: int) -> list[floa
 
 
 def _check_crops(crops: int, share: float | None) -> None:
-    if not 0 <= crops <= MOST_CROPS:
-        raise SettingsError(f"crops is {crops}; it must be 0 (the image as it is) to {MOST_CROPS}")
+    check_between("crops", crops, 0, MOST_CROPS, " (0: the image as it is)")
     if share is not None and not crops:
         raise SettingsError(f"crop_share is {share}, and crops is 0: give crops, or leave crop_share out")
     if share is not None and not 0 < share < 1:
-        raise SettingsError(f"crop_share is {share}; it must be between 0 and 1")
+        raise SettingsError(f"crop_share is {share}; it must be in (0, 1)")

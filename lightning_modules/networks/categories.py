@@ -6,7 +6,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one
 from tailmatch.lightning_modules.networks.category_embeddings import (
     CategoryEmbeddings,
     Level,
@@ -62,8 +62,7 @@ class CategoryNetwork(Network):
         if isinstance(levels, str) or not levels or len(set(levels)) < len(levels):
             raise SettingsError(f"levels are {levels!r}; they must be one or more different names")
         check_at_least("embedding_dim", embedding_dim, 1)
-        if not 0 <= level_dropout < 1:
-            raise SettingsError(f"level_dropout is {level_dropout}; it must be in [0, 1)")
+        check_below_one("level_dropout", level_dropout)
         backbone = network(num_classes)
         if backbone.takes_categories:
             raise SettingsError(f"network is a {type(backbone).__name__}; it must be a network of images alone")

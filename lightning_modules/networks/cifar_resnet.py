@@ -62,7 +62,7 @@ class CifarResNet(Network):
         cosine_scale: float | None = None,
     ) -> None:
         if depth < 8 or depth % 6 != 2:
-            raise SettingsError(f"depth of a CifarResNet must be 6n + 2 and at least 8, got {depth!r}")
+            raise SettingsError(f"depth is {depth!r}; it must be 6n + 2 and at least 8")
         super().__init__(num_classes, 64, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
         layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         self.blocks = (depth - 2) // 6

@@ -7,7 +7,7 @@ import efficientnet_pytorch
 from efficientnet_pytorch.utils import url_map
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_choice
 from tailmatch.lightning_modules.checkpoints.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -62,10 +62,8 @@ class EfficientNet(Network):
         channels_last: bool = True,
         cosine_scale: float | None = None,
     ) -> None:
-        if name not in _NAMES:
-            raise SettingsError(f"name of an EfficientNet must be one of {', '.join(_NAMES)}, got {name!r}")
-        if not 0.0 <= drop_connect < 1.0:
-            raise SettingsError(f"drop_connect must be in [0, 1), got {drop_connect!r}")
+        check_choice("name", name, _NAMES)
+        check_below_one("drop_connect", drop_connect)
         backbone = efficientnet_pytorch.EfficientNet.from_name(
             _PREFIX + name, include_top=False, image_size=None, drop_connect_rate=drop_connect
         )

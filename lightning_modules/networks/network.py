@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one, check_positive
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 
 
@@ -25,7 +25,7 @@ class DropoutLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.0) -> None:
         super().__init__(in_features, out_features)
-        _check_dropout(dropout)
+        check_below_one("dropout", dropout)
         self.dropout = float(dropout)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -58,9 +58,8 @@ class NormalizedLinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise SettingsError(f"cosine_scale must be above 0, or null for a linear head; got {scale!r}")
-        _check_dropout(dropout)
+        check_positive("cosine_scale", scale, ", or null for a linear head")
+        check_below_one("dropout", dropout)
         self.scale = float(scale)
         self.dropout = float(dropout)
         self.weight = nn.Parameter(F.normalize(torch.empty(out_features, in_features).uniform_(-1, 1)))
@@ -76,11 +75,6 @@ class NormalizedLinear(nn.Module):
         """Return sizes, scale and dropout, for `print(network)`."""
         out_features, in_features = self.weight.shape
         return f"{in_features=}, {out_features=}, scale={self.scale}, dropout={self.dropout}"
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0.0 <= dropout < 1.0:
-        raise SettingsError(f"dropout must be in [0, 1), got {dropout!r}")
 
 
 class Network(nn.Module):
@@ -123,12 +117,10 @@ class Network(nn.Module):
         cosine_scale: float | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise SettingsError(f"num_classes must be at least 2, got {num_classes!r}")
-        if feature_dim < 1:
-            raise SettingsError(f"feature_dim must be at least 1, got {feature_dim!r}")
+        check_at_least("num_classes", num_classes, 2)
+        check_at_least("feature_dim", feature_dim, 1)
         if (mean is None) != (std is None):
-            raise SettingsError(f"mean and std must be given together or not at all, got {mean=}, {std=}")
+            raise SettingsError(f"mean is {mean} and std is {std}; give both or neither")
         self.num_classes = num_classes
         self.feature_dim = feature_dim
         self.normalization_is_fixed = mean is not None
@@ -200,9 +192,9 @@ class Network(nn.Module):
             ValueError: The images are not floating point of shape `[B, 3, H, W]`.
         """
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must have shape [B, 3, H, W], got {list(images.shape)}")
+            raise ValueError(f"images are {list(images.shape)}; they must be [B, 3, H, W]")
         if not images.is_floating_point():
-            raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}; divide by 255")
+            raise ValueError(f"images are {images.dtype}; they must be floating point in [0, 1]: divide by 255")
         return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
     def features(self, images: Tensor | TaggedImages) -> Tensor:
@@ -229,9 +221,9 @@ class Network(nn.Module):
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         for field, values in (("mean", mean), ("std", std)):
             if len(values) != 3:
-                raise SettingsError(f"{field} must have 3 values, one per channel, got {values!r}")
+                raise SettingsError(f"{field} is {values!r}; it must have 3 values, one for each channel")
         if not all(value > 0 for value in std):
-            raise SettingsError(f"std must be positive for images in [0, 1], got {std!r}")
+            raise SettingsError(f"std is {std!r}; its values must be above 0")
         with torch.no_grad():
             self.mean.copy_(torch.tensor([float(value) for value in mean]).view(1, 3, 1, 1))
             self.std.copy_(torch.tensor([float(value) for value in std]).view(1, 3, 1, 1))

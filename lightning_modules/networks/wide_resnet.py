@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules.networks.network import Network
 
 
@@ -89,9 +89,8 @@ class WideResNet(Network):
         cosine_scale: float | None = None,
     ) -> None:
         if depth < 10 or depth % 6 != 4:
-            raise SettingsError(f"depth of a WideResNet must be 6n + 4 and at least 10, got {depth!r}")
-        if widen < 1:
-            raise SettingsError(f"widen must be at least 1, got {widen!r}")
+            raise SettingsError(f"depth is {depth!r}; it must be 6n + 4 and at least 10")
+        check_at_least("widen", widen, 1)
         super().__init__(num_classes, 64 * widen, mean, std, dropout, channels_last, cosine_scale)
         channels = 16
         layers: list[nn.Module] = [_conv3x3(3, channels)]

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
-from tailmatch.datamodules.splitting.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
+from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 FLOOR = 1e-6

@@ -10,7 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_below_one
 
 TRAINED_WEIGHTS = "trained_weights"
 """Checkpoint key of the weights that the optimizer updates; `state_dict` holds the averaged ones."""
@@ -35,8 +35,7 @@ class WeightAveraging(Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise SettingsError(f"ema_decay is {decay}; it must be in [0, 1), or null for no averaging")
+        check_below_one("ema_decay", decay, ", or null for no averaging")
         self.decay = decay
         self._average: dict[str, Tensor] = {}
         self._swapped = False

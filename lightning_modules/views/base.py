@@ -44,7 +44,7 @@ class View(nn.Module):
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             got = f"{images.dtype} of shape {list(images.shape)}"
-            raise ValueError(f"images must be torch.uint8 of shape [B, 3, H, W], got {got}")
+            raise ValueError(f"images are {got}; they must be torch.uint8 [B, 3, H, W]")
         return self.augment(images).to(torch.float32).div_(255)
 
 

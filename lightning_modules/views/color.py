@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
+from tailmatch.datamodules.arguments import check_at_least, check_between, check_share
 from tailmatch.lightning_modules.views import ops
 from tailmatch.lightning_modules.views.base import View, apply_where, in_parts, to_device
 
@@ -41,8 +41,7 @@ class ColorJitter(View):
         factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         for name, value in factors.items():
             check_at_least(name, value, 0)
-        if not 0 <= hue <= 0.5:
-            raise SettingsError(f"hue is {hue}; it must be in [0, 0.5]")
+        check_between("hue", hue, 0, 0.5)
         check_share("probability", probability)
         self.probability = probability
         functions: list[Operation] = [ops.brightness, ops.contrast, ops.color]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_share
 from tailmatch.lightning_modules.views.base import View, to_device
 
 GRAY = 127  # the authors' libml/ctaugment.py fills with (127, 127, 127)
@@ -26,8 +26,7 @@ class Cutout(View):
 
     def __init__(self, fraction: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= fraction <= 1:
-            raise SettingsError(f"fraction must be in [0, 1], got {fraction}")
+        check_share("fraction", fraction)
         self.fraction = fraction
 
     def augment(self, images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
         ValueError: The images are not square: a quarter turn would change their shape.
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"images to turn must be square, [B, C, H, H], got shape {list(images.shape)}")
+        raise ValueError(f"images are {list(images.shape)}; they must be square to be turned, [B, C, H, H]")
     turns = turns.remainder(4)[:, None, None, None]
     turned = torch.where(turns % 2 == 1, images.transpose(2, 3), images)
     turned = torch.where((turns == 1) | (turns == 2), turned.flip(2), turned)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_share
+from tailmatch.datamodules.arguments import check_between, check_share
 from tailmatch.lightning_modules.views.base import View
 from tailmatch.lightning_modules.views.blur import GaussianBlur
 from tailmatch.lightning_modules.views.color import ColorJitter, RandomGray
@@ -42,8 +42,7 @@ class SimCLRView(View):
         flip: bool | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= jitter <= MOST_JITTER:
-            raise SettingsError(f"jitter is {jitter}; it must be in [0, {MOST_JITTER}]")
+        check_between("jitter", jitter, 0, MOST_JITTER)
         check_share("gray", gray)
         check_share("blur", blur)
         self.crop = RandomResizedCrop(size, scale, flip=flip)

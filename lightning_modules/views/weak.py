@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import check_below_one
 from tailmatch.lightning_modules.views.base import FlippingView, to_device
 from tailmatch.lightning_modules.views.ops import take_pixels
 
@@ -25,8 +25,7 @@ class WeakView(FlippingView):
 
     def __init__(self, translate: float = 0.125, flip: bool | None = None) -> None:
         super().__init__(flip)
-        if not 0 <= translate < 1:
-            raise SettingsError(f"translate must be in [0, 1), got {translate}")
+        check_below_one("translate", translate)
         self.translate = translate
 
     def augment(self, images: Tensor) -> Tensor:

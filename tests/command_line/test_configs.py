@@ -1,5 +1,6 @@
 """Every YAML file is instantiated, in a composition that its header names or that it overlays."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ def test_headers_name_a_command_or_what_is_overlaid() -> None:
         assert file.split("/")[0] in ("trainer",) or any(
             part in line for line in comments for part in ("tailmatch fit", "tailmatch test", "overlay on")
         ), file
+
+
+def test_headers_begin_with_a_description_and_name_files_that_exist() -> None:
+    for file in FILES:
+        text = (ROOT / file).read_text()
+        first = text.split("\n")[0]
+        assert re.fullmatch(r"# [A-Z].*[.]", first, re.IGNORECASE) and len(first) <= 112, file
+        named = re.findall(r"--config ([^\s\]]+)|(?<= )([a-z]+/\w+\.yaml)", text)
+        missing = [name for name in (one or other for one, other in named) if name not in FILES]
+        assert not missing, f"{file}: {missing}"
 
 
 def settings(*args: str) -> Any:

@@ -9,9 +9,9 @@ from torch import Tensor
 from tailmatch.callbacks.remedies.darp.refinement import ALPHA, Refinery
 from tailmatch.callbacks.remedies.darp.solver import Refinement
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
-from tailmatch.datamodules.splitting.class_prior import unlabeled_totals
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import gather_interleaved, sum_over_processes
 
 

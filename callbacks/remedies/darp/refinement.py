@@ -6,7 +6,7 @@ from torch import Tensor
 from tailmatch.callbacks.remedies.darp.solver import Refinement, refine
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import check_at_least
-from tailmatch.datamodules.splitting.class_prior import unlabeled_totals
+from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 ALPHA = 2.0  # bbuing9/DARP `arguments.py`

@@ -6,10 +6,12 @@ from pathlib import Path
 import pyarrow
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from PIL import Image
 from pyarrow import parquet
 
 from tailmatch.datamodules import ImageTable, LabeledFraction, ListedCounts
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files import table as table_module
 from tailmatch.datamodules.images import Images
 
@@ -213,7 +215,7 @@ def test_other_mistakes_are_named(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)1 image files are not in .*row 6, column 'image': images/none"):
         opened(table)
     latin = write(folder, ["image,target", "images/1.png,caf\xe9"], encoding="latin-1")
-    with pytest.raises(ValueError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
+    with pytest.raises(SettingsError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
         ImageTable(str(latin))
     assert ImageTable(str(latin), encoding="latin-1").class_names == ["caf\xe9"]
     with pytest.raises(ValueError, match="delimiter"):
@@ -229,7 +231,13 @@ def test_other_mistakes_are_named(folder: Path) -> None:
         opened(write(folder, plain(8)), val_holdout=9)
     with pytest.raises(FileNotFoundError, match="unlabeled_root .* is no folder"):
         opened(write(folder, plain(8)), unlabeled_root=str(folder / "nowhere"))
-    for name, value in (("image_size", 0), ("cache_budget_gb", -1), ("on_bad_image", "ignore")):
+    for name, value in (
+        ("delimiter", "::"),
+        ("encoding", "utf-9"),
+        ("image_size", 0),
+        ("cache_budget_gb", -1),
+        ("on_bad_image", "ignore"),
+    ):
         with pytest.raises(ValueError, match=f"{name} is '?{value}"):
             opened(write(folder, plain(8)), **{name: value})
 
@@ -237,7 +245,7 @@ def test_other_mistakes_are_named(folder: Path) -> None:
 def test_bad_images_are_named_by_row_or_left_out_with_their_labels(folder: Path) -> None:
     table = write(folder, plain(20))
     (folder / "images" / "5.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"row 7, column 'image': images/5\.png \(no image of a known format\)"):
+    with pytest.raises(SettingsError, match=r"row 7, column 'image': images/5\.png \(no image of a known format\)"):
         opened(table)
     with pytest.warns(UserWarning, match=r"(?s)1 unreadable images are left out.*row 7"):
         data = opened(table, on_bad_image="skip", class_counts=LabeledFraction(1.0), val_holdout=0, test_holdout=0)
@@ -303,3 +311,9 @@ def test_a_group_of_rare_classes_needs_a_name_and_company(folder: Path) -> None:
         opened(shop(folder, {"other": 8, "hat": 2, "shoe": 6}), min_class_count=4)
     with pytest.raises(ValueError, match=r"min_class_count is 9, which leaves the classes \['other'\]; the largest"):
         opened(shop(folder, {"bag": 8, "hat": 2, "shoe": 6}), min_class_count=9)
+
+
+def test_the_command_line_knows_the_arguments_of_the_bases() -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(ImageTable, "data")
+    assert {"root", "image_size", "val_holdout", "seed", "num_workers"} <= vars(parser.get_defaults().data).keys()

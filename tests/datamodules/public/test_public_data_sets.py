@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from tailmatch.datamodules import (
@@ -21,10 +22,13 @@ from tailmatch.datamodules import (
     STL10,
     SVHN,
     DARPCounts,
+    Digits,
     FashionMNIST,
     LabeledUnlabeledDataModule,
     ListedCounts,
 )
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.public import svhn
 
 RANDOM = np.random.default_rng(0)
 
@@ -102,6 +106,19 @@ def test_svhn_without_extra_draws_unlabeled_from_train_and_needs_no_extra_file(
     assert len(data.unlabeled.images.pixels) == 60 and not set(data.unlabeled.rows.tolist()) & set(
         data.labeled.rows.tolist()
     )
+
+
+def test_svhn_needs_scipy_before_it_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svhn, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"need scipy: pip install 'tailmatch\[svhn\]'"):
+        SVHN(str(tmp_path)).prepare_data()
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    theirs = load_digits()
+    pool = Digits().load().train
+    assert np.array_equal(pool.pixels[:, 1], (theirs.images * (255 / 16)).round())
+    assert np.array_equal(pool.targets, theirs.target)
 
 
 def test_svhn_counts_are_the_authors() -> None:

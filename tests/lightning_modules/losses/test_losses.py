@@ -168,7 +168,7 @@ def test_what_cannot_be_computed_is_refused() -> None:
         (LogitAdjusted, {"tau": -1.0}, "tau is -1.0"),
         (SymmetricCrossEntropy, {"alpha": 0.0, "beta": 0.0}, "alpha and beta are both 0"),
         (SymmetricCrossEntropy, {"beta": -0.1}, "beta is -0.1"),
-        (GeneralizedCrossEntropy, {"q": 0.0}, "q is 0.0; it must be above 0"),
+        (GeneralizedCrossEntropy, {"q": 0.0}, r"q is 0.0; it must be in \(0, 1\] \(towards 0"),
         (GeneralizedCrossEntropy, {"q": 1.2}, "q is 1.2"),
     ],
 )

@@ -77,11 +77,11 @@ def test_cifar_resnet_shortcut_drops_pixels_and_pads_channels() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="depth of a WideResNet must be 6n \\+ 4 .* got 27"):
+    with pytest.raises(ValueError, match="depth is 27; it must be 6n \\+ 4"):
         WideResNet(10, depth=27)
-    with pytest.raises(ValueError, match="at least 10, got 4"):
+    with pytest.raises(ValueError, match="depth is 4; .* at least 10"):
         WideResNet(10, depth=4)
-    with pytest.raises(ValueError, match="widen must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="widen is 0; it must be at least 1"):
         WideResNet(10, widen=0)
-    with pytest.raises(ValueError, match="depth of a CifarResNet must be 6n \\+ 2 .* got 28"):
+    with pytest.raises(ValueError, match="depth is 28; it must be 6n \\+ 2"):
         CifarResNet(10, depth=28)

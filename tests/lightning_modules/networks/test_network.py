@@ -90,7 +90,7 @@ def test_dropout_of_a_normalized_head_is_that_of_training() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_cosine_scale_is_checked(scale: float) -> None:
-    with pytest.raises(ValueError, match="cosine_scale must be above 0"):
+    with pytest.raises(ValueError, match=r"cosine_scale is .*; it must be above 0, or null"):
         Pool(cosine_scale=scale)
 
 
@@ -172,12 +172,12 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
-        ({"mean": [0.5] * 3}, "mean and std must be given together"),
-        ({"mean": [0.5], "std": [0.5] * 3}, r"mean must have 3 values, one per channel, got \[0.5\]"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 4}, "std must have 3 values"),
-        ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std must be positive .* got \[0.5, 0.0, 0.5\]"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"num_classes": 1}, "num_classes is 1; it must be at least 2"),
+        ({"mean": [0.5] * 3}, r"mean is \[0.5, 0.5, 0.5\] and std is None; give both or neither"),
+        ({"mean": [0.5], "std": [0.5] * 3}, r"mean is \[0.5\]; it must have 3 values, one for each channel"),
+        ({"mean": [0.5] * 3, "std": [0.5] * 4}, r"std is .*; it must have 3 values"),
+        ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std is \[0.5, 0.0, 0.5\]; its values must be above 0"),
+        ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
@@ -187,11 +187,11 @@ def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
 
 def test_bad_arguments_of_adapt_and_normalize() -> None:
     network = Pool()
-    with pytest.raises(ValueError, match="std must be positive"):
+    with pytest.raises(ValueError, match="its values must be above 0"):
         network.adapt_normalization([0.5] * 3, [-1.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match=r"\[B, 3, H, W\], got \[2, 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"images are \[2, 1, 8, 8\]; they must be \[B, 3, H, W\]"):
         network.normalize(torch.rand(2, 1, 8, 8))
-    with pytest.raises(ValueError, match="got torch.uint8; divide by 255"):
+    with pytest.raises(ValueError, match="images are torch.uint8; they must be floating point .* divide by 255"):
         network.normalize(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 

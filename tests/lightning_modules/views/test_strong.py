@@ -103,5 +103,5 @@ def test_from_a_config():
     "images", [torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8).byte(), torch.zeros(3, 8, 8).byte()]
 )
 def test_bad_images(images):
-    with pytest.raises(ValueError, match="images must be .*got"):
+    with pytest.raises(ValueError, match="images are .*; they must be torch.uint8"):
         StrongView()(images)

@@ -16,9 +16,9 @@ from tailmatch.callbacks import DARP, DARPRefinement
 from tailmatch.callbacks.remedies.darp.refinement import Refinery
 from tailmatch.callbacks.remedies.darp.solver import refine
 from tailmatch.datamodules import Digits, ListedCounts
-from tailmatch.datamodules.splitting.class_prior import unlabeled_totals
 from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
+from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
 from tests.process_group import on_two_processes
 

@@ -1,4 +1,4 @@
-"""Where the class totals of the unlabeled set come from."""
+"""The class totals of the unlabeled set that pseudo-labels are brought to, from a prior that is given or assumed."""
 
 import json
 from collections.abc import Sequence
@@ -15,17 +15,21 @@ ORACLE = "oracle"
 
 
 def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabeledDataModule) -> Tensor:
-    """Class totals of the unlabeled set, `float64 [K]` with its size as sum.
+    """Compute the class totals of the unlabeled set.
 
     Args:
-        source: None: in proportion to the labeled counts. K numbers: in proportion to them. `oracle`: the truth,
-            for analysis. Else a file written by `UnlabeledPriorEstimator`.
-        data: After its `setup`.
+        source: The prior. None: the totals are in proportion to the labeled counts. K numbers: in proportion to these.
+            `oracle`: the true totals, for analysis. Any other text: the path of a file written by
+            `UnlabeledPriorEstimator`.
+        data: The data module, after `setup`.
+
+    Returns:
+        `float64 [K]`, whose sum is the size of the unlabeled set.
 
     Raises:
-        SettingsError: Negative, missing or superfluous entries, a sum of zero, or an oracle where the truth of some
-            images is not known.
-        MissingFileError: No such file.
+        SettingsError: An entry is negative, there are more or fewer than K entries or their sum is 0; or the source is
+            `oracle`, and the class of some unlabeled images is not known.
+        MissingFileError: The file is missing.
     """
     if source is None:
         values: Sequence[float] = data.class_counts
@@ -44,7 +48,7 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabele
 
 
 def is_known(data: LabeledUnlabeledDataModule) -> bool:
-    """Whether the class of every unlabeled image is known (subsampled benchmarks)."""
+    """Tell whether the class of every unlabeled image is known, as in subsampled benchmarks."""
     return bool((data.unlabeled.targets >= 0).all())
 
 
