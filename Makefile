@@ -24,7 +24,7 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

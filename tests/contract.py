@@ -1,12 +1,15 @@
-"""What the contract tests share: the methods, a small run of one, and how two states are compared."""
+"""What the contract tests share: the methods and remedies, a small run of one, and how two states are compared."""
 
+import math
 import os
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.plugins.precision import Precision
@@ -37,33 +40,113 @@ from tailmatch.lightning_modules import (
     SimMixMatch,
     Supervised,
 )
+from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.heads import ComputedHead
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
 
-METHODS: list[type[ImageClassifier]] = [
-    ClassifierRetraining,
-    FixMatch,
-    MixMatch,
-    MoCoPretraining,
-    ReMixMatch,
-    RotationPretraining,
-    SelfTraining,
-    SimMixMatch,
-    Supervised,
-]
 
-ARGUMENTS: dict[type[ImageClassifier], dict[str, Any]] = {
-    FixMatch: {"threshold": 0.2},
-    MoCoPretraining: {"queue_size": 20, "norm_splits": 2},
-    ReMixMatch: {"strong_views": 2, "align": False},  # alignment is among the remedies
-    SelfTraining: {"relabel_threshold": 0.12},
-}
-"""Arguments of a method that make a small run of it."""
+@dataclass(frozen=True)
+class Method:
+    """What makes a small run of a method.
 
-COMPANIONS: dict[type[ImageClassifier], Callable[[], Callback]] = {
-    SelfTraining: partial(PseudoLabelGenerator, every_n_epochs=1)
+    Attributes:
+        arguments: Arguments of its class.
+        companions: Makers of the callbacks without which it does not train.
+        begins_with_checkpoint: Whether it takes the network of another run, as its argument `checkpoint`.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    companions: Sequence[Callable[[], Callback]] = ()
+    begins_with_checkpoint: bool = False
+
+
+METHODS: dict[type[ImageClassifier], Method] = {
+    ClassifierRetraining: Method(begins_with_checkpoint=True),
+    FixMatch: Method({"threshold": 0.2}),
+    MixMatch: Method(),
+    MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
+    ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
+    RotationPretraining: Method(),
+    SelfTraining: Method(
+        {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
+    ),
+    SimMixMatch: Method(),
+    Supervised: Method(),
 }
-"""Callbacks without which a method does not train."""
+"""Every method, and what makes a small run of it. A new method is one line."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A callback that changes the training of some methods.
+
+    Attributes:
+        make: Makes it anew, such that it acts within a small run. Its class has the remedy's name.
+        methods: Base class of the methods that it works with.
+    """
+
+    make: Callable[[], Callback]
+    methods: type[ImageClassifier] = SemiSupervisedClassifier
+
+
+REMEDIES: dict[str, Remedy] = {
+    "DARP": Remedy(partial(DARP, warmup_epochs=1, refine_every=2)),
+    "DistributionAlignment": Remedy(partial(DistributionAlignment, list(range(1, 11)), batches=5)),
+}
+"""Every remedy that changes the training. A new remedy is one line."""
+
+NO_REMEDY = "no remedy"
+
+MODES = (
+    "saved in mid-epoch",
+    "saved at the end of an epoch",
+    "saved on the last step of an epoch",
+    "categories",
+    "two processes",
+    "bf16-mixed",
+    "GPU",
+    "16-mixed",
+)
+"""Circumstances under which every method runs."""
+
+Case = tuple[type[ImageClassifier], str]
+"""A method and the name of a remedy, or `NO_REMEDY`."""
+
+
+def pairs() -> list[Case]:
+    """Every remedy with every method that it works with."""
+    return [
+        (method, name) for name, remedy in REMEDIES.items() for method in METHODS if issubclass(method, remedy.methods)
+    ]
+
+
+def cases(mode: str) -> list[Case]:
+    """What runs in a mode: every method alone, and every remedy with two methods, which are others in the next mode.
+
+    So every pair of a method and a remedy runs in some mode, without every pair in every mode. With many methods, it
+    takes more than two of them in a mode for each to have its turn.
+    """
+    fitting = [method for method in METHODS if mode != "categories" or not issubclass(method, Pretraining)]
+    selected = [(method, NO_REMEDY) for method in fitting]
+    for remedy in REMEDIES:
+        turns = [case for case in pairs() if case[1] == remedy]
+        count = min(len(turns), max(2, math.ceil(len(turns) / len(MODES))))
+        first = count * MODES.index(mode)
+        selected += [turns[(first + turn) % len(turns)] for turn in range(count)]
+    return selected
+
+
+def each(rows: Iterable[Any] = METHODS) -> list[Any]:
+    """Parameters of a test with readable names: each row is a method, or a tuple that begins with one.
+
+    They are grouped by method: of the tests that read the same runs, one process of pytest-xdist gets all.
+    """
+    made = []
+    for row in rows:
+        method, *more = row if isinstance(row, tuple) else (row,)
+        name = "-".join([method.__name__, *(value for value in more if value != NO_REMEDY)])
+        made.append(pytest.param(method, *more, id=name, marks=pytest.mark.xdist_group(method.__name__)))
+    return made
 
 
 plain_network = partial(CifarResNet, depth=8)
@@ -92,10 +175,15 @@ class TaggedDigits(Digits):
         return Sources(train=replace(train, categories=torch.stack([side, shade], dim=1)))
 
 
-def arguments(method: type[ImageClassifier], folder: Path, network: NetworkFactory = plain_network) -> dict[str, Any]:
+def entry(method: Any) -> Method:
+    """What makes a small run of a method, also where some of its arguments are set by `partial`."""
+    return METHODS.get(method.func if isinstance(method, partial) else method, Method())
+
+
+def arguments(method: Any, folder: Path, network: NetworkFactory = plain_network) -> dict[str, Any]:
     """Arguments of a method that make a small run of it, and the checkpoint that it begins with if it needs one."""
-    own: dict[str, Any] = {"ema_decay": 0.5, **ARGUMENTS.get(method, {})}
-    return {**own, "checkpoint": source_checkpoint(folder, network)} if method is ClassifierRetraining else own
+    own = {"ema_decay": 0.5, **entry(method).arguments, **getattr(method, "keywords", {})}
+    return {**own, "checkpoint": source_checkpoint(folder, network)} if entry(method).begins_with_checkpoint else own
 
 
 def source_checkpoint(folder: Path, network: NetworkFactory = plain_network) -> str:
@@ -122,27 +210,13 @@ def post_hoc(checkpoint: str, head: ComputedHead) -> Any:
 
 
 STEPS_PER_EPOCH, EPOCHS = 4, 3
-KILLED_AFTER, SAVED_AFTER = 7, 6
-"""Steps of a run that is killed: in the middle of the second epoch, after a checkpoint in it."""
-
-NO_REMEDY = "no remedy"
-
-
-def remedies(method: type[ImageClassifier]) -> list[str]:
-    """Names of the remedies that fit a method."""
-    return [NO_REMEDY, "DARP", "DistributionAlignment"] if issubclass(method, SemiSupervisedClassifier) else [NO_REMEDY]
 
 
 def callbacks_of(remedy: str) -> list[Callback]:
-    """New callbacks of a remedy."""
+    """New callbacks of a remedy, and the reports whose state depends on it."""
     if remedy == NO_REMEDY:
         return []
-    chosen = (
-        DARP(warmup_epochs=1, refine_every=2)
-        if remedy == "DARP"
-        else DistributionAlignment(list(range(1, 11)), batches=5)
-    )
-    return [chosen, PseudoLabelMonitor(), LastEvaluations(2), EarlyLearningCurves()]
+    return [REMEDIES[remedy].make(), PseudoLabelMonitor(), LastEvaluations(2), EarlyLearningCurves()]
 
 
 class Killed(Exception):
@@ -160,17 +234,16 @@ class Kill(Callback):
             raise Killed
 
 
-def run(
-    method: type[ImageClassifier],
+def prepare(
+    method: Any,
     folder: Path,
     *callbacks: Callback,
-    ckpt: Path | None = None,
     network: NetworkFactory = plain_network,
     accelerator: str = "cpu",
     precision: Precision | None = None,
     **trainer: Any,
-) -> Trainer:
-    """Train a method for a few steps on digits, which have categories where the network reads them."""
+) -> tuple[Trainer, ImageClassifier, Digits]:
+    """A trainer of a few steps, a new model of the method, and digits, with categories where the network reads them."""
     seed_everything(3, verbose=False)
     data = (TaggedDigits if network is category_network else Digits)(
         image_size=8,
@@ -186,7 +259,7 @@ def run(
         max_epochs=EPOCHS,
         accelerator=accelerator,
         default_root_dir=folder,
-        callbacks=[SelfTrainingReport(), *([COMPANIONS[method]()] if method in COMPANIONS else []), *callbacks],
+        callbacks=[*(companion() for companion in entry(method).companions), *callbacks],
         plugins=[AtomicCheckpointIO(), *([precision] if precision else [])],
         logger=False,
         use_distributed_sampler=False,
@@ -196,8 +269,50 @@ def run(
         enable_model_summary=False,
         **trainer,
     )
-    made.fit(model, data, ckpt_path=ckpt)
-    return made
+    return made, model, data
+
+
+def run(method: Any, folder: Path, *callbacks: Callback, ckpt: Path | None = None, **options: Any) -> Trainer:
+    """Train a method for a few steps; for the options see `prepare`."""
+    trainer, model, data = prepare(method, folder, *callbacks, **options)
+    trainer.fit(model, data, ckpt_path=ckpt)
+    return trainer
+
+
+class Runs:
+    """Runs on one processor that several tests read, each done once.
+
+    Their folders hold a checkpoint of the end (`whole`), or those of a run that is killed after 10 steps: in the middle
+    of the last epoch, with the checkpoints that `SAVINGS` leave.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.whole = cache(self._whole)
+        self.killed = cache(self._killed)
+
+    def _whole(
+        self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
+    ) -> tuple[Path, dict[str, float]]:
+        """Folder of a whole run, and metrics of a test right after the training."""
+        folder = self._new_folder()
+        trainer, model, data = prepare(method, folder, *callbacks_of(remedy), at_epoch_ends(folder), network=network)
+        trainer.fit(model, data)
+        [metrics] = trainer.test(model, data, verbose=False)
+        return folder, dict(metrics)
+
+    def _killed(
+        self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
+    ) -> Path:
+        """Folder of the folders, one for each of `SAVINGS`."""
+        folder = self._new_folder()
+        savings = [saving(folder / name) for name, saving in SAVINGS.items()]
+        with pytest.raises(Killed):
+            run(method, folder, *callbacks_of(remedy), *savings, Kill(10), network=network)
+        return folder
+
+    def _new_folder(self) -> Path:
+        return Path(mkdtemp(dir=self.folder))
 
 
 def last(folder: Path, **kwargs: Any) -> LastCheckpoint:
@@ -210,18 +325,31 @@ def at_epoch_ends(folder: Path) -> LastCheckpoint:
     return last(folder, every_n_epochs=1, save_on_train_epoch_end=True)
 
 
+SAVINGS: dict[str, Callable[[Path], LastCheckpoint]] = {
+    "saved in mid-epoch": partial(last, every_n_train_steps=7),
+    "saved at the end of an epoch": at_epoch_ends,
+    "saved on the last step of an epoch": partial(last, every_n_train_steps=8),
+}
+"""When a run is saved, and after how many steps: 7 is no step at which DARP refines in these runs."""
+
+
 def saved(folder: Path) -> dict[str, Any]:
     """The checkpoint in a folder."""
     state: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
     return state
 
 
-def assert_same_training(whole: dict[str, Any], resumed: dict[str, Any], remedy: str = NO_REMEDY) -> None:
-    """Two checkpoints hold the same bits."""
+def assert_same_training(
+    whole: dict[str, Any],
+    resumed: dict[str, Any],
+    remedy: str = NO_REMEDY,
+    reports: Sequence[str] = ("LastEvaluations", "EarlyLearningCurves"),
+) -> None:
+    """Two checkpoints hold the same bits: of the training, and with a remedy, of it and of reports."""
     for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names", "categories"):
         if part in whole or part in resumed:
             assert_same(whole[part], resumed[part], part)
-    for callback in () if remedy == NO_REMEDY else (remedy, "LastEvaluations", "EarlyLearningCurves"):
+    for callback in () if remedy == NO_REMEDY else (remedy, *reports):
         assert_same(whole["callbacks"][callback], resumed["callbacks"][callback], callback)
 
 

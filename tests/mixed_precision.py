@@ -10,13 +10,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch import Tensor
 
-from tests.contract import METHODS
+from tests.contract import each
 
 Name = Literal["bf16-mixed", "16-mixed"]
 
 TYPES: dict[Name, torch.dtype] = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
-methods = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+methods = pytest.mark.parametrize("method", each())
 precisions = pytest.mark.parametrize("precision", TYPES)
 
 # Of a scale that overflows in step 1, does not in steps 2 to 4, and overflows again in step 5.

@@ -1,7 +1,33 @@
-"""The end of a test's process that talked to others."""
+"""Two processes for a test."""
 
 import os
-from typing import NoReturn
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing import set_forkserver_preload
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import distributed
+from torch.multiprocessing import start_processes
+
+
+def on_two_processes(function: Callable[..., None], folder: Path, *args: Any) -> None:
+    """Call `function(rank, folder, *args)` on each of two processes of one group, and wait for both.
+
+    They meet in a file of the folder, since a port might be taken. They are forks of a server that imports the package
+    once in a test session: importing takes seconds, and a fork of the test's own process would have its threads' locks.
+    """
+    set_forkserver_preload(["tests.contract"])
+    start_processes(_process, args=(function, folder, *args), nprocs=2, start_method="forkserver")
+
+
+def _process(rank: int, function: Callable[..., None], folder: Path, *args: Any) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    function(rank, folder, *args)
+    leave()
 
 
 def leave() -> NoReturn:

@@ -137,7 +137,7 @@ def assert_losses_agree(module: Any, batch: Any, tolerance: dict[Name, float], p
         with autocast, noted, features_as_a_layer(noted, patch):
             found = module.training_step(batch, 0)
         assert found.dtype == torch.float32 and noted.found == set()
-        return float(found)
+        return float(found.detach())
 
     expected = loss(None)
     assert {name: loss(name) for name in TYPES} == {

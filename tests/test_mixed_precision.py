@@ -19,21 +19,19 @@ from torch.optim import SGD
 from tailmatch.callbacks import PseudoLabelWriter
 from tailmatch.command_line.quiet import quiet_known_noise
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
-from tailmatch.lightning_modules import FixMatch, ImageClassifier, MixMatch, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
 from tailmatch.lightning_modules.training.optimization import StepSchedule
 from tests.contract import (
-    COMPANIONS,
     EPOCHS,
-    METHODS,
-    NO_REMEDY,
+    REMEDIES,
     STEPS_PER_EPOCH,
-    Kill,
-    Killed,
     assert_same,
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
+    cases,
+    each,
     last,
     post_hoc,
     run,
@@ -46,27 +44,16 @@ from tests.mixed_precision import TYPES, Name, Steps, assert_finite, evaluator, 
 
 
 @pytest.mark.parametrize(
-    ("method", "precision", "remedy"),
-    [
-        *[(method, precision, NO_REMEDY) for method in METHODS for precision in TYPES],
-        (FixMatch, "16-mixed", "DARP"),
-        (MixMatch, "16-mixed", "DistributionAlignment"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
+    ("method", "remedy", "precision"), each((*case, precision) for precision in TYPES for case in cases(precision))
 )
 def test_a_resumed_run_ends_with_the_same_bits_and_is_tested_as_in_float32(
-    method: type[ImageClassifier], precision: Name, remedy: str, tmp_path: Path
+    method: type[ImageClassifier], remedy: str, precision: Name, tmp_path: Path
 ) -> None:
     steps = Steps()
-    trainer = run(
-        method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "whole"), steps, precision=mixed(precision)
-    )
-    saving = last(tmp_path / "killed", every_n_train_steps=6)
-    with pytest.raises(Killed):
-        run(method, tmp_path, *callbacks_of(remedy), saving, Kill(7), precision=mixed(precision))
-    again = at_epoch_ends(tmp_path / "resumed")
-    checkpoint = tmp_path / "killed" / "last.ckpt"
-    run(method, tmp_path, *callbacks_of(remedy), again, ckpt=checkpoint, precision=mixed(precision))
+    saving = at_epoch_ends(tmp_path / "whole"), last(tmp_path / "middle", every_n_train_steps=7)
+    trainer = run(method, tmp_path, *callbacks_of(remedy), *saving, steps, precision=mixed(precision))
+    again, middle = at_epoch_ends(tmp_path / "resumed"), tmp_path / "middle" / "last.ckpt"
+    run(method, tmp_path, *callbacks_of(remedy), again, ckpt=middle, precision=mixed(precision))
 
     whole, resumed = saved(tmp_path / "whole"), saved(tmp_path / "resumed")
     assert_same_training(whole, resumed, remedy)
@@ -118,7 +105,7 @@ def test_the_schedule_is_that_of_the_steps_skipped_or_not(tmp_path: Path) -> Non
     assert steps.rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("remedy", ["DARP", "DistributionAlignment"])
+@pytest.mark.parametrize("remedy", REMEDIES)
 def test_remedies_go_on_through_skipped_steps(remedy: str, tmp_path: Path) -> None:
     never = mixed(init_scale=2.0**100, backoff_factor=0.5)
     run(FixMatch, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path), precision=never)
@@ -257,7 +244,7 @@ def test_a_file_of_predictions_has_the_probs_of_float32(precision: Name, tmp_pat
 @precisions
 def test_soft_pseudo_labels_within_a_run_sum_to_one(precision: Name, tmp_path: Path) -> None:
     soft: Any = partial(SelfTraining, soft=True)
-    trainer = run(soft, tmp_path, COMPANIONS[SelfTraining](), precision=mixed(precision))
+    trainer = run(soft, tmp_path, precision=mixed(precision))
     target: Tensor = trainer.lightning_module._target  # type: ignore[assignment]
     assert target.dtype == torch.float32
     torch.testing.assert_close(target.sum(dim=1), torch.ones(len(target)), rtol=0, atol=1e-6)

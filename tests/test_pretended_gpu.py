@@ -24,19 +24,19 @@ from tailmatch.lightning_modules.losses import (
     SymmetricCrossEntropy,
 )
 from tests.contract import (
-    ARGUMENTS,
-    METHODS,
     NO_REMEDY,
     Kill,
     Killed,
+    Runs,
     assert_same_training,
     at_epoch_ends,
     callbacks_of,
+    cases,
     category_network,
+    each,
     last,
     plain_network,
     post_hoc,
-    remedies,
     run,
     saved,
     source_checkpoint,
@@ -78,32 +78,28 @@ def of_steps(gpu: PretendedGPU) -> list[str]:
     return [f"{wait.operation} at {wait.where}" for wait in waits]
 
 
-@pytest.mark.parametrize(
-    ("method", "remedy"),
-    [(method, remedy) for method in METHODS for remedy in remedies(method)],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
-)
+@pytest.mark.parametrize(("method", "remedy"), each(cases("GPU")))
 def test_a_method_trains_as_on_a_processor_and_no_step_waits(
-    method: type[ImageClassifier], remedy: str, tmp_path: Path
+    method: type[ImageClassifier], remedy: str, runs: Runs, tmp_path: Path
 ) -> None:
     tagged = remedy == NO_REMEDY and not issubclass(method, Pretraining)
     network = category_network if tagged else plain_network
-    _, gpu = fit(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "gpu"), network=network)
+    _, gpu = fit(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path), network=network)
     assert gpu.waits and of_steps(gpu) == []
-    run(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "cpu"), network=network)
-    assert_same_training(saved(tmp_path / "cpu"), saved(tmp_path / "gpu"), remedy)
+    assert_same_training(saved(runs.whole(method, remedy, network)[0]), saved(tmp_path), remedy)
 
 
 @pytest.mark.parametrize(
-    ("method", "remedy"), [(FixMatch, "DARP"), (MoCoPretraining, NO_REMEDY), (SelfTraining, NO_REMEDY)]
+    ("method", "remedy"), each([(FixMatch, "DARP"), (MoCoPretraining, NO_REMEDY), (SelfTraining, NO_REMEDY)])
 )
-def test_a_resumed_run_ends_with_the_same_bits(method: type[ImageClassifier], remedy: str, tmp_path: Path) -> None:
-    fit(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "whole"))
+def test_a_resumed_run_ends_with_the_same_bits(
+    method: type[ImageClassifier], remedy: str, runs: Runs, tmp_path: Path
+) -> None:
     with pytest.raises(Killed):
         fit(method, tmp_path, *callbacks_of(remedy), last(tmp_path / "killed", every_n_train_steps=3), Kill(7))
     checkpoint = tmp_path / "killed" / "last.ckpt"
     fit(method, tmp_path, *callbacks_of(remedy), at_epoch_ends(tmp_path / "resumed"), ckpt=checkpoint)
-    assert_same_training(saved(tmp_path / "whole"), saved(tmp_path / "resumed"), remedy)
+    assert_same_training(saved(runs.whole(method, remedy)[0]), saved(tmp_path / "resumed"), remedy)
 
 
 LOSSES = [
@@ -118,13 +114,12 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
-def test_losses(loss: ClassificationLoss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = DeferredReweighting(start_step=5)
-    monkeypatch.setitem(ARGUMENTS, Supervised, {"loss": loss, "class_weights": weights, "mixup": 0.75})
+def test_losses(loss: ClassificationLoss, tmp_path: Path) -> None:
+    method = partial(Supervised, loss=loss, class_weights=DeferredReweighting(start_step=5), mixup=0.75)
     network = partial(plain_network, cosine_scale=30.0) if isinstance(loss, LDAM) else plain_network
-    _, gpu = fit(Supervised, tmp_path, at_epoch_ends(tmp_path / "gpu"), network=network)
+    _, gpu = fit(method, tmp_path, at_epoch_ends(tmp_path / "gpu"), network=network)
     assert of_steps(gpu) == []
-    run(Supervised, tmp_path, at_epoch_ends(tmp_path / "cpu"), network=network)
+    run(method, tmp_path, at_epoch_ends(tmp_path / "cpu"), network=network)
     assert_same_training(saved(tmp_path / "cpu"), saved(tmp_path / "gpu"))
 
 

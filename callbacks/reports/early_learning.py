@@ -78,7 +78,8 @@ class EarlyLearningCurves(Callback):
         (Lightning does not call `on_train_epoch_end` where a run goes on from the last step of an epoch.)
         """
         if batch_idx == 0:
-            self._follow(trainer, pl_module, trainer.current_epoch)
+            with torch.random.fork_rng(devices=[]):  # seeded for this step already, and a loader draws a seed
+                self._follow(trainer, pl_module, trainer.current_epoch)
 
     def _follow(self, trainer: Trainer, pl_module: LightningModule, done: int) -> None:
         """Predict once after `done` epochs, if it is time."""

@@ -32,7 +32,7 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
     """Give a figure to every logger that takes images (TensorBoard, Weights & Biases), on rank zero."""
-    if not trainer.is_global_zero:
+    if not trainer.is_global_zero or not trainer.loggers:
         return
     image = to_array(figure)
     for logger in trainer.loggers:

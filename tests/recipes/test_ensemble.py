@@ -16,6 +16,8 @@ from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_chec
 from tailmatch.lightning_modules.inference.trained_network import trained_network
 from tests.typed import tailmatch
 
+pytestmark = pytest.mark.xdist_group("ensemble")
+
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 SHORT = ["--trainer.max_epochs=2", "--data.steps_per_epoch=8", "--trainer.log_every_n_steps=4"]
 SEED = 4  # the split depends on it

@@ -18,6 +18,8 @@ from tailmatch.lightning_modules.inference.trained_network import trained_networ
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tests.typed import tailmatch
 
+pytestmark = pytest.mark.xdist_group("predictions")
+
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=2", "--data.steps_per_epoch=8", "--trainer.log_every_n_steps=4"]
 

@@ -1,6 +1,7 @@
 """Early-learning curves: counted by hand, the same after a resume, and without a trace in the training."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,20 +171,23 @@ def test_curves_of_a_network_whose_predictions_are_known(
     ],
 )
 def test_a_resumed_run_has_the_same_curves_and_the_training_is_the_same_without(saving: Any, tmp_path: Path) -> None:
+    method = partial(Supervised, mixup=0.75)  # draws random numbers within a step
+
     def save(name: str) -> Callback:
         return last(tmp_path / name, every_n_epochs=1, save_on_train_epoch_end=True)
 
-    run(Supervised, tmp_path, save("without"))
-    run(Supervised, tmp_path, EarlyLearningCurves(), save("whole"))
+    run(method, tmp_path, save("without"))
+    run(method, tmp_path, EarlyLearningCurves(), save("whole"))
     with pytest.raises(Killed):
-        run(Supervised, tmp_path, EarlyLearningCurves(), last(tmp_path / "killed", **saving), Kill(10))
+        run(method, tmp_path, EarlyLearningCurves(), last(tmp_path / "killed", **saving), Kill(10))
     resumed = EarlyLearningCurves()
-    run(Supervised, tmp_path, resumed, save("resumed"), ckpt=tmp_path / "killed" / "last.ckpt")
+    run(method, tmp_path, resumed, save("resumed"), ckpt=tmp_path / "killed" / "last.ckpt")
     whole, after = saved(tmp_path / "whole"), saved(tmp_path / "resumed")
     assert resumed.epochs == [1, 2, 3]
     assert_same(whole["callbacks"]["EarlyLearningCurves"], after["callbacks"]["EarlyLearningCurves"], "curves")
     for part in ("state_dict", "trained_weights", "optimizer_states"):
         assert_same(whole[part], saved(tmp_path / "without")[part], part)
+        assert_same(whole[part], after[part], part)
 
 
 def test_it_is_the_averaged_weights_that_predict(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_an_interrupted_prediction_leaves_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").iterdir()) and not list(tmp_path.glob("*predictions*"))
 
 
+@pytest.mark.filterwarnings("ignore:1 unreadable images are left out")  # by the second prediction too
 def test_unreadable_images_have_no_row_and_never_move_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "photos" / "b.png").write_bytes(b"broken")

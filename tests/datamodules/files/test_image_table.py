@@ -15,6 +15,8 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files import table as table_module
 from tailmatch.datamodules.images import Images
 
+pytestmark = pytest.mark.filterwarnings("ignore:no validation images")  # most tables here need none
+
 HEADER = "image,target,split"
 
 

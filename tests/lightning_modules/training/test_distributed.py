@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, distributed
-from torch.multiprocessing import start_processes
 from torch.nn import functional
 
 from tailmatch.lightning_modules.training.distributed import (
@@ -16,7 +15,7 @@ from tailmatch.lightning_modules.training.distributed import (
     unshuffle_rows,
 )
 from tests.pretended_gpu import GPU, PretendedGPU
-from tests.process_group import leave
+from tests.process_group import on_two_processes
 
 
 def images(rank: int) -> Tensor:
@@ -30,9 +29,7 @@ def normalized(rows: Tensor) -> Tensor:
 ORDER = torch.tensor([3, 0, 5, 1, 4, 2])
 
 
-def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def process(rank: int, folder: Path) -> None:
     rows = images(rank).to(memory_format=torch.channels_last)
     shuffled = shuffle_rows(rows, ORDER)
     result = {
@@ -42,12 +39,12 @@ def process(rank: int, folder: str) -> None:
         "normalized": unshuffle_rows(normalized(shuffled), ORDER),
         "shards": gather_interleaved(torch.arange(rank, 7, 2).view(-1, 1) * torch.ones(2), total=7),
     }
-    torch.save(result, Path(folder) / f"{rank}.pt")
-    leave()
+    torch.save(result, folder / f"{rank}.pt")
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_processes(tmp_path: Path) -> None:
-    start_processes(process, args=(str(tmp_path),), nprocs=2, start_method="fork")  # the package is imported already
+    on_two_processes(process, tmp_path)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     everything = torch.cat([images(0), images(1)])
     by_batches = torch.empty_like(everything)

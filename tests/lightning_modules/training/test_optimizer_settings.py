@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 from tailmatch.lightning_modules import Supervised
 from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepDecay
 from tailmatch.lightning_modules.training.optimizer_settings import prefer_new_settings, settings_of
-from tests.contract import ARGUMENTS, Kill, Killed, at_epoch_ends, last, run, saved
+from tests.contract import Kill, Killed, at_epoch_ends, last, run, saved
 
 
 def groups(count: int = 2) -> list[dict[str, list[nn.Parameter]]]:
@@ -57,17 +58,15 @@ def test_a_schedule_goes_on_at_its_step_with_its_own_length_and_options() -> Non
 
 
 @pytest.mark.parametrize("schedule", [CosineDecay, partial(StepLR, step_size=3)], ids=["ours", "PyTorch's"])
-def test_a_resume_with_other_options(schedule: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def set_to(**options: float) -> None:
-        arguments = {"optimizer": partial(FixMatchSGD, **options), "lr_scheduler": schedule}
-        monkeypatch.setitem(ARGUMENTS, Supervised, arguments)
+def test_a_resume_with_other_options(schedule: object, tmp_path: Path) -> None:
+    def method(**options: float) -> Any:
+        return partial(Supervised, optimizer=partial(FixMatchSGD, **options), lr_scheduler=schedule)
 
-    set_to()
-    run(Supervised, tmp_path, at_epoch_ends(tmp_path / "whole"))
+    run(method(), tmp_path, at_epoch_ends(tmp_path / "whole"))
     with pytest.raises(Killed):
-        run(Supervised, tmp_path, last(tmp_path / "killed", every_n_train_steps=3), Kill(7))
-    set_to(lr=0.003, weight_decay=0.1)
-    run(Supervised, tmp_path, at_epoch_ends(tmp_path / "changed"), ckpt=tmp_path / "killed" / "last.ckpt")
-    whole, changed = (saved(tmp_path / name)["optimizer_states"][0]["param_groups"] for name in ("whole", "changed"))
-    assert [group["weight_decay"] for group in changed] == [0.1, 0.0]  # normalization and biases have none
-    assert [group["lr"] for group in changed] == pytest.approx([group["lr"] / 10 for group in whole])
+        run(method(), tmp_path, last(tmp_path / "killed", every_n_train_steps=3), Kill(7))
+    changed = method(lr=0.003, weight_decay=0.1)
+    run(changed, tmp_path, at_epoch_ends(tmp_path / "changed"), ckpt=tmp_path / "killed" / "last.ckpt")
+    whole, found = (saved(tmp_path / name)["optimizer_states"][0]["param_groups"] for name in ("whole", "changed"))
+    assert [group["weight_decay"] for group in found] == [0.1, 0.0]  # normalization and biases have none
+    assert [group["lr"] for group in found] == pytest.approx([group["lr"] / 10 for group in whole])

@@ -1,7 +1,6 @@
 """The DARP callback: when it refines what, its state, its processes, its errors."""
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Trainer
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from tailmatch.callbacks import DARP, DARPRefinement
 from tailmatch.callbacks.remedies.darp.solver import Solver
@@ -21,7 +19,7 @@ from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
-from tests.process_group import leave
+from tests.process_group import on_two_processes
 
 UNLABELED = 61
 
@@ -123,10 +121,7 @@ def test_a_saved_and_loaded_state_goes_on_the_same() -> None:
         assert torch.equal(first.refine(predictions(step), EVERY), second.refine(predictions(step), EVERY))
 
 
-def process(rank: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def process(rank: int, folder: Path) -> None:
     darp = DARP(warmup_epochs=0, refine_every=2)
     trainer = set_up(darp, rank=rank, world_size=2)
     begin_epoch(darp, trainer, 0)
@@ -136,12 +131,12 @@ def process(rank: int, folder: str) -> None:
     assert darp._predictions.shape == (len(mine), 10)
     together = gather_interleaved(rows[-1], UNLABELED)
     if rank == 0:
-        torch.save({"rows": together, "state": state}, Path(folder) / "two.pt")
-    leave()
+        torch.save({"rows": together, "state": state}, folder / "two.pt")
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_processes_refine_as_one_and_their_checkpoint_resumes_on_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(process, args=(str(tmp_path),), nprocs=2)
+    on_two_processes(process, tmp_path)
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     one = DARP(warmup_epochs=0, refine_every=2)
     trainer = set_up(one)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from tailmatch.callbacks.remedies.darp.rows import Totals, to_logs
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, Solution, Solver
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tests.pretended_gpu import GPU, PretendedGPU
-from tests.process_group import leave
+from tests.process_group import on_two_processes
 
 SOLVER = Solver()
 KINDS = {"one-hot": 60.0, "sharp": 12.0, "mixed": None, "soft": 1.0, "uniform": 1e-3}
@@ -247,8 +246,6 @@ def test_misfits_are_named(probs: Tensor, target: Tensor, message: str) -> None:
 
 
 def refine_rows_of_rank(rank: int, folder: Path, cases: list[tuple[Tensor, Tensor]]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     largest = 0
 
     def reduce(value: Tensor) -> Tensor:
@@ -265,15 +262,15 @@ def refine_rows_of_rank(rank: int, folder: Path, cases: list[tuple[Tensor, Tenso
         assert largest <= 30 * len(target), "only K-vectors may travel, at most 30 at once"
         results.append((result.rows, result.nu, result.converged))
     torch.save(results, folder / f"{rank}.pt")
-    leave()
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     sorted_by_class = realistic_problem(5001, 10)  # an odd number of rows, more than the sample
     order = sorted_by_class[0].argmax(1).argsort()
     cases = [random_problem(seed, 301) for seed in (2, 3, 13, 20, 21, 26, 37, 44)]
     cases += [(sorted_by_class[0][order], sorted_by_class[1])]
-    mp.spawn(refine_rows_of_rank, args=(tmp_path, cases), nprocs=2)
+    on_two_processes(refine_rows_of_rank, tmp_path, cases)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for (probs, target), (even, nu, converged), (odd, other_nu, _) in zip(cases, *parts, strict=True):
         rows = torch.empty_like(probs)
