@@ -21,8 +21,8 @@ def main(args: Sequence[str]) -> None:
     asked = parser.parse_args(args)
     if asked.command is None:
         width = max(map(len, packaged()))
-        for name, listed in packaged().items():
-            print(f"{name:{width}}  {first_line(listed)}")
+        lines = [f"{name:{width}}  {first_line(listed)}" for name, listed in packaged().items()]
+        print("\n".join(lines))  # at once, so that `tailmatch configs | head` breaks no pipe
         return
     file = find(asked.name)
     if file is None:

@@ -54,7 +54,9 @@ def test_configs_lists_every_file_with_its_first_line() -> None:
     assert [line.split()[0] for line in lines] == list(packaged())
     assert {line.split()[0] for line in lines} == {str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml")}
     assert all(len(line.split()) > 1 for line in lines)
-    assert any(line.startswith("demo.yaml ") and "FixMatch + DARP on handwritten digits" in line for line in lines)
+    assert any(
+        line.startswith("demo.yaml ") and "FixMatch + DARP on long-tailed handwritten digits" in line for line in lines
+    )
 
 
 def test_configs_copies_a_file_to_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
 from tailmatch.command_line.run_folder import resolve_checkpoint, run_dir_of
+from tailmatch.command_line.typed import Typed
 from tailmatch.lightning_modules.checkpoints import remote_files
 from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir, local_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
@@ -92,7 +93,7 @@ def test_a_command_line_takes_a_url_which_has_no_run_folder(tmp_path: Path) -> N
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "best.ckpt").write_bytes(b"x")
-    copy = resolve_checkpoint(["test", f"--ckpt_path=file://{folder}/best.ckpt"])
+    copy = resolve_checkpoint(Typed.read(["test", f"--ckpt_path=file://{folder}/best.ckpt"]))
     assert copy is not None and copy.read_bytes() == b"x" and run_dir_of(copy) is None
     assert run_dir_of(folder / "best.ckpt") == tmp_path / "run"
 
