@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import os
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +24,10 @@ def main(args: Sequence[str]) -> None:
     if asked.command is None:
         width = max(map(len, packaged()))
         lines = [f"{name:{width}}  {first_line(listed)}" for name, listed in packaged().items()]
-        print("\n".join(lines))  # at once, so that `tailmatch configs | head` breaks no pipe
+        try:
+            print("\n".join(lines), flush=True)
+        except BrokenPipeError:  # `tailmatch configs | head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     file = find(asked.name)
     if file is None:
