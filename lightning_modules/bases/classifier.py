@@ -20,7 +20,7 @@ class ImageClassifier(ImageModule):
     """A classifier with evaluation; a method adds its views and its training step.
 
     Args:
-        num_classes: K; the command line takes it from the data module.
+        num_classes: The number of classes; the command line takes it from the data module.
         **kwargs: The other arguments of `ImageModule`.
     """
 

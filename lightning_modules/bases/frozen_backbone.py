@@ -26,6 +26,7 @@ class FrozenBackbone(ImageClassifier):
     has averages. A resumed or tested run has its own weights and does not read the file.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         checkpoint: File of another method's run, `<run>/checkpoints/best.ckpt`. On the command line its network is
             taken as well, unless one is given.
         head: The new head.
@@ -33,8 +34,10 @@ class FrozenBackbone(ImageClassifier):
         **kwargs: The other arguments of `ImageClassifier`.
     """
 
-    def __init__(self, checkpoint: str, head: NewHead, pretrained: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, num_classes: int, checkpoint: str, head: NewHead, *, pretrained: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
         if pretrained is not None:
             raise SettingsError(f"pretrained is {pretrained!r}, and the weights are those of checkpoint {checkpoint!r}")
         self.checkpoint: str | None = checkpoint

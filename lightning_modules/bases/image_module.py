@@ -39,7 +39,7 @@ class ImageModule(LightningModule):
     module in `setup`; a checkpoint carries it from then on.
 
     Args:
-        num_classes: K; the command line takes it from the data module.
+        num_classes: The number of classes; the command line takes it from the data module.
         network: Makes the network for K classes.
         optimizer: Makes the optimizer for parameter groups.
         lr_scheduler: Makes the schedule, stepped after every optimizer step.
@@ -62,6 +62,7 @@ class ImageModule(LightningModule):
     def __init__(
         self,
         num_classes: int,
+        *,
         network: NetworkFactory = WideResNet,
         optimizer: OptimizerCallable = FixMatchSGD,
         lr_scheduler: LRSchedulerCallable = CosineDecay,

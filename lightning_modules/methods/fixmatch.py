@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
-from tailmatch.lightning_modules.views import StrongView, WeakView
+from tailmatch.lightning_modules.views import StrongView, View, WeakView
 
 
 class FixMatch(SemiSupervisedClassifier):
@@ -28,6 +28,7 @@ class FixMatch(SemiSupervisedClassifier):
     strong images through one pass.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         threshold: tau; pseudo-labels with a refined maximum below it are not used.
         lambda_u: Weight of the unlabeled loss.
         label_smoothing: Smoothing of labeled and pseudo-label targets (Smoothed-FixMatch).
@@ -42,15 +43,17 @@ class FixMatch(SemiSupervisedClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         threshold: float = 0.95,
         lambda_u: float = 1.0,
         label_smoothing: float = 0.0,
         strong_views: int = 1,
-        weak: nn.Module | None = None,
-        strong: nn.Module | None = None,
+        weak: View | None = None,
+        strong: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_share("threshold", threshold)
         check_share("label_smoothing", label_smoothing)
         check_at_least("strong_views", strong_views, 1)

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
-from tailmatch.lightning_modules.views import WeakView
+from tailmatch.lightning_modules.views import View, WeakView
 
 
 class MixMatch(MixingClassifier):
@@ -23,14 +23,17 @@ class MixMatch(MixingClassifier):
     from alpha). Batches are of as many unlabeled as labeled images (`unlabeled_ratio` 1 of the data module).
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         views: K, weak views of each unlabeled image.
         lambda_u: Weight of the unlabeled loss after the ramp-up.
         weak: Weak view, of labeled and unlabeled images.
         **kwargs: The arguments of `MixingClassifier`.
     """
 
-    def __init__(self, views: int = 2, lambda_u: float = 75.0, weak: nn.Module | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, num_classes: int, *, views: int = 2, lambda_u: float = 75.0, weak: View | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
         check_at_least("views", views, 1)
         self.views = views
         self.lambda_u = lambda_u

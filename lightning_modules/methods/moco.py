@@ -13,7 +13,7 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.networks.split_norm import split_batch_norm
 from tailmatch.lightning_modules.training.distributed import place, shuffle_rows, unshuffle_rows
-from tailmatch.lightning_modules.views import SimCLRView
+from tailmatch.lightning_modules.views import SimCLRView, View
 from tailmatch.lightning_modules.views.base import to_device
 
 
@@ -37,6 +37,7 @@ class MoCoPretraining(Pretraining):
     Defaults are the authors' for ImageNet (`main_moco.py` with the README's options for v2).
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         queue_size: Q, keys of earlier steps.
         momentum: Of the key network, moved at every training batch.
         temperature: T.
@@ -54,15 +55,17 @@ class MoCoPretraining(Pretraining):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.2,
         dim: int = 128,
         norm_splits: int = 1,
-        view: nn.Module | None = None,
+        view: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("queue_size", queue_size, 1)
         check_share("momentum", momentum)
         check_positive("temperature", temperature)

@@ -11,7 +11,7 @@ from tailmatch.datamodules.arguments import check_at_least
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
-from tailmatch.lightning_modules.views import StrongView, WeakView
+from tailmatch.lightning_modules.views import StrongView, View, WeakView
 from tailmatch.lightning_modules.views.base import to_device
 from tailmatch.lightning_modules.views.rotation import rotate_quarters
 
@@ -29,6 +29,7 @@ class ReMixMatch(MixingClassifier):
     Cutout as the strong view where the authors learn theirs (CTAugment). bbuing9/DARP has two strong views.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         strong_views: K, strong views of each unlabeled image.
         lambda_u: Weight of the mixed unlabeled loss after the ramp-up.
         lambda_strong: Weight of the loss of the first strong view, not mixed, after the ramp-up.
@@ -43,17 +44,19 @@ class ReMixMatch(MixingClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         strong_views: int = 8,
         lambda_u: float = 1.5,
         lambda_strong: float = 0.5,
         lambda_rotation: float = 0.5,
         align: bool = True,
         labeled_strong: bool = True,
-        weak: nn.Module | None = None,
-        strong: nn.Module | None = None,
+        weak: View | None = None,
+        strong: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("strong_views", strong_views, 1)
         self.strong_views = strong_views
         self.lambda_u = lambda_u

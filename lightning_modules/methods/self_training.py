@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
@@ -15,6 +15,7 @@ from tailmatch.lightning_modules.methods.supervised import Supervised
 from tailmatch.lightning_modules.pseudo_labels.relabeling import check_labeled_predictions, relabel
 from tailmatch.lightning_modules.pseudo_labels.selection import select
 from tailmatch.lightning_modules.pseudo_labels.self_training_report import report_relabeling, report_selection
+from tailmatch.lightning_modules.views import View
 
 
 class SelfTraining(Supervised):
@@ -35,6 +36,7 @@ class SelfTraining(Supervised):
     always from the given ones; `relabeled.csv` in the run folder lists them.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         soft: Train on the teacher's probs instead of its most likely class; needs the loss `CrossEntropy`, and a
             file with `probs`.
         unlabeled_weight: omega.
@@ -54,15 +56,17 @@ class SelfTraining(Supervised):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         soft: bool = False,
         unlabeled_weight: float = 1.0,
         threshold: float = 0.0,
         top_k_per_class: int | None = None,
-        unlabeled_view: nn.Module | None = None,
+        unlabeled_view: View | None = None,
         relabel_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("unlabeled_weight", unlabeled_weight, 0)
         check_share("threshold", threshold)
         if top_k_per_class is not None:
