@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
+from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.bases.image_module import ImageModule
@@ -66,6 +67,41 @@ class ImageClassifier(ImageModule):
         super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """The method of a checkpoint, with its arguments and the weights that were evaluated; see `tailmatch.load`.
+
+        Args:
+            checkpoint_path: File or URL; of a run of the command line, or saved by a `Trainer`. No code of it is
+                executed.
+            map_location: Device of the result; None is the CPU.
+            hparams_file: Not for these: the file has the arguments.
+            strict: Whether all weights must be there, which is so.
+            weights_only: Whether only tensors and plain values are read, which is so.
+            **kwargs: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
+                data, such as `network=module`.
+
+        Raises:
+            SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
+        """
+        from tailmatch.lightning_modules.inference.trained_network import load  # which needs this class
+
+        if hparams_file is not None or strict is False or weights_only is False:
+            raise SettingsError(
+                f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "
+                "weights are loaded, and no code of it is executed"
+            )
+        model = load(checkpoint_path, cls, **kwargs)
+        return model if map_location is None else model.to(map_location)
 
     # Evaluation
 

@@ -60,12 +60,17 @@ class FrozenBackbone(ImageClassifier):
         """Lightning restores the mode of each module by itself after an evaluation; begin in the right ones."""
         self.train()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin a fit that follows with these weights, and not with those of another checkpoint."""
+        super().on_load_checkpoint(checkpoint)
+        self.checkpoint = None
+
     def begin_fit(self) -> None:
         """Take the checkpoint's network, at the start of a fit that is not resumed."""
         if self.checkpoint is None:
             return
         source = read_checkpoint(self.checkpoint)
-        self.on_load_checkpoint(
+        super().on_load_checkpoint(
             {"class_names": source.class_names or self.class_names, CATEGORIES_KEY: source.categories}
         )
         self._load(source, self.checkpoint)

@@ -13,6 +13,9 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 CONFIG_KEY = "config"
 """Checkpoint key of the run's whole configuration, as YAML."""
 
+METHOD_KEY = "method"
+"""Checkpoint key of the method's class and arguments, as plain data."""
+
 CATEGORIES_KEY = "categories"
 """Checkpoint key of a network's `vocabulary`."""
 
@@ -28,7 +31,8 @@ class TrainedCheckpoint:
         head: Those of the head, named as in the head.
         class_names: Names of the classes, None if it has none.
         image_size: Height and width of the images it was evaluated on, None if it does not say.
-        settings: The run's configuration; empty for a run that was not started by the command line.
+        settings: The run's configuration; of a run that was not started by the command line, that of its `model` alone,
+            where `unknown` has the arguments that are no plain data, with what they were. Empty if it does not say.
         categories: The network's `vocabulary`, None of a network of images alone.
         splits: What its data module kept of its split, by the module's name.
     """
@@ -60,7 +64,11 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
     Raises:
         SettingsError: There is no such file, or it is not a checkpoint of this package.
     """
-    content = read_file(path)
+    return checkpoint_of(read_file(path), path)
+
+
+def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
+    """What `read_file` read, as a checkpoint; see `read_checkpoint`."""
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     tensors = {name: tensor for name, tensor in state.items() if name.startswith(_NETWORK)} if state else {}
     if not tensors or not isinstance(content, Mapping):
@@ -74,7 +82,14 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
-        settings=yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {},
+        settings=_settings(content),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    if CONFIG_KEY in content:
+        settings: dict[str, Any] = yaml.safe_load(content[CONFIG_KEY])
+        return settings
+    return {"model": content[METHOD_KEY]} if METHOD_KEY in content else {}

@@ -135,7 +135,7 @@ class Ensemble(ImageClassifier):
             check_same_classes(there, names[0], f"checkpoint {path!r}, beside {checkpoints[0]!r},")
         sizes = [source.image_size for source in sources]
         together = MeanNetwork(networks, sizes, shares, MEANS[mean_of])
-        super().__init__(num_classes, network=lambda k: together, ema_decay=None)
+        super().__init__(len(names[0]), network=together, ema_decay=None)  # `setup` compares the classes by name
         self.mean = MEANS[mean_of]
         self.checkpoints = list(checkpoints)
         self.class_names = names[0]

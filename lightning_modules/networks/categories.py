@@ -13,6 +13,7 @@ from tailmatch.lightning_modules.networks.category_embeddings import (
     levels_with_empty_cells,
     unknown_in,
 )
+from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory, NormalizedLinear
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
@@ -63,7 +64,8 @@ class CategoryNetwork(Network):
         check_at_least("embedding_dim", embedding_dim, 1)
         if not 0 <= level_dropout < 1:
             raise SettingsError(f"level_dropout is {level_dropout}; it must be in [0, 1)")
-        backbone = network(num_classes)
+        backbone = as_network(network, num_classes)
+        self.remember("network", backbone)
         if backbone.takes_categories:
             raise SettingsError(f"network is a {type(backbone).__name__}; it must be a network of images alone")
         channels_last = backbone.memory_format is torch.channels_last

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 
 
@@ -83,7 +84,7 @@ def _check_dropout(dropout: float) -> None:
         raise SettingsError(f"dropout must be in [0, 1), got {dropout!r}")
 
 
-class Network(nn.Module):
+class Network(Described, nn.Module):
     """An image classifier that normalizes its own input.
 
     `logits = head(features(images))` with images `[B, 3, H, W]`, features `[B, feature_dim]` and logits
@@ -142,6 +143,12 @@ class Network(nn.Module):
             self.head = DropoutLinear(feature_dim, num_classes, dropout)
         else:
             self.head = NormalizedLinear(feature_dim, num_classes, cosine_scale, dropout)
+
+    def description(self) -> dict[str, Any]:
+        """See `Described.description`; the number of classes is left out, as in a configuration."""
+        made = super().description()
+        arguments = {name: value for name, value in made["init_args"].items() if name != "num_classes"}
+        return {**made, "init_args": arguments}
 
     @classmethod
     def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,4 +245,7 @@ class Network(nn.Module):
 
 
 NetworkFactory: TypeAlias = Callable[[int], Network]
-"""What a method receives: called with the number of classes, it builds the network."""
+"""What a method receives: called with the number of classes, it builds the network.
+
+Methods also take a network itself, any other `torch.nn.Module`, and functions that make one: see `as_network`.
+"""
