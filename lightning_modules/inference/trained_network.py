@@ -116,7 +116,7 @@ def method_of(
     except ArgumentError as error:
         raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
     method = found(**{name: built[name] for name in plain}, **ready)
-    method.init_args |= {name: value for name, value in plain.items() if name != "network"}  # not the parser's objects
+    method.init_args |= plain  # and not what the parser made of it
     method.unknown = {name: what for name, what in method.unknown.items() if name not in plain} | unknown
     return method
 

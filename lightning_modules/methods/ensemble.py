@@ -139,6 +139,7 @@ class Ensemble(ImageClassifier):
         self.mean = MEANS[mean_of]
         self.checkpoints = list(checkpoints)
         self.class_names = names[0]
+        self.image_size = sizes[0]
         self.flip, self.crops = flip, crops
         self.crop_share = CROP_SHARE if crop_share is None else crop_share
         self._splits = [source.splits for source in sources]

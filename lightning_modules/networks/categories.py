@@ -166,6 +166,22 @@ class CategoryNetwork(Network):
 
     # Images
 
+    def category_codes(self, values: Mapping[str, Sequence[str | None]], count: int) -> Tensor:
+        """See `Network.category_codes`."""
+        own = [level["name"] for level in self.vocabulary]
+        for name, given in values.items():
+            if name not in own:
+                raise SettingsError(f"categories have a level {name!r}, and the network has {own}")
+            if len(given) != count:
+                raise SettingsError(f"categories have {len(given)} values of {name}, and there are {count} images")
+        listed = self._data or {level["name"]: level["values"] for level in self.vocabulary}
+        codes = torch.full((count, len(listed)), -1)
+        for column, (name, known) in enumerate(listed.items()):
+            places: dict[str | None, int] = {value: place for place, value in enumerate(known)}
+            if name in values:
+                codes[:, column] = torch.tensor([places.get(value, -1) for value in values[name]])
+        return codes
+
     def with_categories(self, images: Tensor, categories: Tensor | None) -> TaggedImages:
         """See `Network.with_categories`; in training mode, levels are dropped."""
         embeddings = self.category_embeddings

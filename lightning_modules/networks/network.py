@@ -191,6 +191,22 @@ class Network(Described, nn.Module):
             evaluated: `int64 [N, M]`, those of the images that it will predict; None: nobody knows yet.
         """
 
+    def category_codes(self, values: Mapping[str, Sequence[str | None]], count: int) -> Tensor:
+        """Categories `int64 [N, M]` for `with_categories`, of values given by name.
+
+        Args:
+            values: of each level, by its name: a value of each image, None where unknown. Levels may be left out, and a
+                value that the network never saw counts as unknown.
+            count: N.
+
+        Raises:
+            SettingsError: if the network looks at images alone, or has no such level, or there are not N values.
+        """
+        raise SettingsError(
+            f"categories are given ({', '.join(values)}), and the network, a {type(self).__name__}, looks at images "
+            "alone: leave them out"
+        )
+
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
         """What the network takes for images `[B, 3, H, W]` in [0, 1] of which more is known.
 
