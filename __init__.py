@@ -1,8 +1,9 @@
 """Semi-supervised learning on long-tailed image data, as a PyTorch Lightning package.
 
 `tailmatch.load(checkpoint)` gives a trained method, `tailmatch.datamodules`, `tailmatch.lightning_modules` and
-`tailmatch.callbacks` have what makes one. The folder of this file is the package `tailmatch`, whatever the folder's name
-is. Nothing is imported before it is asked for.
+`tailmatch.callbacks` have what makes one. Nothing is imported before it is asked for.
+
+The folder of this file is the package `tailmatch`, whatever the folder's name is.
 """
 
 from importlib import import_module

@@ -1,16 +1,19 @@
 """Images of any kind as pixels: files, PIL images, arrays, tensors."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files.decoding import rgb_pixels
+from tailmatch.datamodules.files.decoding import decode_image, fitted, rgb_pixels
 
 ACCEPTED = (
-    "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N of "
-    "one size as [N, H, W], [N, H, W, 3] or [N, 3, H, W]"
+    "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
+    "of one size as [N, H, W], [N, H, W, 3] or [N, 3, H, W]"
 )
 
 _EXIF_ORIENTATION = 0x0112
@@ -21,12 +24,15 @@ def image_pixels(image: object) -> Tensor:
     """Pixels `uint8 [3, H, W]` of one image.
 
     Args:
-        image: A PIL image, or an array or a tensor. Where both its first and its last size could be that of the
+        image: A path, a PIL image, or an array or a tensor. Where both its first and its last size could be that of the
             channels, they come last in an array and first in a tensor.
 
     Raises:
         SettingsError: It is none of these.
     """
+    if isinstance(image, str | Path):
+        with Image.open(image) as opened:
+            return image_pixels(opened)
     if isinstance(image, Image.Image):
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
         return rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
@@ -36,6 +42,35 @@ def image_pixels(image: object) -> Tensor:
     if pixels.ndim != 3:
         raise _refused(image)
     return _channels_first(pixels[None], image)[0]
+
+
+def fitted_pixels(image: object, height: int, width: int) -> Tensor:
+    """Pixels `uint8 [3, height, width]` of one image; of a file, those that a cache would hold. See `image_pixels`."""
+    if isinstance(image, str | Path) and height == width:
+        return decode_image(Path(image).read_bytes(), height)
+    return fitted(image_pixels(image), height, width)
+
+
+def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:
+    """What images are brought to.
+
+    Args:
+        image_size: One number for both, or both; None is the size that all images have.
+        images: See `image_pixels`.
+
+    Raises:
+        SettingsError: It is not above 0, or is None and the images have several sizes.
+    """
+    if image_size is not None:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(height, width) < 1:
+            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
+        return height, width
+    sizes = {tuple(image_pixels(image).shape[1:]) for image in images}
+    if len(sizes) != 1:
+        raise SettingsError(f"images have {len(sizes)} sizes: give the image_size that they are brought to")
+    [(height, width)] = sizes
+    return height, width
 
 
 def is_stack(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor") -> bool:

@@ -13,9 +13,16 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image, fitted
+from tailmatch.datamodules.files.decoding import UNREADABLE
 from tailmatch.datamodules.files.image_folder import image_files
-from tailmatch.datamodules.files.pixels import ACCEPTED, image_pixels, is_stack, stacked_pixels
+from tailmatch.datamodules.files.pixels import (
+    ACCEPTED,
+    fitted_pixels,
+    height_and_width,
+    image_pixels,
+    is_stack,
+    stacked_pixels,
+)
 
 Item: TypeAlias = "Path | Image.Image | Tensor"
 """One image: a file, a PIL image, or pixels `uint8 [3, H, W]`."""
@@ -124,11 +131,11 @@ def pixel_batches(
     Raises:
         SettingsError: Images cannot be read, or have no common size.
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size or _common_size(items)
+    height, width = height_and_width(image_size, items)
 
     def read(item: Item) -> Tensor | str:
         try:
-            return _pixels(item, height, width)
+            return fitted_pixels(item, height, width)
         except UnidentifiedImageError:  # its message has an address in memory
             return f"{item}: no image of a known format"
         except UNREADABLE as error:
@@ -142,35 +149,3 @@ def pixel_batches(
                 raise SettingsError("images cannot be read:\n  " + "\n  ".join(bad))
             pixels = torch.stack([item for item in read_items if isinstance(item, Tensor)])
             yield slice(start, start + len(pixels)), pixels
-
-
-def _pixels(item: Item, height: int, width: int) -> Tensor:
-    if isinstance(item, Path):
-        if height == width:
-            return decode_image(item.read_bytes(), height)
-        with Image.open(item) as image:
-            return fitted(image_pixels(image), height, width)
-    return fitted(item if isinstance(item, Tensor) else image_pixels(item), height, width)
-
-
-def _common_size(items: Sequence[Item]) -> tuple[int, int]:
-    """Height and width of all images.
-
-    Raises:
-        SettingsError: They differ.
-    """
-    sizes = {tuple(_pixels_as_they_are(item).shape[1:]) for item in items}
-    if len(sizes) > 1:
-        raise SettingsError(
-            f"images have {len(sizes)} sizes, and the method does not know the size that it was trained on: give "
-            "image_size"
-        )
-    [(height, width)] = sizes
-    return height, width
-
-
-def _pixels_as_they_are(item: Item) -> Tensor:
-    if isinstance(item, Path):
-        with Image.open(item) as image:
-            return image_pixels(image)
-    return item if isinstance(item, Tensor) else image_pixels(item)
