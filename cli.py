@@ -1,6 +1,5 @@
 """The command line: `tailmatch fit | validate | test | predict | export`, with YAML files and any class's arguments."""
 
-import logging
 import sys
 import tempfile
 import warnings
@@ -32,6 +31,7 @@ from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KE
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 from tailmatch.lightning_modules.inference import export
 from tailmatch.lightning_modules.inference.trained_network import class_named, network_to_rebuild
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 
 class RunConfig(SaveConfigCallback):
@@ -269,21 +269,6 @@ def message_for_user(error: BaseException) -> str | None:
         wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
         cause = cause.__cause__ or (cause.__context__ if wrapped else None)
     return None
-
-
-def quiet_known_noise() -> None:
-    """Drop messages of Lightning that ask for nothing: advertisements, and warnings of what is meant here."""
-    for message in (
-        ".*overridden `on_after_batch_transfer`.*",
-        ".*does not have many workers.*",
-        ".*dataloader is not resumable.*",  # ours begin at the step of the resume
-        ".*LeafSpec.*",
-        ".*in eval mode at the start of training.*",  # a frozen backbone
-        ".*No complete tensor found in the group.*",  # channels-last weights, exported as they are
-        ".*call of `lr_scheduler.step\\(\\)` before `optimizer.step.*",  # 16-mixed skips its first steps
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
 
 
 def main(args: list[str] | None = None) -> None:

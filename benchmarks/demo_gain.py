@@ -20,8 +20,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
+from tailmatch.cli import TailmatchCLI
 from tailmatch.command_line.parser import mend_parsing
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")

@@ -29,8 +29,9 @@ from typing import Any
 import torch
 import yaml
 
-from tailmatch.cli import TailmatchCLI, quiet_known_noise
+from tailmatch.cli import TailmatchCLI
 from tailmatch.command_line.parser import mend_parsing
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = {

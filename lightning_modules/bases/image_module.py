@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
@@ -102,9 +103,17 @@ class ImageModule(Described, LightningModule):
         """Take the facts of the data: channel statistics, mirroring.
 
         Raises:
-            SettingsError: Pseudo-labels are given to a method that does not read them.
+            SettingsError: It is to be trained without a data module of this package, or pseudo-labels are given to a
+                method that does not read them.
         """
         data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and not isinstance(data, LabeledUnlabeledDataModule):
+            given = "loaders alone" if data is None else f"a {type(data).__name__}"
+            raise SettingsError(
+                f"{type(self).__name__} makes its views of images itself: it needs the images of a data module of this "
+                f"package, and the data is {given}. Give trainer.fit one of tailmatch.datamodules; for images of your "
+                "own, InMemory(images, targets, unlabeled=...), where images may be a torch Dataset"
+            )
         if data is None:
             return
         if stage == "fit" and data.pseudo_label_file is not None and not self.reads_pseudo_labels:
