@@ -38,15 +38,24 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
             by the network alone.
     """
     method: ImageClassifier = method_of(source, path, training=False)
-    if type(method).forward is not ImageClassifier.forward:
-        raise SettingsError(
-            f"checkpoint {path!r} is of a {type(method).__name__}, which does not classify by its network alone: "
-            "train a classifier that begins with it (`pretrained`), and use that"
-        )
+    check_classifies_by_network(method, f"checkpoint {path!r} is of a {type(method).__name__}, which")
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
     method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
     return method.network.requires_grad_(False).eval()
+
+
+def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
+    """Refuse a method whose predictions are not the network's, such as a pre-training or an ensemble.
+
+    Raises:
+        SettingsError: It is one; `what` begins the message.
+    """
+    if type(method).forward is not ImageClassifier.forward:
+        raise SettingsError(
+            f"{what} does not classify by its network alone: train a classifier that begins with it (`pretrained`), "
+            "and use that"
+        )
 
 
 def load(checkpoint: str | Path, kind: type[T] = ImageClassifier, **arguments: Any) -> T:  # type: ignore[assignment]
