@@ -35,7 +35,7 @@ class ImageDataModule(LightningDataModule):
     std: ChannelStatistics | None = None
     horizontal_flip: bool = True
 
-    def __init__(self, eval_batch_size: int = 256, num_workers: int = 0) -> None:
+    def __init__(self, *, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()
         if eval_batch_size < 1:
             raise SettingsError(f"eval_batch_size is {eval_batch_size}; it must be at least 1")

@@ -42,7 +42,7 @@ class STL10(LabeledUnlabeledDataModule):
     default_val_holdout = 50
 
     def __init__(
-        self, root: str = "data", image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
+        self, root: str = "data", *, image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
     ) -> None:
         if image_size < 1:
             raise SettingsError(f"image_size is {image_size}; it must be at least 1")

@@ -56,6 +56,7 @@ class CategoryNetwork(Network):
         num_classes: int,
         levels: Sequence[str],
         network: NetworkFactory = WideResNet,
+        *,
         embedding_dim: int = 18,
         level_dropout: float = 0.0,
     ) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 from tailmatch import cli
 from tailmatch.command_line.predict import facts_of_data
 from tailmatch.datamodules import Digits, UnlabeledImages, UnlabeledTable
+from tailmatch.lightning_modules import FixMatch
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
-from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.inference.trained_network import load, trained_network
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tests.typed import tailmatch
 
@@ -86,6 +87,17 @@ def test_a_checkpoint_and_a_folder_are_enough(
         cli.main(predict)  # though the fit was told to overwrite
     cli.main([*predict, "--overwrite=true"])
     (checkpoint.parent / "predictions.csv").unlink()
+
+
+def test_python_predicts_what_the_command_predicts(checkpoint: Path, photos: Path) -> None:
+    data = ["--data=UnlabeledImages", f"--data.root={photos}"]
+    cli.main(["predict", f"--ckpt_path={checkpoint}", *data, "--output=photos.csv", *QUIET])
+    rows = list(csv.DictReader(Path("photos.csv").open()))
+    for model in (load(f"file://{checkpoint}"), FixMatch.load_from_checkpoint(checkpoint)):
+        found = model.predict(photos)
+        assert found.names == [row["label"] for row in rows] and type(model) is FixMatch
+        assert found.confidence.tolist() == pytest.approx([float(row["confidence"]) for row in rows], abs=1e-6)
+    assert model.threshold == 0.95 and not model.unknown
 
 
 def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
