@@ -96,14 +96,14 @@ class ImageClassifier(ImageModule):
         Raises:
             SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
         """
-        from tailmatch.lightning_modules.inference.trained_network import load  # which needs this class
+        from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
 
         if hparams_file is not None or strict is False or weights_only is False:
             raise SettingsError(
                 f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "
                 "weights are loaded, and no code of it is executed"
             )
-        model = load(checkpoint_path, cls, **kwargs)
+        model = load_as(cls, checkpoint_path, kwargs)
         return model if map_location is None else model.to(map_location)
 
     # Evaluation

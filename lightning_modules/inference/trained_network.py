@@ -37,7 +37,7 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
         SettingsError: The file does not say which network it was, it cannot be built, or its method does not classify
             by the network alone.
     """
-    method: ImageClassifier = method_of(source, path, training=False)
+    method = method_of(ImageClassifier, source, path, training=False)  # type: ignore[type-abstract]  # see `load`
     check_classifies_by_network(method, f"checkpoint {path!r} is of a {type(method).__name__}, which")
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
     method.network.take_vocabulary(source.categories)
@@ -58,12 +58,11 @@ def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
         )
 
 
-def load(checkpoint: str | Path, kind: type[T] = ImageClassifier, **arguments: Any) -> T:  # type: ignore[assignment]
+def load(checkpoint: str | Path, **arguments: Any) -> ImageClassifier:
     """The method of a checkpoint, with its arguments and the weights that were evaluated.
 
     Args:
         checkpoint: File or URL; of a run of the command line, or saved by a `Trainer`.
-        kind: The class that it must be of; any method by default.
         **arguments: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
             data, such as `network=module`.
 
@@ -71,12 +70,21 @@ def load(checkpoint: str | Path, kind: type[T] = ImageClassifier, **arguments: A
         The method, on the CPU. `predict` predicts with it, `Trainer.test` tests it, and a fit goes on with its weights.
 
     Raises:
-        SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
+        SettingsError: There is no such file, or the method cannot be built from it.
+    """
+    return load_as(ImageClassifier, checkpoint, arguments)  # type: ignore[type-abstract]  # any class that derives from it
+
+
+def load_as(kind: type[T], checkpoint: str | Path, arguments: Mapping[str, Any]) -> T:
+    """`load` a method that must be of a class.
+
+    Raises:
+        SettingsError: It is of another class, or see `load`.
     """
     path = str(checkpoint)
     content: Any = read_file(path)
     source = checkpoint_of(content, path)
-    model = method_of(source, path, kind, arguments)
+    model = method_of(kind, source, path, arguments)
     model.class_names = list(source.class_names or ())
     model.image_size = source.image_size
     model.on_load_checkpoint(content)
@@ -85,9 +93,9 @@ def load(checkpoint: str | Path, kind: type[T] = ImageClassifier, **arguments: A
 
 
 def method_of(
+    kind: type[T],
     source: TrainedCheckpoint,
     path: str,
-    kind: type[T] = ImageClassifier,  # type: ignore[assignment]
     given: Mapping[str, Any] = MappingProxyType({}),
     training: bool = True,
 ) -> T:
@@ -96,9 +104,9 @@ def method_of(
     It does not begin with pretrained weights again, and its network fetches none.
 
     Args:
+        kind: The class that it must be of.
         source: What `read_checkpoint` found.
         path: The checkpoint's file, for messages.
-        kind: The class that it must be of.
         given: Arguments in place of the checkpoint's.
         training: Whether it must be able to train; otherwise what only training needs is left out.
 

@@ -162,15 +162,17 @@ def test_a_class_of_a_notebook_loads_its_own_files(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("kind", "arguments", "message"),
     [
-        ({"kind": MixMatch}, r"is of a FixMatch, not of a MixMatch: load it with FixMatch\.load_from_checkpoint"),
-        ({"network": partial(CifarResNet, depth=14)}, "do not fit the network"),
+        (MixMatch, {}, r"is of a FixMatch, not of a MixMatch: load it with FixMatch\.load_from_checkpoint"),
+        (FixMatch, {"network": partial(CifarResNet, depth=14)}, "do not fit the network"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments: dict[str, Any], message: str, fixmatch: tuple[FixMatch, str]) -> None:
+def test_what_does_not_fit_is_refused(
+    kind: type[ImageClassifier], arguments: dict[str, Any], message: str, fixmatch: tuple[FixMatch, str]
+) -> None:
     with pytest.raises(ValueError, match=message):
-        load(fixmatch[1], **arguments)
+        kind.load_from_checkpoint(fixmatch[1], **arguments)
 
 
 def test_no_code_is_read(fixmatch: tuple[FixMatch, str]) -> None:

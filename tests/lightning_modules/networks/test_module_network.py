@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.lightning_modules import ClassifierRetraining, FixMatch, ImageClassifier, MoCoPretraining, Supervised
+from tailmatch.lightning_modules.inference.export import export
 from tailmatch.lightning_modules.losses import LDAM
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, ModuleNetwork
 from tailmatch.lightning_modules.networks.module_network import as_network
@@ -126,6 +127,10 @@ def test_methods_train_average_save_and_load_with_it(tmp_path: Path) -> None:
     image = (IMAGES * 255).byte()
     assert torch.equal(loaded.predict(image).probs, model.predict(image).probs)
     torch.testing.assert_close(loaded.network.mean.flatten()[0], torch.tensor(0.305))  # the data's
+
+    export(loaded, tmp_path / "a.pt2")  # with the layers of the user, which the file of the checkpoint cannot make
+    probs, _ = torch.export.load(tmp_path / "a.pt2").module()(IMAGES[:, :, :8, :8].mul(255).byte())
+    assert probs.shape == (4, 10)
 
     contrast = tmp_path / "contrast"
     pretrained = trained(MoCoPretraining(10, network=body(), queue_size=20), contrast)
