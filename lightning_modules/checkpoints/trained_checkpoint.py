@@ -31,8 +31,9 @@ class TrainedCheckpoint:
         head: Those of the head, named as in the head.
         class_names: Names of the classes, None if it has none.
         image_size: Height and width of the images it was evaluated on, None if it does not say.
-        settings: The run's configuration; of a run that was not started by the command line, that of its `model` alone,
-            where `unknown` has the arguments that are no plain data, with what they were. Empty if it does not say.
+        settings: The run's configuration; of a run that was not started by the command line, that of its `model` alone.
+            Empty if it does not say.
+        unknown: What those arguments of its method were, by name, that no plain data expresses.
         categories: The network's `vocabulary`, None of a network of images alone.
         splits: What its data module kept of its split, by the module's name.
     """
@@ -42,6 +43,7 @@ class TrainedCheckpoint:
     class_names: list[str] | None
     image_size: list[int] | None
     settings: dict[str, Any]
+    unknown: dict[str, str]
     categories: list[dict[str, Any]] | None
     splits: dict[str, dict[str, Any]]
 
@@ -82,14 +84,20 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
-        settings=_settings(content),
+        settings=settings_of(content),
+        unknown={} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {}),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )
 
 
-def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a checkpoint's content, see `TrainedCheckpoint.settings`."""
     if CONFIG_KEY in content:
         settings: dict[str, Any] = yaml.safe_load(content[CONFIG_KEY])
         return settings
-    return {"model": content[METHOD_KEY]} if METHOD_KEY in content else {}
+    if METHOD_KEY not in content:
+        return {}
+    method = content[METHOD_KEY]
+    arguments = {name: value for name, value in method["init_args"].items() if name != "num_classes"}  # the data's
+    return {"model": {"class_path": method["class_path"], "init_args": arguments}}

@@ -124,7 +124,7 @@ def method_of(
     plain = {name: value for name, value in settings.get("init_args", {}).items() if name not in left_out}
     if isinstance(plain.get("network"), dict):
         plain["network"] = network_to_rebuild(plain["network"])
-    unknown = {name: what for name, what in settings.get("unknown", {}).items() if name not in left_out}
+    unknown = {name: what for name, what in source.unknown.items() if name not in left_out}
     ready = {"num_classes": len(source.class_names), **_stand_ins(unknown, found, path, training), **given}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(found, "model", skip=set(ready), instantiate=False)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pytorch_lightning import Trainer
 
 from tailmatch import cli
 from tailmatch.command_line.predict import facts_of_data
@@ -98,6 +99,17 @@ def test_python_predicts_what_the_command_predicts(checkpoint: Path, photos: Pat
         assert found.names == [row["label"] for row in rows] and type(model) is FixMatch
         assert found.confidence.tolist() == pytest.approx([float(row["confidence"]) for row in rows], abs=1e-6)
     assert model.threshold == 0.95 and not model.unknown
+
+
+def test_a_file_of_a_plain_trainer_is_as_good(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    model = load(checkpoint)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.test(model, Digits(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "python.ckpt")
+    assert "config" not in torch.load(tmp_path / "python.ckpt", weights_only=True)
+    data = ["--data=UnlabeledImages", f"--data.root={photos}", "--output=photos.csv"]
+    cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
+    assert labels(tmp_path / "photos.csv") == expected_labels(checkpoint, photos)
 
 
 def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
