@@ -27,7 +27,12 @@ from tailmatch.command_line.run_folder import (
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import ImageClassifier
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY, read_checkpoint, settings_of
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import (
+    CONFIG_KEY,
+    read_checkpoint,
+    settings_of,
+    unknown_of,
+)
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 from tailmatch.lightning_modules.inference import export
 from tailmatch.lightning_modules.inference.trained_network import class_named, network_to_rebuild
@@ -216,7 +221,12 @@ def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
     But for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
     """
     content = read_file(str(path), mapped=True)
-    settings = settings_of(content) if isinstance(content, dict) else {}
+    settings, unknown = (settings_of(content), unknown_of(content)) if isinstance(content, dict) else ({}, {})
+    if "network" in unknown:
+        raise SettingsError(
+            f"checkpoint {path} cannot say how to make its network ({unknown['network']}, and a file holds no code): "
+            f"use it in Python, tailmatch.load({str(path)!r}, network=...)"
+        )
     if not settings or subcommand == "fit":
         return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)

@@ -85,10 +85,16 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
         settings=settings_of(content),
-        unknown={} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {}),
+        unknown=unknown_of(content),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )
+
+
+def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:
+    """What the configuration in a checkpoint's content lacks, see `TrainedCheckpoint.unknown`."""
+    unknown: dict[str, str] = {} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {})
+    return unknown
 
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,11 @@ def test_a_file_of_a_plain_trainer_is_as_good(checkpoint: Path, photos: Path, tm
     data = ["--data=UnlabeledImages", f"--data.root={photos}", "--output=photos.csv"]
     cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
     assert labels(tmp_path / "photos.csv") == expected_labels(checkpoint, photos)
+    content = torch.load(tmp_path / "python.ckpt", weights_only=True)
+    content["method"]["unknown"] = {"network": "a module of mine"}
+    torch.save(content, tmp_path / "python.ckpt")
+    with pytest.raises(SystemExit, match=r"how to make its network \(a module of mine.*use it in Python"):
+        cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
 
 
 def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
