@@ -1,6 +1,39 @@
 """Semi-supervised learning on long-tailed image data, as a PyTorch Lightning package.
 
+`tailmatch.load(checkpoint)` gives a trained method, `tailmatch.datamodules`, `tailmatch.lightning_modules` and
+`tailmatch.callbacks` have what makes one. Nothing is imported before it is asked for.
+
 The folder of this file is the package `tailmatch`, whatever the folder's name is.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailmatch import callbacks as callbacks
+    from tailmatch import datamodules as datamodules
+    from tailmatch import lightning_modules as lightning_modules
+    from tailmatch.datamodules.arguments import SettingsError as SettingsError
+    from tailmatch.lightning_modules.inference.trained_network import load as load
+
 __version__ = "0.2.0"
+
+__all__ = ["SettingsError", "__version__", "callbacks", "datamodules", "lightning_modules", "load"]
+
+_HOMES = {
+    "SettingsError": "tailmatch.datamodules.arguments",
+    "load": "tailmatch.lightning_modules.inference.trained_network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562)."""
+    if name in ("callbacks", "datamodules", "lightning_modules"):
+        return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

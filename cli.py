@@ -46,8 +46,8 @@ def _run(words: list[str]) -> None:
     """Run a command that needs torch, whose import takes seconds that the others do without."""
     from tailmatch.command_line.errors import end_with
     from tailmatch.command_line.lightning_cli import TailmatchCLI
-    from tailmatch.command_line.quiet import quiet_known_noise
     from tailmatch.lightning_modules.inference import export
+    from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
     quiet_known_noise()
     if os.getcwd() not in sys.path:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tailmatch.command_line.lightning_cli import TailmatchCLI
-from tailmatch.command_line.quiet import quiet_known_noise
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 SHARED = ("network", "ema_decay")

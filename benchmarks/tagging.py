@@ -30,7 +30,7 @@ import torch
 import yaml
 
 from tailmatch.command_line.lightning_cli import TailmatchCLI
-from tailmatch.command_line.quiet import quiet_known_noise
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = {

@@ -7,22 +7,29 @@ import yaml
 
 from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY, read_checkpoint
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint, settings_of, unknown_of
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 from tailmatch.lightning_modules.inference.class_paths import class_named
 from tailmatch.lightning_modules.inference.trained_network import network_to_rebuild
 
 
 def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
-    """The configuration in a checkpoint, as YAML.
+    """Return the configuration in a checkpoint as YAML; None if it has none.
 
-    But for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
+    Except for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
+
+    Raises:
+        SettingsError: The checkpoint does not know how to build its network.
     """
     content = read_file(str(path), mapped=True)
-    config: str | None = content.get(CONFIG_KEY) if isinstance(content, dict) else None
-    if config is None or subcommand == "fit":
-        return config
-    settings = yaml.safe_load(config)
+    settings, unknown = (settings_of(content), unknown_of(content)) if isinstance(content, dict) else ({}, {})
+    if "network" in unknown:
+        raise SettingsError(
+            f"checkpoint {path} cannot say how to make its network ({unknown['network']}, and a file holds no code): "
+            f"use it in Python, tailmatch.load({str(path)!r}, network=...)"
+        )
+    if not settings or subcommand == "fit":
+        return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)
     arguments = settings.get("model", {}).get("init_args", {})
     if isinstance(arguments.get("network"), dict):

@@ -5,6 +5,7 @@ from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataMo
 from tailmatch.datamodules.files.image_folder import ImageFolder
 from tailmatch.datamodules.files.image_table import ImageTable
 from tailmatch.datamodules.files.unlabeled_images import UnlabeledImages, UnlabeledTable
+from tailmatch.datamodules.in_memory import InMemory
 from tailmatch.datamodules.public.cifar import CIFAR10, CIFAR100
 from tailmatch.datamodules.public.digits import Digits
 from tailmatch.datamodules.public.fashion_mnist import FashionMNIST
@@ -22,6 +23,7 @@ __all__ = [
     "ImageDataModule",
     "ImageFolder",
     "ImageTable",
+    "InMemory",
     "LabeledFraction",
     "LabeledUnlabeledDataModule",
     "ListedCounts",

@@ -13,6 +13,7 @@ from tailmatch.lightning_modules.methods.rotation import RotationPretraining
 from tailmatch.lightning_modules.methods.self_training import SelfTraining
 from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
 from tailmatch.lightning_modules.methods.supervised import Supervised
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 __all__ = [
     "ClassifierRetraining",
@@ -30,3 +31,5 @@ __all__ = [
     "SimMixMatch",
     "Supervised",
 ]
+
+quiet_known_noise()

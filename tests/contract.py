@@ -204,7 +204,7 @@ def post_hoc(checkpoint: str, head: ComputedHead) -> Any:
     """What `run` calls for a computed head; it is no member of `METHODS`, for a fit is one step."""
 
     def made(num_classes: int, network: Any, ema_decay: float) -> PostHocClassifier:
-        return PostHocClassifier(num_classes, checkpoint, head, network)
+        return PostHocClassifier(num_classes, checkpoint, head, network=network)
 
     return made
 

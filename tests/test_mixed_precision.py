@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from tailmatch.callbacks import PseudoLabelWriter
-from tailmatch.command_line.quiet import quiet_known_noise
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
 from tailmatch.lightning_modules.training.optimization import StepSchedule
+from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 from tests.contract import (
     EPOCHS,
     REMEDIES,

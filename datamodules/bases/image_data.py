@@ -38,7 +38,7 @@ class ImageDataModule(LightningDataModule):
     std: ChannelStatistics | None = None
     horizontal_flip: bool = True
 
-    def __init__(self, eval_batch_size: int = 256, num_workers: int = 0) -> None:
+    def __init__(self, *, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()
         check_at_least("eval_batch_size", eval_batch_size, 1)
         check_at_least("num_workers", num_workers, 0)

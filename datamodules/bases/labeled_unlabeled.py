@@ -93,6 +93,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     def __init__(
         self,
+        *,
         class_counts: ClassCounts | None = None,
         labeled_batch_size: int = 64,
         unlabeled_ratio: int = 7,
@@ -110,7 +111,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         predict_set: PredictSet = "unlabeled",
         label_noise: LabelNoise | None = None,
     ) -> None:
-        super().__init__(eval_batch_size, num_workers)
+        super().__init__(eval_batch_size=eval_batch_size, num_workers=num_workers)
         for name, value in (
             ("labeled_batch_size", labeled_batch_size),
             ("unlabeled_ratio", unlabeled_ratio),

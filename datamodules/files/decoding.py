@@ -50,8 +50,12 @@ def decode_image(data: bytes, size: int) -> Tensor:
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (size, size))
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
-    return _square(pixels, size)
+        return fitted(rgb_pixels(image), size, size)
+
+
+def rgb_pixels(image: Image.Image) -> Tensor:
+    """Pixels of an upright image, `uint8 [3, H, W]`, with gray, depth and transparency as in `decode_image`."""
+    return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -71,12 +75,17 @@ def _high_byte(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     return (values.astype(np.int64).clip(0, 0xFFFF) >> 8).astype(np.uint8)
 
 
-def _square(pixels: Tensor, size: int) -> Tensor:
-    height, width = pixels.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = pixels[:, top : top + side, left : left + side]
-    if side == size:
+def fitted(pixels: Tensor, height: int, width: int) -> Tensor:
+    """The middle of an image `uint8 [3, H, W]` that has the shape asked for, resized to `[3, height, width]`.
+
+    Of the same height and width, it is the image itself.
+    """
+    own_height, own_width = pixels.shape[1:]
+    tall = min(own_height, max(1, own_width * height // width))
+    wide = min(own_width, max(1, own_height * width // height))
+    top, left = (own_height - tall) // 2, (own_width - wide) // 2
+    middle = pixels[:, top : top + tall, left : left + wide]
+    if (tall, wide) == (height, width):
         return middle.contiguous()
-    resized = F.interpolate(middle[None], (size, size), mode="bicubic", antialias=True, align_corners=False)
+    resized = F.interpolate(middle[None], (height, width), mode="bicubic", antialias=True, align_corners=False)
     return resized[0].contiguous()

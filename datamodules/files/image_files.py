@@ -121,6 +121,7 @@ class ImageFiles(LabeledUnlabeledDataModule):
     def __init__(
         self,
         root: str,
+        *,
         image_size: int = 32,
         horizontal_flip: bool = True,
         mean: tuple[float, float, float] | None = None,

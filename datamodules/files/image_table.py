@@ -57,6 +57,7 @@ class ImageTable(ImageFiles):
         self,
         table: str,
         root: str | None = None,
+        *,
         image_column: str = "image",
         target_column: str = "target",
         split_column: str | None = None,

@@ -51,6 +51,7 @@ class UnlabeledImages(ImageDataModule):
         self,
         root: str,
         class_names: list[str] | None = None,
+        *,
         image_size: int | None = None,
         horizontal_flip: bool | None = None,
         cache_dir: str | None = None,
@@ -60,7 +61,7 @@ class UnlabeledImages(ImageDataModule):
         eval_batch_size: int = 256,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(eval_batch_size, num_workers)
+        super().__init__(eval_batch_size=eval_batch_size, num_workers=num_workers)
         self.class_names = self._given("class_names", class_names)
         size = self._given("image_size", image_size)
         self.horizontal_flip = horizontal_flip is not False
@@ -166,6 +167,7 @@ class UnlabeledTable(UnlabeledImages):
         self,
         table: str,
         root: str | None = None,
+        *,
         image_column: str = "image",
         category_columns: list[str] | None = None,
         columns: list[str] | None = None,

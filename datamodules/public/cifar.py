@@ -68,7 +68,7 @@ class CIFAR10(_CIFAR):
     std = (0.2471, 0.2435, 0.2616)
     default_val_holdout = 500
 
-    def __init__(self, root: str = "data", class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
+    def __init__(self, root: str = "data", *, class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
         self.class_names = "airplane automobile bird cat deer dog frog horse ship truck".split()
         super().__init__(root, class_counts=class_counts or DARPCounts(), **kwargs)
 
@@ -91,6 +91,6 @@ class CIFAR100(_CIFAR):
     std = (0.2675, 0.2565, 0.2761)
     default_val_holdout = 50
 
-    def __init__(self, root: str = "data", class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
+    def __init__(self, root: str = "data", *, class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
         self.class_names = list(CIFAR100_CLASSES)
         super().__init__(root, class_counts=class_counts or DARPCounts(300, 20, 150, 20), **kwargs)

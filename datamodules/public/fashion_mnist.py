@@ -29,7 +29,7 @@ class FashionMNIST(LabeledUnlabeledDataModule):
     std = (0.3530, 0.3530, 0.3530)
     default_val_holdout = 500  # of each class, as many as of CIFAR-10
 
-    def __init__(self, root: str = "data", class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
+    def __init__(self, root: str = "data", *, class_counts: ClassCounts | None = None, **kwargs: Any) -> None:
         self.class_names = list(datasets.FashionMNIST.classes)
         self.root = root
         super().__init__(class_counts=class_counts or DARPCounts(), **kwargs)

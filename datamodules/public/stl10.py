@@ -43,7 +43,7 @@ class STL10(LabeledUnlabeledDataModule):
     default_val_holdout = 50
 
     def __init__(
-        self, root: str = "data", image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
+        self, root: str = "data", *, image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
     ) -> None:
         check_at_least("image_size", image_size, 1)
         self.class_names = "airplane bird car cat deer dog horse monkey ship truck".split()

@@ -42,7 +42,7 @@ class SVHN(LabeledUnlabeledDataModule):
     default_val_holdout = 500  # of each class, as many as of CIFAR-10
 
     def __init__(
-        self, root: str = "data", extra: bool = True, class_counts: ClassCounts | None = None, **kwargs: Any
+        self, root: str = "data", *, extra: bool = True, class_counts: ClassCounts | None = None, **kwargs: Any
     ) -> None:
         self.class_names = list("1234567890")
         self.root = root

@@ -155,6 +155,7 @@ class DARPCounts(ClassCounts):
         labeled_gamma: float = 100.0,
         unlabeled_max: int = 3000,
         unlabeled_gamma: float = 100.0,
+        *,
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:

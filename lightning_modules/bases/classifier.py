@@ -1,15 +1,19 @@
 """The base of all methods that classify: evaluation, and the classes in a checkpoint."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
+from typing_extensions import Self
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.inference.evaluation_mode import evaluation_mode
+from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
 from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
@@ -20,7 +24,7 @@ class ImageClassifier(ImageModule):
     """A classifier with evaluation; a method adds its views and its training step.
 
     Args:
-        num_classes: K; the command line takes it from the data module.
+        num_classes: The number of classes; the command line takes it from the data module.
         **kwargs: The other arguments of `ImageModule`.
     """
 
@@ -67,6 +71,41 @@ class ImageClassifier(ImageModule):
         self.trained_steps = checkpoint.get("global_step", 0)
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
 
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """The method of a checkpoint, with its arguments and the weights that were evaluated; see `tailmatch.load`.
+
+        Args:
+            checkpoint_path: File or URL; of a run of the command line, or saved by a `Trainer`. No code of it is
+                executed.
+            map_location: Device of the result; None is the CPU.
+            hparams_file: Not for these: the file has the arguments.
+            strict: Whether all weights must be there, which is so.
+            weights_only: Whether only tensors and plain values are read, which is so.
+            **kwargs: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
+                data, such as `network=module`.
+
+        Raises:
+            SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
+        """
+        from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
+
+        if hparams_file is not None or strict is False or weights_only is False:
+            raise SettingsError(
+                f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "
+                "weights are loaded, and no code of it is executed"
+            )
+        model = load_as(cls, checkpoint_path, kwargs)
+        return model if map_location is None else model.to(map_location)
+
     # Evaluation
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
@@ -85,6 +124,47 @@ class ImageClassifier(ImageModule):
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predictions of a batch: `index int64 [B]` as it came, and `probs float32 [B, K]`."""
         return {"index": batch["index"], "probs": self(network_input(self.network, batch)).float().softmax(dim=1)}
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: object,
+        *,
+        categories: Mapping[str, Sequence[str | None]] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        batch_size: int = 256,
+    ) -> Predictions:
+        """Predictions of images of any kind, prepared as those that the method was evaluated on.
+
+        Files are decoded as `tailmatch predict` decodes them, to the same pixels. Every image is brought to the height
+        and width of the training data: the middle of that shape, resized. The modes of all modules stay as they were.
+
+        Args:
+            images: A path of an image file or of a folder (all images in it, at any depth, in the order of their
+                paths), a PIL image, an array or a tensor of uint8 (an image `[H, W]`, `[H, W, 3]` or `[3, H, W]`, or N
+                of them, `[N, H, W, 3]`, `[N, 3, H, W]` or, gray, `[N, H, W]`), or a list of these.
+            categories: What else is known of the images, for a network that was trained with categories: by the name of
+                a level, the value of each image, None where unknown. Without them, all are unknown.
+            image_size: Height and width, or both in one number; None are those of the training data.
+            batch_size: Images that pass through the network together.
+
+        Raises:
+            MissingFileError: A file is missing.
+            SettingsError: An image is of no such kind or cannot be read, or `categories` are not those of the network.
+        """
+        check_at_least("batch_size", batch_size, 1)
+        items = listed_images(images)
+        codes = None if categories is None else self.network.category_codes(categories, len(items))
+        probs = []
+        with evaluation_mode(self):
+            for rows, pixels in pixel_batches(items, image_size or self.image_size, batch_size):
+                batch = {"image": pixels, "index": torch.arange(rows.start, rows.stop)}
+                if codes is not None:
+                    batch["categories"] = codes[rows]
+                probs.append(self.predict_step(batch, 0)["probs"].cpu())
+        predicted = Predictions(torch.cat(probs), self.class_names, files_of(items))
+        check_predictions(predicted.probs)
+        return predicted
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/...`."""

@@ -26,6 +26,7 @@ class FrozenBackbone(ImageClassifier):
     has averages. A resumed or tested run has its own weights and does not read the file.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         checkpoint: File of another method's run, `<run>/checkpoints/best.ckpt`. On the command line its network is
             taken as well, unless one is given.
         head: The new head.
@@ -33,8 +34,10 @@ class FrozenBackbone(ImageClassifier):
         **kwargs: The other arguments of `ImageClassifier`.
     """
 
-    def __init__(self, checkpoint: str, head: NewHead, pretrained: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, num_classes: int, checkpoint: str, head: NewHead, *, pretrained: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
         if pretrained is not None:
             raise SettingsError(f"pretrained is {pretrained!r}, and the weights are those of checkpoint {checkpoint!r}")
         self.checkpoint: str | None = checkpoint
@@ -57,12 +60,17 @@ class FrozenBackbone(ImageClassifier):
         """Lightning restores the mode of each module by itself after an evaluation; begin in the right ones."""
         self.train()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin a fit that follows with these weights, and not with those of another checkpoint."""
+        super().on_load_checkpoint(checkpoint)
+        self.checkpoint = None
+
     def begin_fit(self) -> None:
         """Take the checkpoint's network, at the start of a fit that is not resumed."""
         if self.checkpoint is None:
             return
         source = read_checkpoint(self.checkpoint)
-        self.on_load_checkpoint(
+        super().on_load_checkpoint(
             {"class_names": source.class_names or self.class_names, CATEGORIES_KEY: source.categories}
         )
         self._load(source, self.checkpoint)

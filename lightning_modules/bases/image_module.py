@@ -10,11 +10,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY
+from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
 from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
 from tailmatch.lightning_modules.networks.inputs import views_with_categories
+from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.loss_scale import loss_scale
 from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
@@ -32,15 +35,16 @@ Batch = dict[str, dict[str, Any]]
 """A training batch: `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the method's `streams`, plus views."""
 
 
-class ImageModule(LightningModule):
+class ImageModule(Described, LightningModule):
     """Trains a network on views of images; a method adds the views and the step.
 
     What it needs to know of the data (channel statistics, whether images may be mirrored) it takes from the data
     module in `setup`; a checkpoint carries it from then on.
 
     Args:
-        num_classes: K; the command line takes it from the data module.
-        network: Makes the network for K classes.
+        num_classes: The number of classes; the command line takes it from the data module.
+        network: Makes the network for K classes. In Python also the network itself, or any `torch.nn.Module` that gives
+            logits or features (see `ModuleNetwork`).
         optimizer: Makes the optimizer for parameter groups.
         lr_scheduler: Makes the schedule, stepped after every optimizer step.
         ema_decay: Decay of the averaged weights that are evaluated; null evaluates the trained weights.
@@ -62,6 +66,7 @@ class ImageModule(LightningModule):
     def __init__(
         self,
         num_classes: int,
+        *,
         network: NetworkFactory = WideResNet,
         optimizer: OptimizerCallable = FixMatchSGD,
         lr_scheduler: LRSchedulerCallable = CosineDecay,
@@ -71,7 +76,8 @@ class ImageModule(LightningModule):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.network = network(num_classes)
+        self.network = as_network(network, num_classes)
+        self.remember("network", self.network)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.decay_norm_and_bias = decay_norm_and_bias
@@ -97,9 +103,17 @@ class ImageModule(LightningModule):
         """Take the facts of the data: channel statistics, mirroring.
 
         Raises:
-            SettingsError: Pseudo-labels are given to a method that does not read them.
+            SettingsError: It is to be trained without a data module of this package, or pseudo-labels are given to a
+                method that does not read them.
         """
         data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and not isinstance(data, LabeledUnlabeledDataModule):
+            given = "loaders alone" if data is None else f"a {type(data).__name__}"
+            raise SettingsError(
+                f"{type(self).__name__} makes its views of images itself: it needs the images of a data module of this "
+                f"package, and the data is {given}. Give trainer.fit one of tailmatch.datamodules; for images of your "
+                "own, InMemory(images, targets, unlabeled=...), where images may be a torch Dataset"
+            )
         if data is None:
             return
         if stage == "fit" and data.pseudo_label_file is not None and not self.reads_pseudo_labels:
@@ -194,9 +208,14 @@ class ImageModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never save weights of a broken step; keep the optimizer's settings and what categories stand for."""
+        """Never save weights of a broken step; keep the arguments, and what categories mean."""
         self._check_finite()
         checkpoint[SETTINGS_KEY] = self._settings
+        checkpoint[METHOD_KEY] = {
+            "class_path": self.class_path(),
+            "init_args": self.init_args,
+            "unknown": self.unknown,
+        }
         if self.network.vocabulary is not None:
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
@@ -204,6 +223,15 @@ class ImageModule(LightningModule):
         """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
+        self.pretrained = None  # a fit that follows begins with the checkpoint's weights
+
+    @classmethod
+    def class_path(cls) -> str:
+        """The name of the method in a checkpoint."""
+        try:
+            return class_path(cls)
+        except NotPlainData:  # of a notebook: `load_from_checkpoint` of this class knows the name
+            return f"{cls.__module__}.{cls.__qualname__}"
 
     def _check_finite(self) -> float | None:
         """Refuse a training that is broken; gives the loss scale."""

@@ -25,6 +25,7 @@ class MixingClassifier(SemiSupervisedClassifier):
     remixmatch takes the last: the chunks are alike); bbuing9/DARP updates them in every pass.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         mix_alpha: alpha of mixup's Beta(alpha, alpha), above 0.
         mix_per_image: Draw mixup's weight for each image (the authors), or one for the batch (bbuing9/DARP).
         rampup_steps: Steps over which the unlabeled weight rises linearly from 0; null is the whole training, as in
@@ -40,6 +41,8 @@ class MixingClassifier(SemiSupervisedClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         mix_alpha: float = 0.75,
         mix_per_image: bool = True,
         rampup_steps: int | None = 16_384,
@@ -50,7 +53,7 @@ class MixingClassifier(SemiSupervisedClassifier):
         lr_scheduler: LRSchedulerCallable = StepSchedule,
         **kwargs: Any,
     ) -> None:
-        super().__init__(temperature=temperature, optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
+        super().__init__(num_classes, temperature=temperature, optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         check_positive("mix_alpha", mix_alpha)
         if rampup_steps is not None:
             check_at_least("rampup_steps", rampup_steps, 0)

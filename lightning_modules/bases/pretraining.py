@@ -22,6 +22,7 @@ class Pretraining(ImageClassifier):
     The result for other methods is their `pretrained: <run>/checkpoints/last.ckpt`.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         knn_neighbors: k, at most the number of labeled images (all of them, if they are fewer); 200 in
             Wu et al. 2018 (arXiv 1805.01978), section 3.4.
         knn_temperature: T of the votes; 0.07 there.
@@ -34,12 +35,14 @@ class Pretraining(ImageClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         knn_neighbors: int = 200,
         knn_temperature: float = 0.07,
         ema_decay: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(ema_decay=ema_decay, **kwargs)
+        super().__init__(num_classes, ema_decay=ema_decay, **kwargs)
         if self.network.takes_categories:
             raise SettingsError(
                 f"network is a {type(self.network).__name__}, and {type(self).__name__} learns from images alone: "

@@ -45,14 +45,15 @@ class SemiSupervisedClassifier(ImageClassifier):
     """A method with pseudo-labels: probs of weak views -> align -> sharpen -> refine -> select -> target.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         temperature: T of the pseudo-labels' sharpening, above 0; 1 leaves them as they are.
         **kwargs: The arguments of `ImageClassifier`.
     """
 
     streams = ("labeled", "unlabeled")
 
-    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, num_classes: int, *, temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
         check_positive("temperature", temperature)
         self.temperature = temperature
         self._aligners: list[PseudoLabelRefiner] = []

@@ -13,6 +13,9 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 CONFIG_KEY = "config"
 """Checkpoint key of the run's whole configuration, as YAML."""
 
+METHOD_KEY = "method"
+"""Checkpoint key of the method's class and arguments, as plain data."""
+
 CATEGORIES_KEY = "categories"
 """Checkpoint key of a network's `vocabulary`."""
 
@@ -28,7 +31,9 @@ class TrainedCheckpoint:
         head: Tensors of the head, with their names in the head.
         class_names: Names of the classes; None if the checkpoint has none.
         image_size: Height and width of the images it was evaluated on; None if the checkpoint does not say.
-        settings: The run's configuration; empty for a run that was not started by the command line.
+        settings: The run's configuration. For a run that was not started by the command line, it only has the `model`,
+            in which `unknown` lists the arguments that are not plain data and what they were. Empty if the checkpoint
+            does not say.
         categories: The network's `vocabulary`; None for a network of images alone.
         splits: Saved states of data modules, which describe the split of the data, by the module's name.
     """
@@ -38,6 +43,7 @@ class TrainedCheckpoint:
     class_names: list[str] | None
     image_size: list[int] | None
     settings: dict[str, Any]
+    unknown: dict[str, str]
     categories: list[dict[str, Any]] | None
     splits: dict[str, dict[str, Any]]
 
@@ -60,7 +66,11 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
     Raises:
         SettingsError: There is no such file, or it is not a checkpoint of this package.
     """
-    content = read_file(path)
+    return checkpoint_of(read_file(path), path)
+
+
+def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
+    """Convert the content that `read_file` returned to a checkpoint; see `read_checkpoint`."""
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     tensors = {name: tensor for name, tensor in state.items() if name.startswith(_NETWORK)} if state else {}
     if not tensors or not isinstance(content, Mapping):
@@ -74,7 +84,26 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
-        settings=yaml.safe_load(content[CONFIG_KEY]) if CONFIG_KEY in content else {},
+        settings=settings_of(content),
+        unknown=unknown_of(content),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )
+
+
+def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:
+    """What the configuration in a checkpoint's content lacks, see `TrainedCheckpoint.unknown`."""
+    unknown: dict[str, str] = {} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {})
+    return unknown
+
+
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a checkpoint's content, see `TrainedCheckpoint.settings`."""
+    if CONFIG_KEY in content:
+        settings: dict[str, Any] = yaml.safe_load(content[CONFIG_KEY])
+        return settings
+    if METHOD_KEY not in content:
+        return {}
+    method = content[METHOD_KEY]
+    arguments = {name: value for name, value in method["init_args"].items() if name != "num_classes"}  # the data's
+    return {"model": {"class_path": method["class_path"], "init_args": arguments}}

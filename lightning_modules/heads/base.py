@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import ImageRows
+from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.networks import Network
 
 
-class NewHead:
+class NewHead(Described):
     """A replacement for a network's head, while the backbone stays as it is."""
 
     @abstractmethod

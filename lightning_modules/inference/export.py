@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
-from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
+from tailmatch.lightning_modules.inference.evaluation_mode import evaluation_mode
+from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.inputs import to_float
 
@@ -43,7 +45,7 @@ class PixelClassifier(nn.Module):
 def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
     """Export a `PixelClassifier` for batches of any size, and images of one height and width.
 
-    For a network that uses categories, the program has a second input `categories`.
+    For a network that uses categories, the program has a second input `categories`. The network is in evaluation mode.
     """
     examples = {"images": torch.zeros(2, 3, *image_size, dtype=torch.uint8)}  # one image would fix the batch size
     if network.vocabulary is not None:
@@ -51,7 +53,7 @@ def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
     batch = Dim("batch", max=2**31 - 1)  # torch 2.6 requires a bound
     with torch.no_grad():
         return torch.export.export(
-            PixelClassifier(network).eval(),
+            PixelClassifier(network).train(network.training),
             tuple(examples.values()),
             dynamic_shapes={name: {0: batch} for name in examples},
             strict=False,  # the default since torch 2.7
@@ -91,37 +93,44 @@ def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> N
 WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
-def facts_of(source: TrainedCheckpoint, image_size: Sequence[int]) -> dict[str, str]:
+def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Network) -> dict[str, str]:
     """Return what a user of the file needs to know, as JSON by name.
 
     These are `class_names` in the order of the outputs, `image_size`, and, for a network that uses categories, the
     values of each level as `categories`.
     """
-    facts: dict[str, Any] = {"class_names": source.class_names, "image_size": list(image_size)}
-    if source.categories is not None:
-        facts["categories"] = {level["name"]: level["values"] for level in source.categories}
+    facts: dict[str, Any] = {"class_names": list(class_names), "image_size": list(image_size)}
+    if network.vocabulary is not None:
+        facts["categories"] = {level["name"]: level["values"] for level in network.vocabulary}
     return {name: json.dumps(fact) for name, fact in facts.items()}
 
 
-def export(checkpoint: str, out: Path, image_size: Sequence[int] | None = None) -> None:
-    """Write the evaluated network of a checkpoint with its preprocessing.
+def export(trained: str | ImageClassifier, out: str | Path, image_size: Sequence[int] | None = None) -> None:
+    """Write the evaluated network of a checkpoint or of a method, with its preprocessing.
 
     Args:
-        checkpoint: Path or URL of a checkpoint of this package.
+        trained: Path or URL of a checkpoint of this package, or a method that was trained or loaded.
         out: Path of the file, `.onnx` or `.pt2`.
-        image_size: Height and width of the images in pixels; None takes those of the checkpoint's data.
+        image_size: Height and width of the images in pixels; None takes those of the data that it was trained on.
 
     Raises:
-        SettingsError: The checkpoint, the size or the file's suffix is wrong.
+        SettingsError: The checkpoint, the method, the size or the file's suffix is wrong.
     """
+    out = Path(out)
     if out.suffix not in WRITERS:
         raise SettingsError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
-    source = read_checkpoint(checkpoint)
-    size = image_size or source.image_size
+    if isinstance(trained, ImageClassifier):
+        check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
+        network, names, size = trained.network, trained.class_names, image_size or trained.image_size
+    else:
+        source = read_checkpoint(trained)
+        network = trained_network(source, trained)
+        names, size = list(source.class_names or ()), image_size or source.image_size
     if size is None or min(size) < 1:
         raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
     out.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[out.suffix](exported(trained_network(source, checkpoint), size), facts_of(source, size), out)
+    with evaluation_mode(network):
+        WRITERS[out.suffix](exported(network, size), facts_of(names, size, network), out)
 
 
 def main(args: Sequence[str]) -> None:

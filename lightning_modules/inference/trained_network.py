@@ -1,17 +1,26 @@
-"""The network of a checkpoint, built from the configuration in it: for use without the run that made it."""
+"""The method or the network of a checkpoint, built from what the file says: for use without the run that made it."""
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint
-from tailmatch.lightning_modules.checkpoints.weights import load_weights
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, checkpoint_of
+from tailmatch.lightning_modules.checkpoints.weights import load_weights, read_file
 from tailmatch.lightning_modules.inference.class_paths import class_named, with_public_paths
 from tailmatch.lightning_modules.networks import Network
 
-_OF_TRAINING = ("optimizer", "lr_scheduler", "pretrained")
+T = TypeVar("T", bound=ImageClassifier)
+
+_OF_TRAINING = ("optimizer", "lr_scheduler")
+"""Arguments that only training needs, and that may name files or packages that are not here."""
+
+_OF_PREDICTION = ("network", "head")
+"""Arguments that a prediction cannot do without."""
 
 
 def trained_network(source: TrainedCheckpoint, path: str) -> Network:
@@ -28,38 +37,161 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
         SettingsError: The file does not say which network it was, it cannot be built, or its method does not classify
             by the network alone.
     """
-    settings = source.settings.get("model")
-    if settings is None or source.class_names is None:
-        raise SettingsError(
-            f"checkpoint {path!r} does not say which network it was: it must come from a run of the command line"
-        )
-    method = _method(settings, len(source.class_names), path)
-    if type(method).forward is not ImageClassifier.forward:
-        raise SettingsError(
-            f"checkpoint {path!r} is of a {type(method).__name__}, which does not classify by its network alone: "
-            "train a classifier that begins with it (`pretrained`), and use that"
-        )
+    method = method_of(ImageClassifier, source, path, training=False)  # type: ignore[type-abstract]  # see `load`
+    check_classifies_by_network(method, f"checkpoint {path!r} is of a {type(method).__name__}, which")
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
     method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
     return method.network.requires_grad_(False).eval()
 
 
-def _method(settings: dict[str, Any], num_classes: int, path: str) -> ImageClassifier:
-    """The method, without what only training needs (and which may lie in files or packages that are not here)."""
+def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
+    """Refuse a method whose predictions are not the network's, such as a pre-training or an ensemble.
+
+    Raises:
+        SettingsError: It is one; `what` begins the message.
+    """
+    if type(method).forward is not ImageClassifier.forward:
+        raise SettingsError(
+            f"{what} does not classify by its network alone: train a classifier that begins with it (`pretrained`), "
+            "and use that"
+        )
+
+
+def load(checkpoint: str | Path, **arguments: Any) -> ImageClassifier:
+    """The method of a checkpoint, with its arguments and the weights that were evaluated.
+
+    Args:
+        checkpoint: File or URL; of a run of the command line, or saved by a `Trainer`.
+        **arguments: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
+            data, such as `network=module`.
+
+    Returns:
+        The method, on the CPU. `predict` predicts with it, `Trainer.test` tests it, and a fit goes on with its weights.
+
+    Raises:
+        SettingsError: There is no such file, or the method cannot be built from it.
+    """
+    return load_as(ImageClassifier, checkpoint, arguments)  # type: ignore[type-abstract]  # any class that derives from it
+
+
+def load_as(kind: type[T], checkpoint: str | Path, arguments: Mapping[str, Any]) -> T:
+    """`load` a method that must be of a class.
+
+    Raises:
+        SettingsError: It is of another class, or see `load`.
+    """
+    path = str(checkpoint)
+    content: Any = read_file(path)
+    source = checkpoint_of(content, path)
+    model = method_of(kind, source, path, arguments)
+    model.class_names = list(source.class_names or ())
+    model.image_size = source.image_size
+    model.on_load_checkpoint(content)
+    load_weights(model, content["state_dict"], path)
+    return model
+
+
+def method_of(
+    kind: type[T],
+    source: TrainedCheckpoint,
+    path: str,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    training: bool = True,
+) -> T:
+    """The method of a checkpoint, without its weights.
+
+    It does not begin with pretrained weights again, and its network fetches none.
+
+    Args:
+        kind: The class that it must be of.
+        source: What `read_checkpoint` found.
+        path: The checkpoint's file, for messages.
+        given: Arguments in place of the checkpoint's.
+        training: Whether it must be able to train; otherwise what only training needs is left out.
+
+    Raises:
+        SettingsError: The file does not say which method it was, or it cannot be built.
+    """
+    settings = source.settings.get("model")
+    if settings is None or source.class_names is None:
+        raise SettingsError(
+            f"checkpoint {path!r} does not say which network it was: it must come from a run of the command line, or "
+            "from a Trainer of this version"
+        )
     settings = with_public_paths(settings)
-    arguments = {name: value for name, value in settings["init_args"].items() if name not in _OF_TRAINING}
-    if isinstance(arguments.get("network"), dict):
-        arguments["network"] = network_to_rebuild(arguments["network"])
+    found = _method_class(settings["class_path"], path, kind)
+    left_out = {"num_classes", "pretrained", *given, *(() if training else _OF_TRAINING)}
+    plain = {name: value for name, value in settings.get("init_args", {}).items() if name not in left_out}
+    if isinstance(plain.get("network"), dict):
+        plain["network"] = network_to_rebuild(plain["network"])
+    unknown = {name: what for name, what in source.unknown.items() if name not in left_out}
+    ready = {"num_classes": len(source.class_names), **_stand_ins(unknown, found, path, training), **given}
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageClassifier, "model")
-    model = {"class_path": settings["class_path"], "init_args": arguments | {"num_classes": num_classes}}
+    parser.add_class_arguments(found, "model", skip=set(ready), instantiate=False)
     try:
-        built = parser.instantiate(parser.parse_object({"model": model}))
+        built = parser.instantiate(parser.parse_object({"model": plain})).model
     except ArgumentError as error:
         raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
-    method: ImageClassifier = built.model
+    method = found(**{name: built[name] for name in plain}, **ready)
+    method.init_args |= plain  # and not what the parser made of it
+    method.unknown = {name: what for name, what in method.unknown.items() if name not in plain} | unknown
     return method
+
+
+def _method_class(name: str, path: str, kind: type[T]) -> type[T]:
+    """The class of a checkpoint's method: `kind`, or one that derives from it."""
+    if name == kind.class_path():
+        return kind
+    try:
+        found = class_named(name)
+    except SettingsError as error:
+        raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, ImageClassifier)):
+        raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {name} is no method of this package")
+    if found.brings_weights:
+        raise SettingsError(
+            f"checkpoint {path!r} is of a {found.__name__}, which is made of other checkpoints: make it from these"
+        )
+    if not issubclass(found, kind):
+        raise SettingsError(
+            f"checkpoint {path!r} is of a {found.__name__}, not of a {kind.__name__}: load it with "
+            f"{found.__name__}.load_from_checkpoint, or with tailmatch.load, which takes any method"
+        )
+    return found
+
+
+def _stand_ins(unknown: Mapping[str, str], method: type, path: str, training: bool) -> dict[str, Any]:
+    """What takes the place of arguments that the checkpoint does not have: something that refuses to train.
+
+    Raises:
+        SettingsError: Nothing can take the place of one.
+    """
+    stand_ins = {}
+    for name, what in unknown.items():
+        message = (
+            f"checkpoint {path!r} cannot say how to make its {name} ({what}, and a file holds no code): pass it in "
+            f"Python, {method.__name__}.load_from_checkpoint({path!r}, {name}=...)"
+        )
+        if name in _OF_TRAINING:
+            stand_ins[name] = _Refusal(message)
+        elif training or name in _OF_PREDICTION:
+            raise SettingsError(message)
+    return stand_ins
+
+
+class _Refusal:
+    """In place of an optimizer or a schedule that only a training would need.
+
+    Args:
+        message: What a training says.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __call__(self, *args: object) -> NoReturn:
+        raise SettingsError(self.message)
 
 
 def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.description import Described
 
 
-class ClassificationLoss(nn.Module):
+class ClassificationLoss(Described, nn.Module):
     """A loss for each sample, and its mean over a batch under class weights.
 
     A loss that depends on the data takes what it needs in `adapt`, which a method calls before training. It keeps that

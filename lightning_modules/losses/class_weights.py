@@ -8,12 +8,13 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one
 from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.losses.base import check_every_class
 
 _REACHABLE = "start before the end, or give start_share"
 
 
-class ClassWeights:
+class ClassWeights(Described):
     """Weights of K classes, with mean 1."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ class ClassifierRetraining(FrozenBackbone, Supervised):
     `train_crt.py` weighs the classes in the loss instead (`class_weights`), and mixes images (`mixup`).
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         checkpoint: See `FrozenBackbone`.
         head: `CRT()` or `LWS()`; None is `CRT()`.
         optimizer: See `ImageModule`.
@@ -30,7 +31,9 @@ class ClassifierRetraining(FrozenBackbone, Supervised):
 
     def __init__(
         self,
+        num_classes: int,
         checkpoint: str,
+        *,
         head: TrainedHead | None = None,
         optimizer: OptimizerCallable = RetrainingSGD,
         lr_scheduler: LRSchedulerCallable = CosineAnnealing,
@@ -39,8 +42,9 @@ class ClassifierRetraining(FrozenBackbone, Supervised):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            checkpoint=checkpoint,
-            head=head or CRT(),
+            num_classes,
+            checkpoint,
+            head or CRT(),
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             ema_decay=ema_decay,

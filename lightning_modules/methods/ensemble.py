@@ -100,8 +100,8 @@ class Ensemble(ImageClassifier):
     and a checkpoint of another split of the same images is refused, as in a test of it alone.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         checkpoints: Files of runs, `<run>/checkpoints/best.ckpt`.
-        num_classes: K; the command line takes it from the data module.
         weights: One for each checkpoint, at least 0, not all 0; they are divided by their sum. None: equal ones.
         mean_of: `probs` or `logits`. The mean of logits is a geometric mean of probabilities, for networks whose
             logits have one scale.
@@ -117,8 +117,9 @@ class Ensemble(ImageClassifier):
 
     def __init__(
         self,
-        checkpoints: list[str],
         num_classes: int,
+        checkpoints: list[str],
+        *,
         weights: list[float] | None = None,
         mean_of: MeanOf = "probs",
         flip: bool = False,
@@ -134,10 +135,11 @@ class Ensemble(ImageClassifier):
             check_same_classes(there, names[0], f"checkpoint {path!r}, beside {checkpoints[0]!r},")
         sizes = [source.image_size for source in sources]
         together = MeanNetwork(networks, sizes, shares, MEANS[mean_of])
-        super().__init__(num_classes=num_classes, network=lambda k: together, ema_decay=None)
+        super().__init__(len(names[0]), network=together, ema_decay=None)  # `setup` compares the classes by name
         self.mean = MEANS[mean_of]
         self.checkpoints = list(checkpoints)
         self.class_names = names[0]
+        self.image_size = sizes[0]
         self.flip, self.crops = flip, crops
         self.crop_share = CROP_SHARE if crop_share is None else crop_share
         self._splits = [source.splits for source in sources]

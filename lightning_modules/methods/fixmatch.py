@@ -28,6 +28,7 @@ class FixMatch(SemiSupervisedClassifier):
     strong images through one pass.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         threshold: tau; pseudo-labels with a refined maximum below it are not used.
         lambda_u: Weight of the unlabeled loss.
         label_smoothing: Smoothing of labeled and pseudo-label targets (Smoothed-FixMatch).
@@ -42,6 +43,8 @@ class FixMatch(SemiSupervisedClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         threshold: float = 0.95,
         lambda_u: float = 1.0,
         label_smoothing: float = 0.0,
@@ -50,7 +53,7 @@ class FixMatch(SemiSupervisedClassifier):
         strong: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_share("threshold", threshold)
         check_share("label_smoothing", label_smoothing)
         check_at_least("strong_views", strong_views, 1)

@@ -23,14 +23,17 @@ class MixMatch(MixingClassifier):
     from alpha). Batches are of as many unlabeled as labeled images (`unlabeled_ratio` 1 of the data module).
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         views: K, weak views of each unlabeled image.
         lambda_u: Weight of the unlabeled loss after the ramp-up.
         weak: Weak view, of labeled and unlabeled images.
         **kwargs: The arguments of `MixingClassifier`.
     """
 
-    def __init__(self, views: int = 2, lambda_u: float = 75.0, weak: View | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, num_classes: int, *, views: int = 2, lambda_u: float = 75.0, weak: View | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
         check_at_least("views", views, 1)
         self.views = views
         self.lambda_u = lambda_u

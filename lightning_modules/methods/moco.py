@@ -38,6 +38,7 @@ class MoCoPretraining(Pretraining):
     Defaults are the authors' for ImageNet (`main_moco.py` with the README's options for v2).
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         queue_size: Q, keys of earlier steps.
         momentum: Of the key network, moved at every training batch.
         temperature: T.
@@ -55,6 +56,8 @@ class MoCoPretraining(Pretraining):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.2,
@@ -63,7 +66,7 @@ class MoCoPretraining(Pretraining):
         view: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("queue_size", queue_size, 1)
         check_share("momentum", momentum)
         check_positive("temperature", temperature)

@@ -19,16 +19,16 @@ class PostHocClassifier(FrozenBackbone):
     It has no optimizer, schedule, loss or average among its arguments, since it would not use them.
 
     Args:
-        num_classes: K; the command line takes it from the data module.
+        num_classes: The number of classes; the command line takes it from the data module.
         checkpoint: See `FrozenBackbone`.
         head: `TauNorm()` or `NCM()`.
         network: See `ImageModule`.
     """
 
     def __init__(
-        self, num_classes: int, checkpoint: str, head: ComputedHead, network: NetworkFactory = WideResNet
+        self, num_classes: int, checkpoint: str, head: ComputedHead, *, network: NetworkFactory = WideResNet
     ) -> None:
-        super().__init__(checkpoint=checkpoint, head=head, num_classes=num_classes, network=network, ema_decay=None)
+        super().__init__(num_classes, checkpoint, head, network=network, ema_decay=None)
         self.computed_head = head
         self.automatic_optimization = False
 

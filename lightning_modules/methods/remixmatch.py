@@ -29,6 +29,7 @@ class ReMixMatch(MixingClassifier):
     Cutout as the strong view where the authors learn theirs (CTAugment). bbuing9/DARP has two strong views.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         strong_views: K, strong views of each unlabeled image.
         lambda_u: Weight of the mixed unlabeled loss after the ramp-up.
         lambda_strong: Weight of the loss of the first strong view, not mixed, after the ramp-up.
@@ -43,6 +44,8 @@ class ReMixMatch(MixingClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         strong_views: int = 8,
         lambda_u: float = 1.5,
         lambda_strong: float = 0.5,
@@ -53,7 +56,7 @@ class ReMixMatch(MixingClassifier):
         strong: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("strong_views", strong_views, 1)
         self.strong_views = strong_views
         self.lambda_u = lambda_u

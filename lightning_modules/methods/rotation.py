@@ -26,6 +26,7 @@ class RotationPretraining(Pretraining):
     the batch off after that, so theirs are equal up to a few.) Images are cropped and flipped before they are turned.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         all_rotations: Feed each image in all four rotations: four times the work of a step.
         view: View of an image before it is turned; None is the weak view. The authors' crop is padded with black,
             the weak view's by mirroring.
@@ -34,8 +35,10 @@ class RotationPretraining(Pretraining):
 
     progress_bar = ("loss", "rotation_accuracy")
 
-    def __init__(self, all_rotations: bool = False, view: View | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, num_classes: int, *, all_rotations: bool = False, view: View | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
         self.all_rotations = all_rotations
         self.view = view or WeakView()
         self.network.head = nn.Linear(self.network.feature_dim, ROTATIONS)

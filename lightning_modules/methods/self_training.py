@@ -38,6 +38,7 @@ class SelfTraining(Supervised):
     always from the given ones; the report lists them in `relabeled.csv` in the run folder.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         soft: Train on the teacher's probs instead of its most likely class; needs the loss `CrossEntropy`, and a
             file with `probs`.
         unlabeled_weight: omega.
@@ -57,6 +58,8 @@ class SelfTraining(Supervised):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         soft: bool = False,
         unlabeled_weight: float = 1.0,
         threshold: float = 0.0,
@@ -65,7 +68,7 @@ class SelfTraining(Supervised):
         relabel_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("unlabeled_weight", unlabeled_weight, 0)
         check_share("threshold", threshold)
         if top_k_per_class is not None:

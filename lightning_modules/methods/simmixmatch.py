@@ -21,6 +21,7 @@ class SimMixMatch(MixMatch):
     with those of all.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         lambda_s: Weight of the contrastive loss.
         contrast_temperature: Of its similarities, above 0; 0.1 is best in SimCLR's table 5.
         contrast_on: Contrast the classifier's logits, or a projection of the features (SimCLR's: two layers).
@@ -31,6 +32,8 @@ class SimMixMatch(MixMatch):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         lambda_s: float = 1.0,
         contrast_temperature: float = 0.1,
         contrast_on: Literal["logits", "projection"] = "logits",
@@ -38,7 +41,7 @@ class SimMixMatch(MixMatch):
         views: int = 2,
         **kwargs: Any,
     ) -> None:
-        super().__init__(views=views, **kwargs)
+        super().__init__(num_classes, views=views, **kwargs)
         check_at_least("views", views, 2)
         check_positive("contrast_temperature", contrast_temperature)
         self.lambda_s = lambda_s

@@ -18,6 +18,7 @@ class Supervised(ImageClassifier):
     """A loss on labeled images alone, or on mixtures of them.
 
     Args:
+        num_classes: The number of classes; the command line takes it from the data module.
         loss: The loss; None is `CrossEntropy()`.
         class_weights: Weights of the classes in the loss, and from when on; None weighs all images equally.
         mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412); 0 for none. bbuing9/DARP's base classifier
@@ -30,13 +31,15 @@ class Supervised(ImageClassifier):
 
     def __init__(
         self,
+        num_classes: int,
+        *,
         loss: ClassificationLoss | None = None,
         class_weights: ClassWeights | None = None,
         mixup: float = 0.0,
         view: View | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_classes, **kwargs)
         check_at_least("mixup", mixup, 0)
         self.loss = loss or CrossEntropy()
         self.class_weights = class_weights

@@ -3,6 +3,7 @@
 from tailmatch.lightning_modules.networks.categories import CategoryNetwork
 from tailmatch.lightning_modules.networks.cifar_resnet import CifarResNet
 from tailmatch.lightning_modules.networks.efficientnet import EfficientNet
+from tailmatch.lightning_modules.networks.module_network import ModuleNetwork
 from tailmatch.lightning_modules.networks.network import Network, NetworkFactory
 from tailmatch.lightning_modules.networks.pretrained import load_pretrained
 from tailmatch.lightning_modules.networks.torchvision_network import TorchvisionNetwork
@@ -12,6 +13,7 @@ __all__ = [
     "CategoryNetwork",
     "CifarResNet",
     "EfficientNet",
+    "ModuleNetwork",
     "Network",
     "NetworkFactory",
     "TorchvisionNetwork",

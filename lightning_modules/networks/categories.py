@@ -13,6 +13,7 @@ from tailmatch.lightning_modules.networks.category_embeddings import (
     levels_with_empty_cells,
     unknown_in,
 )
+from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory, NormalizedLinear
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
@@ -56,6 +57,7 @@ class CategoryNetwork(Network):
         num_classes: int,
         levels: Sequence[str],
         network: NetworkFactory = WideResNet,
+        *,
         embedding_dim: int = 18,
         level_dropout: float = 0.0,
     ) -> None:
@@ -63,7 +65,8 @@ class CategoryNetwork(Network):
             raise SettingsError(f"levels are {levels!r}; they must be one or more different names")
         check_at_least("embedding_dim", embedding_dim, 1)
         check_below_one("level_dropout", level_dropout)
-        backbone = network(num_classes)
+        backbone = as_network(network, num_classes)
+        self.remember("network", backbone)
         if backbone.takes_categories:
             raise SettingsError(f"network is a {type(backbone).__name__}; it must be a network of images alone")
         channels_last = backbone.memory_format is torch.channels_last
@@ -163,6 +166,22 @@ class CategoryNetwork(Network):
                 rank_zero_warn(text)
 
     # Images
+
+    def category_codes(self, values: Mapping[str, Sequence[str | None]], count: int) -> Tensor:
+        """See `Network.category_codes`."""
+        own = [level["name"] for level in self.vocabulary]
+        for name, given in values.items():
+            if name not in own:
+                raise SettingsError(f"categories have a level {name!r}, and the network has {own}")
+            if len(given) != count:
+                raise SettingsError(f"categories have {len(given)} values of {name}, and there are {count} images")
+        listed = self._data or {level["name"]: level["values"] for level in self.vocabulary}
+        codes = torch.full((count, len(listed)), -1)
+        for column, (name, known) in enumerate(listed.items()):
+            places: dict[str | None, int] = {value: place for place, value in enumerate(known)}
+            if name in values:
+                codes[:, column] = torch.tensor([places.get(value, -1) for value in values[name]])
+        return codes
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> TaggedImages:
         """See `Network.with_categories`; in training mode, levels are dropped."""

@@ -56,6 +56,7 @@ class CifarResNet(Network):
         self,
         num_classes: int,
         depth: int = 32,
+        *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,

@@ -54,6 +54,7 @@ class EfficientNet(Network):
         self,
         num_classes: int,
         name: str = "b0",
+        *,
         pretrained: bool | str = False,
         dropout: float | None = None,
         drop_connect: float = 0.2,

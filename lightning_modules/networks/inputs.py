@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.networks.network import Network
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
@@ -15,7 +16,16 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | TaggedImages:
-    """Return a loader's batch as the network's input: its images without augmentation, and their categories."""
+    """Return a loader's batch as the network's input: its images without augmentation, and their categories.
+
+    Raises:
+        SettingsError: The batch comes from another loader.
+    """
+    if not isinstance(batch, Mapping) or "image" not in batch:
+        raise SettingsError(
+            f"a batch is a {type(batch).__name__}, and not of a data module of this package: give the trainer one of "
+            "tailmatch.datamodules (for images of your own: InMemory), or predict with model.predict(images)"
+        )
     device = network.mean.device
     categories = batch.get("categories") if network.takes_categories else None
     if categories is not None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one, check_positive
+from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 
 
@@ -77,7 +78,7 @@ class NormalizedLinear(nn.Module):
         return f"{in_features=}, {out_features=}, scale={self.scale}, dropout={self.dropout}"
 
 
-class Network(nn.Module):
+class Network(Described, nn.Module):
     """An image classifier that normalizes its own input.
 
     `logits = head(features(images))` with images `[B, 3, H, W]`, features `[B, feature_dim]` and logits
@@ -135,6 +136,12 @@ class Network(nn.Module):
         else:
             self.head = NormalizedLinear(feature_dim, num_classes, cosine_scale, dropout)
 
+    def description(self) -> dict[str, Any]:
+        """See `Described.description`; the number of classes is left out, as in a configuration."""
+        made = super().description()
+        arguments = {name: value for name, value in made["init_args"].items() if name != "num_classes"}
+        return {**made, "init_args": arguments}
+
     @classmethod
     def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return constructor arguments of the same network that fetch no pretrained weights, to load a checkpoint into.
@@ -175,6 +182,22 @@ class Network(nn.Module):
             training: Categories `int64 [N, M]` of the training images; None if the network will not be trained.
             evaluated: Categories `int64 [N, M]` of the images to predict; None if they are not known yet.
         """
+
+    def category_codes(self, values: Mapping[str, Sequence[str | None]], count: int) -> Tensor:
+        """Categories `int64 [N, M]` for `with_categories`, of values given by name.
+
+        Args:
+            values: of each level, by its name: a value of each image, None where unknown. Levels may be left out, and a
+                value that the network never saw counts as unknown.
+            count: N.
+
+        Raises:
+            SettingsError: if the network looks at images alone, or has no such level, or there are not N values.
+        """
+        raise SettingsError(
+            f"categories are given ({', '.join(values)}), and the network, a {type(self).__name__}, looks at images "
+            "alone: leave them out"
+        )
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
         """Return the network's input for images with categories; a network of images alone returns the images.
@@ -230,4 +253,7 @@ class Network(nn.Module):
 
 
 NetworkFactory: TypeAlias = Callable[[int], Network]
-"""A function that builds a network for a number of classes; methods take one as `network`."""
+"""A function that builds a network for a number of classes; methods take one as `network`.
+
+Methods also accept a network itself, any other `torch.nn.Module`, and functions that build one: see `as_network`.
+"""

@@ -48,6 +48,7 @@ class TorchvisionNetwork(Network):
         num_classes: int,
         name: str = "resnet50",
         weights: str | None = None,
+        *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = True,

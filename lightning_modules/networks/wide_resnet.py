@@ -81,6 +81,7 @@ class WideResNet(Network):
         num_classes: int,
         depth: int = 28,
         widen: int = 2,
+        *,
         dropout: float = 0.0,
         norm_momentum: float = 1e-3,
         mean: Sequence[float] | None = None,

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tailmatch.lightning_modules.checkpoints.description import Described
+
 PART = 2**21  # values that a CPU processes at once; more would cost more in page faults than in arithmetic
 
 
-class View(nn.Module):
+class View(Described, nn.Module):
     """A random augmentation of a batch, with separate parameters for each sample.
 
     A subclass implements `augment`, from `uint8` to `uint8`, so that views chain on integers; calling a view divides by

@@ -9,12 +9,14 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pytorch_lightning import Trainer
 
 from tailmatch import cli
 from tailmatch.command_line.predict import facts_of_data
 from tailmatch.datamodules import Digits, UnlabeledImages, UnlabeledTable
+from tailmatch.lightning_modules import FixMatch
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
-from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.inference.trained_network import load, trained_network
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tests.typed import tailmatch
 
@@ -88,6 +90,33 @@ def test_a_checkpoint_and_a_folder_are_enough(
         cli.main(predict)  # though the fit was told to overwrite
     cli.main([*predict, "--overwrite=true"])
     (checkpoint.parent / "predictions.csv").unlink()
+
+
+def test_python_predicts_what_the_command_predicts(checkpoint: Path, photos: Path) -> None:
+    data = ["--data=UnlabeledImages", f"--data.root={photos}"]
+    cli.main(["predict", f"--ckpt_path={checkpoint}", *data, "--output=photos.csv", *QUIET])
+    rows = list(csv.DictReader(Path("photos.csv").open()))
+    for model in (load(f"file://{checkpoint}"), FixMatch.load_from_checkpoint(checkpoint)):
+        found = model.predict(photos)
+        assert found.names == [row["label"] for row in rows] and type(model) is FixMatch
+        assert found.confidence.tolist() == pytest.approx([float(row["confidence"]) for row in rows], abs=1e-6)
+    assert model.threshold == 0.95 and not model.unknown
+
+
+def test_a_file_of_a_plain_trainer_is_as_good(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    model = load(checkpoint)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.test(model, Digits(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "python.ckpt")
+    assert "config" not in torch.load(tmp_path / "python.ckpt", weights_only=True)
+    data = ["--data=UnlabeledImages", f"--data.root={photos}", "--output=photos.csv"]
+    cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
+    assert labels(tmp_path / "photos.csv") == expected_labels(checkpoint, photos)
+    content = torch.load(tmp_path / "python.ckpt", weights_only=True)
+    content["method"]["unknown"] = {"network": "a module of mine"}
+    torch.save(content, tmp_path / "python.ckpt")
+    with pytest.raises(SystemExit, match=r"how to make its network \(a module of mine.*use it in Python"):
+        cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
 
 
 def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path) -> None:

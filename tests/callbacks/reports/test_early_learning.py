@@ -105,7 +105,12 @@ class Pixels(LabeledUnlabeledDataModule):
     def __init__(self, noise: LabelNoise | None) -> None:
         self.class_names = list(NAMES)
         super().__init__(
-            LabeledFraction(1.0), labeled_batch_size=4, steps_per_epoch=2, eval_batch_size=5, seed=0, label_noise=noise
+            class_counts=LabeledFraction(1.0),
+            labeled_batch_size=4,
+            steps_per_epoch=2,
+            eval_batch_size=5,
+            seed=0,
+            label_noise=noise,
         )
 
     mean, std, horizontal_flip = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False

@@ -92,7 +92,7 @@ def test_a_file_of_an_ensemble_names_its_members_in_order(tmp_path: Path) -> Non
     digests = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (one, two)}
 
     def recorded(*checkpoints: str) -> str:
-        predict(tmp_path, PseudoLabelWriter(overwrite=True), model=Ensemble(list(checkpoints), 10))
+        predict(tmp_path, PseudoLabelWriter(overwrite=True), model=Ensemble(10, list(checkpoints)))
         return read_pseudo_labels(tmp_path / "pseudo_labels.npz").origin.checkpoint
 
     assert recorded(one, two) == hashlib.sha256((digests[one] + digests[two]).encode()).hexdigest()

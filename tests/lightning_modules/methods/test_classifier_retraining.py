@@ -110,7 +110,7 @@ def test_the_heads_are_trained_and_lws_keeps_the_trained_one(tmp_path: Path) -> 
 
 
 def test_dropout_in_the_head_is_that_of_the_mode() -> None:
-    method = ClassifierRetraining("unread.ckpt", num_classes=3, network=partial(WideResNet, depth=10, dropout=0.5))
+    method = ClassifierRetraining(3, "unread.ckpt", network=partial(WideResNet, depth=10, dropout=0.5))
     assert method.network.head.training and not method.network.backbone.training  # type: ignore[union-attr]
     assert not method.eval().network.head.training
     assert method.train().network.head.training and not method.network.training

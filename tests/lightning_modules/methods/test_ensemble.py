@@ -86,15 +86,15 @@ def two_files(folder: Path) -> tuple[list[str], list[torch.nn.Module]]:
 def test_forward_is_the_mean_over_networks_and_views(tmp_path: Path) -> None:
     files, networks = two_files(tmp_path)
     probs = torch.stack([network(IMAGES).softmax(dim=1) for network in networks])
-    both = Ensemble(files, 3, weights=[1, 3]).eval()
+    both = Ensemble(3, files, weights=[1, 3]).eval()
     torch.testing.assert_close(both(IMAGES).softmax(dim=1), 0.25 * probs[0] + 0.75 * probs[1])
     mirrored = torch.stack([network(IMAGES.flip(-1)).softmax(dim=1) for network in networks])
-    flipping = Ensemble(files, 3, flip=True).eval()
+    flipping = Ensemble(3, files, flip=True).eval()
     torch.testing.assert_close(flipping(IMAGES).softmax(dim=1), torch.cat([probs, mirrored]).mean(dim=0))
     torch.testing.assert_close(flipping(IMAGES), flipping(IMAGES.flip(-1)))
-    logits = Ensemble(files, 3, mean_of="logits").eval()
+    logits = Ensemble(3, files, mean_of="logits").eval()
     torch.testing.assert_close(logits(IMAGES), (networks[0](IMAGES) + networks[1](IMAGES)) / 2)
-    cropped = Ensemble(files[:1], 3, mean_of="logits", crops=1, crop_share=0.5).eval()
+    cropped = Ensemble(3, files[:1], mean_of="logits", crops=1, crop_share=0.5).eval()
     middle = torch.nn.functional.interpolate(IMAGES[..., 2:6, 2:6], (8, 8), mode="bilinear", antialias=True)
     torch.testing.assert_close(cropped(IMAGES), networks[0](middle))
     assert not any(p.requires_grad for p in both.parameters())
@@ -131,7 +131,7 @@ def test_checkpoints_of_other_classes_are_refused(names: list[str], message: str
     files, _ = two_files(tmp_path)
     other = trained_file(tmp_path / "c.ckpt", CifarResNet(3, depth=8), {"depth": 8}, names=names)
     with pytest.raises(ValueError, match=rf"c\.ckpt.*{message}"):
-        Ensemble([*files, other], 3)
+        Ensemble(3, [*files, other])
 
 
 def small_digits(**arguments: Any) -> Digits:
@@ -164,7 +164,7 @@ def test_an_ensemble_of_one_tests_and_predicts_as_that_one(trained: tuple[Traine
     made, file = trained
     data: LightningDataModule = made.datamodule  # type: ignore[attr-defined]
     alone = made.lightning_module
-    one, twice = Ensemble([file], 10), Ensemble([file, file], 10, weights=[2, 1])
+    one, twice = Ensemble(10, [file]), Ensemble(10, [file, file], weights=[2, 1])
     [expected] = trainer(tmp_path).test(alone, data, verbose=False)
     for ensemble in (one, twice):
         [found] = trainer(tmp_path).test(ensemble, data, verbose=False)
@@ -179,13 +179,13 @@ def test_data_that_does_not_fit_is_refused(trained: tuple[Trainer, str], tmp_pat
     made, file = trained
     data: LightningDataModule = made.datamodule  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="is not trained: use test, validate or predict"):
-        trainer(tmp_path).fit(Ensemble([file], 10), data)
+        trainer(tmp_path).fit(Ensemble(10, [file]), data)
     with pytest.raises(ValueError, match="flip is true, and a mirrored image of Digits may be of another class"):
-        trainer(tmp_path).test(Ensemble([file], 10, flip=True), data)
+        trainer(tmp_path).test(Ensemble(10, [file], flip=True), data)
     with pytest.raises(ValueError, match="trained on another split of the data"):
-        trainer(tmp_path).test(Ensemble([file], 10), small_digits(seed=9))
+        trainer(tmp_path).test(Ensemble(10, [file]), small_digits(seed=9))
     files, _ = two_files(tmp_path)
     with pytest.raises(ValueError, match=r"only there \['cat', 'dog', 'owl'\], only here \['0', '1'"):
-        trainer(tmp_path).test(Ensemble(files, 10), data)
+        trainer(tmp_path).test(Ensemble(10, files), data)
     with pytest.raises(ValueError, match="there is no data module"):
-        trainer(tmp_path).test(Ensemble([file], 10), dataloaders=[])
+        trainer(tmp_path).test(Ensemble(10, [file]), dataloaders=[])

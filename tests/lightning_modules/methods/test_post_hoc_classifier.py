@@ -97,11 +97,11 @@ def test_a_second_fit_computes_nothing_anew(head: ComputedHead, tmp_path: Path) 
 
 def test_arguments_that_would_do_nothing_do_not_exist() -> None:
     with pytest.raises(TypeError, match="optimizer"):
-        PostHocClassifier(10, "a.ckpt", NCM(), partial(CifarResNet, depth=8), optimizer=torch.optim.SGD)  # type: ignore[call-arg]
+        PostHocClassifier(10, "a.ckpt", NCM(), network=partial(CifarResNet, depth=8), optimizer=torch.optim.SGD)  # type: ignore[call-arg]
 
 
 def test_a_run_without_a_data_module_is_refused(tmp_path: Path) -> None:
-    method = PostHocClassifier(10, source_checkpoint(tmp_path), NCM(), partial(CifarResNet, depth=8))
+    method = PostHocClassifier(10, source_checkpoint(tmp_path), NCM(), network=partial(CifarResNet, depth=8))
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_steps=1)
-    with pytest.raises(ValueError, match="PostHocClassifier needs the images of a data module"):
+    with pytest.raises(ValueError, match="PostHocClassifier .* needs the images of a data module"):
         trainer.fit(method, torch.utils.data.DataLoader([0]))

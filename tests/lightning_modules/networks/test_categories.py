@@ -356,7 +356,7 @@ def test_an_ensembles_members_read_the_categories_in_their_own_values(tmp_path: 
     torch.testing.assert_close(mean(pixels), mean(network_input(mean, unknown)))
 
     path = written(tmp_path / "a.ckpt", first)
-    ensemble = Ensemble([path], 3, flip=True, mean_of="logits").eval()
+    ensemble = Ensemble(3, [path], flip=True, mean_of="logits").eval()
     ensemble.network.adapt_categories(theirs)
     tagged = network_input(ensemble.network, batch)
     mirrored = first(tagged_rows(first, pixels.flip(-1), [[2, 5], [1, 4], [2, 3], [0, 4]]))
@@ -425,7 +425,7 @@ def _arguments(data: Any) -> dict[str, Any]:
 
 def test_a_computed_head_knows_the_categories(tmp_path: Path) -> None:
     def made(num_classes: int, network: Any, ema_decay: float) -> PostHocClassifier:
-        return PostHocClassifier(num_classes, category_checkpoint(tmp_path, category_network), NCM(), network)
+        return PostHocClassifier(num_classes, category_checkpoint(tmp_path, category_network), NCM(), network=network)
 
     trainer = run(made, tmp_path, at_epoch_ends(tmp_path), network=category_network)
     network, data = trainer.lightning_module.network, trainer.datamodule

@@ -1,0 +1,120 @@
+"""Images of any kind as pixels: files, PIL images, arrays, tensors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.files.decoding import decode_image, fitted, rgb_pixels
+
+ACCEPTED = (
+    "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
+    "of one size as [N, H, W], [N, H, W, 3] or [N, 3, H, W]"
+)
+
+_EXIF_ORIENTATION = 0x0112
+_CHANNELS = (1, 3)
+
+
+def image_pixels(image: object) -> Tensor:
+    """Pixels `uint8 [3, H, W]` of one image.
+
+    Args:
+        image: A path, a PIL image, or an array or a tensor. Where both its first and its last size could be that of the
+            channels, they come last in an array and first in a tensor.
+
+    Raises:
+        SettingsError: It is none of these.
+    """
+    if isinstance(image, str | Path):
+        with Image.open(image) as opened:
+            return image_pixels(opened)
+    if isinstance(image, Image.Image):
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+        return rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
+    pixels = _uint8(image)
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3:
+        raise _refused(image)
+    return _channels_first(pixels[None], image)[0]
+
+
+def fitted_pixels(image: object, height: int, width: int) -> Tensor:
+    """Pixels `uint8 [3, height, width]` of one image; of a file, those that a cache would hold. See `image_pixels`."""
+    if isinstance(image, str | Path) and height == width:
+        return decode_image(Path(image).read_bytes(), height)
+    return fitted(image_pixels(image), height, width)
+
+
+def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:
+    """What images are brought to.
+
+    Args:
+        image_size: One number for both, or both; None is the size that all images have.
+        images: See `image_pixels`.
+
+    Raises:
+        SettingsError: It is not above 0, or is None and the images have several sizes.
+    """
+    if image_size is not None:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(height, width) < 1:
+            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
+        return height, width
+    sizes = {tuple(image_pixels(image).shape[1:]) for image in images}
+    if len(sizes) != 1:
+        raise SettingsError(f"images have {len(sizes)} sizes: give the image_size that they are brought to")
+    [(height, width)] = sizes
+    return height, width
+
+
+def is_stack(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor") -> bool:
+    """Whether an array holds several images: by its dimensions, and, of three, by none being that of the channels."""
+    shape = tuple(array.shape)
+    return len(shape) == 4 or (len(shape) == 3 and shape[0] not in _CHANNELS and shape[2] not in _CHANNELS)
+
+
+def stacked_pixels(images: object) -> Tensor:
+    """Pixels `uint8 [N, 3, H, W]` of an array or a tensor of N images, of which three dimensions are gray ones.
+
+    Raises:
+        SettingsError: It is nothing of the kind.
+    """
+    pixels = _uint8(images)
+    if pixels.ndim == 3:
+        return pixels[:, None].expand(-1, 3, -1, -1)
+    if pixels.ndim != 4:
+        raise _refused(images)
+    return _channels_first(pixels, images)
+
+
+def _uint8(array: object) -> Tensor:
+    if isinstance(array, np.ndarray) and array.dtype == np.uint8:
+        return torch.from_numpy(np.array(array, order="C"))
+    if isinstance(array, Tensor) and array.dtype == torch.uint8:
+        return array.cpu()
+    raise _refused(array)
+
+
+def _channels_first(pixels: Tensor, source: object) -> Tensor:
+    """`[N, 3, H, W]` of `[N, C, H, W]` or `[N, H, W, C]`."""
+    first, last = pixels.shape[1] in _CHANNELS, pixels.shape[3] in _CHANNELS
+    if not first and not last:
+        raise _refused(source)
+    if last and not (first and isinstance(source, Tensor)):
+        pixels = pixels.permute(0, 3, 1, 2)
+    return pixels.expand(-1, 3, -1, -1)
+
+
+def _refused(value: object) -> SettingsError:
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray | Tensor):
+        kind += f" of {value.dtype} {list(value.shape)}"
+        if "float" in str(value.dtype):
+            kind += ", maybe of a transform such as ToTensor"
+    return SettingsError(f"an image is a {kind}; {ACCEPTED}")

@@ -1,0 +1,126 @@
+"""What an object was made with, as plain data: how a checkpoint says which method and which network it holds.
+
+The data has the form of a configuration, `{"class_path": ..., "init_args": {...}}`, and names classes alone. No code is
+ever written to a file.
+"""
+
+import inspect
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self
+
+
+class NotPlainData(Exception):
+    """A value that a configuration cannot express, such as a function or a module; the message names it."""
+
+
+class _SignatureOfInit:
+    """`inspect.signature` of a class: that of its `__init__`, as without a `__new__`."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # of this very class
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+class Described:
+    """An object that knows what it was made with.
+
+    Attributes:
+        init_args: The arguments that were given, by name, as plain data.
+        unknown: What the other arguments were that were given, by name: no plain data expresses them.
+    """
+
+    __signature__ = _SignatureOfInit()
+    init_args: dict[str, Any]
+    unknown: dict[str, str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note the arguments before `__init__` has them."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "init_args", {})  # before `nn.Module.__init__`
+        object.__setattr__(made, "unknown", {})
+        for name, value in _named(cls, args, kwargs).items():
+            made.remember(name, value)
+        return made
+
+    def remember(self, name: str, value: Any) -> None:
+        """Note an argument, in place of what was noted of it before."""
+        self.init_args.pop(name, None)
+        self.unknown.pop(name, None)
+        try:
+            self.init_args[name] = described(value)
+        except NotPlainData as error:
+            self.unknown[name] = str(error)
+
+    def description(self) -> dict[str, Any]:
+        """Class and arguments.
+
+        Raises:
+            NotPlainData: An argument is unknown.
+        """
+        for name, what in self.unknown.items():
+            raise NotPlainData(f"a {type(self).__name__} whose {name} is {what}")
+        return {"class_path": class_path(type(self)), "init_args": self.init_args}
+
+
+def described(value: Any) -> Any:
+    """A value as plain data; classes and objects that are `Described` by name and arguments.
+
+    Raises:
+        NotPlainData: There is no such form of it.
+    """
+    if isinstance(value, Described):
+        return value.description()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    if isinstance(value, dict) and all(type(key) is str for key in value):
+        return {key: described(item) for key, item in value.items()}
+    if isinstance(value, type):
+        return {"class_path": class_path(value), "init_args": {}}
+    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
+        return {"class_path": class_path(value.func), "init_args": described(value.keywords)}
+    if inspect.isroutine(value):
+        raise NotPlainData(f"the function {value.__name__}")
+    raise NotPlainData(f"a {type(value).__module__}.{type(value).__qualname__}")
+
+
+def class_path(kind: type) -> str:
+    """The shortest path of a class, that of the package which exports it.
+
+    Raises:
+        NotPlainData: It cannot be imported by name: it belongs to a script, a notebook or a function.
+    """
+    parts = kind.__module__.split(".")
+    for count in range(1, len(parts) + 1):
+        module = ".".join(parts[:count])
+        if module != "__main__" and getattr(sys.modules.get(module), kind.__qualname__, None) is kind:
+            return f"{module}.{kind.__qualname__}"
+    raise NotPlainData(f"the class {kind.__qualname__} of {kind.__module__}, which cannot be imported")
+
+
+def _named(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by name; none where they do not fit, which `__init__` will say (or a copy is made without it)."""
+    signature = inspect.signature(kind.__init__)  # type: ignore[misc]  # of this very class
+    try:
+        arguments = signature.bind(None, *args, **kwargs).arguments
+    except TypeError:
+        return {}
+    named: dict[str, Any] = {}
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named |= arguments.get(name, {})
+        elif name in arguments:
+            named[name] = arguments[name]
+    return named

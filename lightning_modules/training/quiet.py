@@ -1,0 +1,31 @@
+"""Messages of Lightning and torch that ask for nothing, dropped: from Python and on the command line."""
+
+import logging
+import warnings
+
+KNOWN_NOISE = (
+    ".*overridden `on_after_batch_transfer`.*",  # where views are made
+    ".*does not have many workers.*",  # data in memory is fastest without
+    ".*dataloader is not resumable.*",  # ours begin at the step of the resume
+    ".*isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # between Lightning and torch
+    ".*in eval mode at the start of training.*",  # a frozen backbone
+    ".*No complete tensor found in the group.*",  # channels-last weights, exported as they are
+    ".*call of `lr_scheduler.step\\(\\)` before `optimizer.step.*",  # 16-mixed skips its first steps
+)
+"""Warnings of what is meant in this package."""
+
+
+def quiet_known_noise() -> None:
+    """Drop these warnings, advertisements, and what is said of this package's own callbacks; all else is shown.
+
+    `tailmatch.lightning_modules` calls it when it is imported.
+    """
+    for message in KNOWN_NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_of_use)  # once, however often
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    own = "override existing callbacks" in text and "_BeginFit" in text  # a second run of one trainer
+    return "Tip:" not in text and not own
