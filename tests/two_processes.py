@@ -85,7 +85,9 @@ def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
     photos = str(root / "photos")
     kinds: dict[str, Callable[[], ImageDataModule]] = {
         "digits": lambda: Digits(image_size=8, eval_batch_size=100, predict_set="test"),
-        "photos": lambda: UnlabeledImages(photos, names, 8, cache_dir=str(folder / "cache"), eval_batch_size=3),
+        "photos": lambda: UnlabeledImages(
+            photos, names, image_size=8, cache_dir=str(folder / "cache"), eval_batch_size=3
+        ),
     }
     columns = ["key", "label", "confidence", "runners_up", "probs"]
     for name, data in kinds.items():

@@ -12,9 +12,9 @@ from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules.bases.image_module import ImageModule
-from tailmatch.lightning_modules.inference.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
 from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
+from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.training.run_folder import run_folder

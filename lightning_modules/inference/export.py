@@ -14,9 +14,9 @@ from torch.export import Dim, ExportedProgram
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
-from tailmatch.lightning_modules.inference.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 
 ONNX, PROGRAM = ".onnx", ".pt2"

@@ -1,17 +1,17 @@
 """What a network says of a whole set of images within a fit, without a trace in the training."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailmatch.datamodules.bases.image_data import Loader
 from tailmatch.lightning_modules.bases.classifier import check_predictions
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
@@ -65,18 +65,6 @@ def rows_of_set(
         yield rows, batch
     if sums:
         check_predictions(torch.cat(sums))
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode; afterwards each of its modules is in its own mode again."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.inference.evaluation_mode import evaluation_mode
+from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory
 
 PROBED_SIZES = (32, 224)

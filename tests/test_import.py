@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 
@@ -19,7 +18,6 @@ def test_it_has_what_a_notebook_asks_for() -> None:
     from tailmatch.lightning_modules.inference import trained_network
 
     assert load is trained_network.load and issubclass(SettingsError, ValueError)
-    assert tailmatch.__version__ == version("tailmatch")
     assert tailmatch.callbacks.DARP and tailmatch.datamodules.Digits
     assert {"load", "SettingsError", "datamodules"} <= set(dir(tailmatch))
     with pytest.raises(AttributeError, match="no attribute 'FixMatch'"):  # class paths are those of the packages

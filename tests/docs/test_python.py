@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PYTHON = Path(__file__).parent.parent / "docs" / "python.md"
+PYTHON = Path(__file__).parent.parent.parent / "docs" / "python.md"
 
 
 def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
