@@ -107,8 +107,8 @@ class TailmatchCLI(LightningCLI):
         if not typed.values("--config"):
             below = config_of_checkpoint(checkpoint, typed.subcommand) if checkpoint else data_of_members(typed)
         self.config = parse(parser, typed, below)
-        # Only now is known which checkpoint the method begins with, as there are many ways to say it; and its network
-        # must lie below what is typed, since `--model.network.depth 20` changes that network: so all is parsed again.
+        # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
+        # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
         network = None if checkpoint else network_of_source(self.config[self.config.subcommand].model)
         if network is not None:
             self.config = parse(parser, typed, network, below)
