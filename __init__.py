@@ -1,9 +1,10 @@
 """Semi-supervised learning on long-tailed image data, as a PyTorch Lightning package.
 
-`tailmatch.load(checkpoint)` gives a trained method, `tailmatch.datamodules`, `tailmatch.lightning_modules` and
-`tailmatch.callbacks` have what makes one. Nothing is imported before it is asked for.
+`tailmatch.load(checkpoint)` returns a trained method. `tailmatch.lightning_modules` has the methods,
+`tailmatch.datamodules` the data sets, and `tailmatch.callbacks` the class-imbalance remedies and the reports. Each of
+them is imported when it is first used.
 
-The folder of this file is the package `tailmatch`, whatever the folder's name is.
+The folder of this file is the package `tailmatch`, whatever the folder is called.
 """
 
 from importlib import import_module
@@ -27,7 +28,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for (PEP 562)."""
+    """Import a public name when it is first used (PEP 562)."""
     if name in ("callbacks", "datamodules", "lightning_modules"):
         return import_module(f"{__name__}.{name}")
     if name in _HOMES:

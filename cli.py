@@ -4,12 +4,18 @@ Commands:
   fit       train a method on a data set
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
-  predict   write the predictions of a checkpoint, or its pseudo-labels, into a file
+  predict   write predictions or pseudo-labels of a checkpoint to a file
   export    write the network of a checkpoint as an ONNX file or a torch.export program
-  configs   list the YAML files of this package, or copy one to edit
+  configs   list the configurations of this package, or copy one to edit it
 
-`tailmatch COMMAND --help` lists the options of a command, `tailmatch fit --model.help FixMatch` those of a class, and
-`tailmatch --version` prints the version. A first run, of a minute: `tailmatch fit --config demo.yaml`.
+Help:
+  tailmatch COMMAND --help                     the options of a command
+  tailmatch fit --model.help FixMatch          the options of a method
+  tailmatch fit --data.help ImageFolder        the options of a data set
+  tailmatch fit --trainer.callbacks.help DARP  the options of a remedy or a report
+  tailmatch --version                          the version
+
+For a first run, which takes a minute: tailmatch fit --config demo.yaml
 """
 
 import difflib
@@ -24,7 +30,7 @@ COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; an error that the user can mend is one message and exit code 1 (2 while parsing)."""
+    """Run a command; an error that the user can mend prints one message, with exit code 1 (2 while parsing)."""
     words = list(sys.argv[1:] if args is None else args)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
@@ -38,12 +44,12 @@ def main(args: Sequence[str] | None = None) -> None:
     else:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"\n  Did you mean: {near[0]}?" if near else ""
-        sys.stderr.write(f"tailmatch: error: {command} is no command; there are {', '.join(COMMANDS)}{hint}\n")
+        sys.stderr.write(f"tailmatch: error: unknown command {command}; the commands are {', '.join(COMMANDS)}{hint}\n")
         sys.exit(2)
 
 
 def _run(words: list[str]) -> None:
-    """Run a command that needs torch, whose import takes seconds that the others do without."""
+    """Run a command that needs torch, which takes seconds to import."""
     from tailmatch.command_line.errors import end_with
     from tailmatch.command_line.lightning_cli import TailmatchCLI
     from tailmatch.lightning_modules.inference import export
@@ -51,7 +57,7 @@ def _run(words: list[str]) -> None:
 
     quiet_known_noise()
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where a user's own classes lie; last, so that no file there hides a package
+        sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
     try:
         if words[0] == "export":
             export.main(words[1:])

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, and how they are written."""
+"""Configure the checkpoints of a run, and write them without ever losing the previous one."""
 
 import os
 from collections.abc import Sequence

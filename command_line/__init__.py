@@ -1,1 +1,1 @@
-"""What stands between a user's words and the classes: parsing, run folders, messages."""
+"""The command line: from the words that a user types to objects, run folders and messages."""

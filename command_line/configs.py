@@ -1,4 +1,4 @@
-"""The YAML files of this package, and `tailmatch configs`, which lists and copies them."""
+"""Find, list and copy the YAML files of this package (`tailmatch configs`)."""
 
 import argparse
 import difflib
@@ -10,16 +10,20 @@ from pathlib import Path
 
 
 def main(args: Sequence[str]) -> None:
-    """`tailmatch configs` and `tailmatch configs copy NAME [TO]`."""
+    """Run `tailmatch configs` or `tailmatch configs copy NAME [TO]`."""
     parser = argparse.ArgumentParser(
         prog="tailmatch configs",
-        description="List the YAML files of this package with their first line. --config finds them by name, as in "
-        "`tailmatch fit --config demo.yaml`, where there is no such file.",
+        description="List the configurations of this package, with the first line of each file. `--config` accepts "
+        "their names, as in `tailmatch fit --config demo.yaml`; an existing file of that path takes precedence.",
     )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
-    copying = commands.add_parser("copy", help="copy a file, to edit it", description="Copy a file, to edit it.")
-    copying.add_argument("name", help="such as data/cifar10_lt.yaml")
-    copying.add_argument("to", nargs="?", default=".", type=Path, help="file or folder; default: the current folder")
+    copying = commands.add_parser(
+        "copy", help="copy a configuration to edit it", description="Copy a configuration to edit it."
+    )
+    copying.add_argument("name", help="name of the configuration, such as data/cifar10_lt.yaml")
+    copying.add_argument(
+        "to", nargs="?", default=".", type=Path, help="file or folder to copy to (default: the current folder)"
+    )
     asked = parser.parse_args(args)
     if asked.command is None:
         width = max(map(len, packaged()))
@@ -42,12 +46,12 @@ def main(args: Sequence[str]) -> None:
 
 
 def find(name: str) -> Path | None:
-    """The packaged file of a name, `configs/` in front of it or not; None if there is none."""
+    """Find the packaged file of a name, with or without `configs/` in front; None if there is none."""
     return packaged().get(name.removeprefix("./").removeprefix("configs/"))
 
 
 def suggestion(name: str) -> str:
-    """Packaged files whose names come near, or where all are listed: the end of a message about a name that is none."""
+    """Suggest packaged files with similar names, or how to list all: the end of a message about an unknown name."""
     asked = Path(name.removeprefix("./").removeprefix("configs/")).with_suffix("")
     known = {file: Path(file).with_suffix("") for file in packaged()}
     near = difflib.get_close_matches(str(asked), map(str, known.values()), cutoff=0.7)
@@ -58,7 +62,7 @@ def suggestion(name: str) -> str:
 
 
 def packaged() -> dict[str, Path]:
-    """The packaged files by name, such as `data/cifar10_lt.yaml`."""
+    """Map the names of all packaged files, such as `data/cifar10_lt.yaml`, to their paths."""
     root = Path(str(files("tailmatch") / "configs"))
     return {
         file.relative_to(root).as_posix(): file for file in sorted(root.glob("*.yaml")) + sorted(root.glob("*/*.yaml"))
@@ -66,6 +70,6 @@ def packaged() -> dict[str, Path]:
 
 
 def first_line(file: Path) -> str:
-    """What a file says of itself: its first comment."""
+    """Read the first comment of a file, which describes it."""
     with file.open() as lines:
         return next((line.removeprefix("#").strip() for line in lines if line.startswith("#")), "")

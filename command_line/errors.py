@@ -1,4 +1,4 @@
-"""What the command line says of an error: a message, where the user can mend it; a traceback of any other."""
+"""Turn errors into what the command line prints: a message if the user can mend it, otherwise a traceback."""
 
 import errno
 import sys
@@ -9,11 +9,11 @@ from typing import NoReturn
 from tailmatch.datamodules.arguments import SettingsError
 
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-"""Not permitted, read-only, full: what a user mends without this program."""
+"""Permission denied, read-only, disk full: errors of the system that the user can mend."""
 
 
 def end_with(error: Exception) -> NoReturn:
-    """End the program with exit code 1 and what there is to say of an error. Call it while the error is handled."""
+    """Print an error and end the program with exit code 1. Call it while the error is being handled."""
     message = message_for_user(error)
     if message is None:
         traceback.print_exc()
@@ -22,10 +22,10 @@ def end_with(error: Exception) -> NoReturn:
 
 
 def message_for_user(error: BaseException) -> str | None:
-    """The message of an error that the user can mend; None of any other.
+    """Find the message of an error that the user can mend; None for any other error.
 
-    That is a `SettingsError`, and a file that the machine refuses. jsonargparse and Lightning raise errors of their own
-    from those of ours: the first of the chain counts.
+    The user can mend a `SettingsError`, and a file that the system refuses to read or write. jsonargparse and Lightning
+    wrap such errors in their own, so that the whole chain of causes is searched.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -39,7 +39,7 @@ def message_for_user(error: BaseException) -> str | None:
 
 
 def request_for_report() -> str:
-    """Where to report a fault: at the project's issue tracker, if the installed package names one."""
+    """Ask for a report of a fault, and name the project's issue tracker if the installed package has one."""
     urls = [entry.split(", ", 1) for entry in metadata("tailmatch").get_all("Project-URL") or []]
     trackers = [url for label, url in urls if label.lower() in ("issues", "bug tracker", "tracker")]
     return f"please report it with the text above{': ' + trackers[0] if trackers else ''}"

@@ -49,39 +49,39 @@ class TailmatchCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser whose help says which files `--config` finds."""
+        """Make the parser, whose help says which files `--config` accepts."""
         parser = super().init_parser(**kwargs)
         config = next(action for action in parser._actions if action.dest == "config")
-        config.help = "YAML file, or the name of one of this package (`tailmatch configs` lists them)."
+        config.help = "YAML file, or the name of a configuration of this package (`tailmatch configs` lists them)."
         return parser
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The subcommands. `predict` writes files as it goes, so that it has nothing to return."""
+        """Name the subcommands and the arguments they skip; `predict` writes files, and returns no predictions."""
         known = LightningCLI.subcommands()
         return known | {"predict": known["predict"] | {"return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Run folder, checkpoints, and what the method takes from the data."""
+        """Add the run folder and the checkpoints, and link what the method takes from the data."""
         parser.add_argument(
             "--run_dir",
             type=str | None,
             default=None,
-            help="Folder of logs, config.yaml, checkpoints/ and test_metrics.json "
-            "(default: a new folder under runs/, or that of the checkpoint given).",
+            help="Folder of the run, for logs, config.yaml, checkpoints/ and test_metrics.json "
+            "(default: the folder of --ckpt_path, otherwise a new folder in runs/).",
         )
         parser.add_argument(
             "--overwrite",
             type=bool,
             default=False,
-            help="Start anew in a run_dir that holds a run (the old one is moved aside, not deleted); of predict: "
-            "replace the output.",
+            help="Start a new run in a run_dir that holds another one, which is moved aside, not deleted. "
+            "With predict: replace an existing output.",
         )
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Of `predict`, an output."""
+        """Add `--output` to `predict`."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "predict":
             parser.add_argument(
@@ -89,16 +89,16 @@ class TailmatchCLI(LightningCLI):
                 type=str | None,
                 default=None,
                 help="File to write: .csv, .tsv, .txt or .parquet for a table (PredictionWriter), .npz for "
-                "pseudo-labels (PseudoLabelWriter). Default, in run_dir: pseudo_labels.npz, or "
-                "predictions.csv for images without labels (UnlabeledImages).",
+                "pseudo-labels (PseudoLabelWriter). Default: pseudo_labels.npz in run_dir, or predictions.csv in "
+                "run_dir for images without labels (UnlabeledImages, UnlabeledTable).",
             )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Without a `--config`, take the configuration of the checkpoint; what is typed wins over it.
+        """Parse the command line; without a `--config`, on top of the configuration of the checkpoint.
 
-        A method that begins with a `checkpoint` of another run takes the network's settings from it in the same way,
-        and one of several `checkpoints` the data of the first.
+        A method that begins with the `checkpoint` of another run takes the network's settings from it in the same way,
+        and an ensemble of several `checkpoints` takes the data of the first. Typed options take precedence.
         """
         typed = Typed.read(sys.argv[1:] if args is None else args)
         check_overlays(typed)
@@ -107,15 +107,15 @@ class TailmatchCLI(LightningCLI):
         if not typed.values("--config"):
             below = config_of_checkpoint(checkpoint, typed.subcommand) if checkpoint else data_of_members(typed)
         self.config = parse(parser, typed, below)
-        # Only now is known which checkpoint the method begins with, as there are many ways to say it; and its network
-        # must lie below what is typed, since `--model.network.depth 20` changes that network: so all is parsed again.
+        # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
+        # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
         network = None if checkpoint else network_of_source(self.config[self.config.subcommand].model)
         if network is not None:
             self.config = parse(parser, typed, network, below)
         self._complete(self.config.subcommand, self.config[self.config.subcommand], typed, checkpoint)
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
-        """Set what follows from the rest: checkpoint, run folder, facts for a prediction."""
+        """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
             settings.ckpt_path = str(checkpoint)
@@ -130,18 +130,18 @@ class TailmatchCLI(LightningCLI):
             settings.run_dir = str(free_run_dir(Path("runs") / "-".join(names)))
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: `parse_arguments` took the checkpoint's configuration, below what the user typed."""
+        """Do nothing, since `parse_arguments` has read the configuration of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to write over another run."""
+        """Refuse to write into the folder of another run."""
         settings = self.config[self.subcommand]
-        if self.subcommand != "fit":  # what was best in training is of no concern then
+        if self.subcommand != "fit":  # the best score of the training does not matter here
             warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
         elif settings.ckpt_path is None:
             claim_run_dir(Path(settings.run_dir), settings.overwrite)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A trainer that logs and saves in the run folder."""
+        """Make a trainer that logs and saves in the run folder."""
         run_dir = Path(self._get(self.config_init, "run_dir"))
         trainer_config = self._get(self.config_init, "trainer")
         kwargs.setdefault("default_root_dir", str(run_dir))

@@ -1,6 +1,6 @@
-"""What jsonargparse does and a user does not mean, put right by replacing functions of it.
+"""Replace functions of jsonargparse that change what a user typed.
 
-`tests/command_line/test_mends.py` runs the functions as they are upstream and fails when a mend is needed no more.
+`tests/command_line/test_mends.py` runs the original functions and fails as soon as a replacement is no longer needed.
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ from tailmatch.lightning_modules.inference.class_paths import public_path
 
 
 def mend_jsonargparse() -> None:
-    """Put the functions of this module in the place of jsonargparse's. Called by every `Parser`; once is enough."""
+    """Replace the functions; every `Parser` calls it, and calling it again changes nothing."""
     vars(_typehints).update(MENDED)
 
 
 def discard_init_args_on_class_path_change(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-    """Let a class named anew start from its own defaults.
+    """Let a newly named class start from its own defaults.
 
-    jsonargparse carries arguments of the class named before into it wherever the name fits: AdamW would take
-    the weight decay of the SGD that it replaces, one network the depth of another. Upstream, the defaults among them
-    are https://github.com/omni-us/jsonargparse/issues/460.
+    jsonargparse keeps those arguments of the former class that the new one has too: AdamW would get the weight decay of
+    the SGD that it replaces, and a network the depth of another. For default values, this is the upstream issue
+    https://github.com/omni-us/jsonargparse/issues/460.
     """
     UPSTREAM["discard_init_args_on_class_path_change"](parser_or_action, prev_val, value)
     if prev_val and "init_args" in prev_val and prev_val["class_path"] != value["class_path"]:
@@ -29,9 +29,9 @@ def discard_init_args_on_class_path_change(parser_or_action: Any, prev_val: Any,
 
 
 def subclass_spec_as_namespace(val: Any, prev_val: Any = None) -> Any:
-    """Let a typed `null` be one in an argument of an argument too: `--model.network.weights null`.
+    """Keep a typed `null` in a nested argument, such as `--model.network.weights null`.
 
-    jsonargparse hands it down as the text "None". There is no issue of it upstream.
+    jsonargparse passes it on as the text "None". There is no upstream issue for it.
     """
     if isinstance(val, NestedArg) and val.val is None:
         val = NestedArg(val.key, "null")
@@ -39,12 +39,12 @@ def subclass_spec_as_namespace(val: Any, prev_val: Any = None) -> Any:
 
 
 def resolve_class_path_by_name(cls: Any, name: str) -> str:
-    """Let a class of this package be named by its path in former versions, and keep the public one."""
+    """Accept a class of this package by its path in former versions, and return its public path."""
     return public_path(UPSTREAM["resolve_class_path_by_name"](cls, name))
 
 
 def import_object(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Do so where jsonargparse imports what was named without asking for a class: optimizers and schedules."""
+    """Accept these paths also where jsonargparse imports a name directly, as for optimizers and schedules."""
     return UPSTREAM["import_object"](public_path(name) if isinstance(name, str) else name, *args, **kwargs)
 
 

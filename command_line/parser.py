@@ -1,4 +1,4 @@
-"""The parser of the command line, whose messages are for users."""
+"""The parser of the command line, with messages for users."""
 
 import difflib
 import importlib
@@ -14,14 +14,14 @@ from tailmatch.lightning_modules.inference.class_paths import class_named, publi
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors are the message, without the list of all options."""
+    """A parser that prints errors as one message, without the list of all options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         mend_jsonargparse()
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and what would be right; exit code 2."""
+        """Print what is wrong and what would be right, and end the program with exit code 2."""
         if not self.exit_on_error:  # an inner parser: the outer one will say it
             super().error(message, ex)
         sys.stderr.write(f"tailmatch: error: {plain_message(message, self)}\n")
@@ -29,7 +29,7 @@ class Parser(LightningArgumentParser):
 
 
 def plain_message(message: str, parser: LightningArgumentParser) -> str:
-    """A parser's message without the parts about Python types, and with the names that come nearest."""
+    """Shorten a parser's message by the parts about Python types, and suggest similar names."""
     noise = (
         "Does not validate",
         "Subtypes:",
@@ -62,12 +62,12 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
 
 
 def argument_names(class_path: str) -> list[str]:
-    """Arguments of a class and of its bases."""
+    """List the arguments of a class and of its bases."""
     bases = class_named(class_path).__mro__
     return sorted({a for base in bases for a in inspect.signature(base.__init__).parameters} - {"self", "kwargs"})
 
 
 def parser_of_subcommands(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
-    """Parsers of `fit`, `validate`, `test` and `predict`."""
+    """List the parsers of `fit`, `validate`, `test` and `predict`."""
     action = parser._subcommands_action
     return list(action._name_parser_map.values()) if action else []

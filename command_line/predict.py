@@ -1,4 +1,4 @@
-"""What `tailmatch predict` adds to a configuration: facts of the checkpoint, and a writer."""
+"""Add to the configuration of `tailmatch predict`: facts of the checkpoint, and a writer."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,15 +17,15 @@ from tailmatch.lightning_modules.inference.class_paths import class_named
 
 
 def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
-    """Give images without labels what was not typed, from the checkpoint or the first of several.
+    """Fill in arguments of images without labels from the checkpoint, or the first of several, unless they were typed.
 
     Args:
-        subcommand: Of the command line.
-        settings: Its configuration, changed in place.
-        checkpoint: The file that it names, if any.
+        subcommand: The subcommand of the command line.
+        settings: The configuration of the subcommand; it is changed in place.
+        checkpoint: The checkpoint of the command line. None: it names none.
 
     Raises:
-        SettingsError: It needs labels.
+        SettingsError: The subcommand needs labels, and the data has none.
     """
     kind = class_named(settings.data.class_path)
     if not issubclass(kind, UnlabeledImages):
@@ -41,7 +41,7 @@ def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
 
 
 def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dict[str, Any]:
-    """Arguments of images without labels that a checkpoint knows: what its data was. None where it does not say."""
+    """Collect the arguments of images without labels that a checkpoint knows from its data; None for unknown ones."""
     data = source.settings.get("data", {})
     flip = data.get("init_args", {}).get("horizontal_flip")
     if flip is None and "class_path" in data:
@@ -57,19 +57,23 @@ def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dic
 def writers(
     configured: Sequence[Callback], data: ImageDataModule, run_dir: Path, output: str | None, overwrite: bool
 ) -> list[PredictionShards]:
-    """The writer that a prediction lacks: that of its output, or the one that the data asks for.
+    """Make the writer of a prediction, unless the configuration has one: for its output, or else for its data.
 
-    What cannot be written is found here, before images are decoded.
+    An output that cannot be written is refused here, before images are decoded.
 
     Args:
         configured: The callbacks of the configuration.
-        data: What is predicted.
-        run_dir: The run's folder.
-        output: The file that was asked for, if any: `.npz` are pseudo-labels, all others tables.
-        overwrite: Replace it.
+        data: The data to predict.
+        run_dir: The folder of the run.
+        output: The file to write, `.npz` for pseudo-labels and any other for a table. None: a default file in
+            `run_dir`.
+        overwrite: Whether to replace an existing file.
+
+    Returns:
+        The writer to add, in a list, which is empty if the configuration has one.
 
     Raises:
-        SettingsError: There is an output and another writer too, or it cannot be written.
+        SettingsError: Both the command line and the configuration ask for a writer, or the file cannot be written.
     """
     present = [callback for callback in configured if isinstance(callback, PredictionShards)]
     if present and (output is not None or overwrite):

@@ -1,4 +1,4 @@
-"""The configuration of a run, in its folder and in its checkpoints."""
+"""Save the configuration of a run in its folder and in its checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -10,27 +10,27 @@ from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KE
 
 
 class RunConfig(SaveConfigCallback):
-    """Saves the configuration of a fit as `config.yaml` and in every checkpoint."""
+    """A callback that saves the configuration of a fit as `config.yaml` and in every checkpoint."""
 
     _written: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Only a fit writes: a test of the same run leaves its configuration alone."""
+        """Save the configuration of a fit; a test of the same run does not change it."""
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml`, on rank zero."""
+        """Write `config.yaml`, on process 0."""
         file = Path(trainer.default_root_dir) / "config.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         self._written = None if file.exists() else file
         self.parser.save(self.config, file, skip_unset=False, overwrite=True, multifile=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no run behind that failed before its first step: the next try takes the same folder."""
+        """Remove `config.yaml` if the run failed before its first step, so that the next run can use the folder."""
         if self._written is not None and trainer.global_step == 0:
             self._written.unlink(missing_ok=True)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep it in the checkpoint."""
+        """Put the configuration into the checkpoint."""
         checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_unset=False)

@@ -1,4 +1,4 @@
-"""Where a run keeps its files, and which checkpoint a command line means."""
+"""Find the folder of a run, and the checkpoint that a command line names."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir, lo
 
 
 def resolve_checkpoint(typed: Typed) -> Path | None:
-    """The checkpoint file that a command line asks for: a path, a URL, or `last` or `best` of its `--run_dir`.
+    """Find the checkpoint file of `--ckpt_path`: a path, a URL, or `last` or `best` of the `--run_dir`.
 
     Raises:
-        SettingsError: `last` or `best` without a run folder, or a URL that cannot be fetched.
-        MissingFileError: It is not there.
+        SettingsError: `last` or `best` is given without a run folder, or a URL cannot be fetched.
+        MissingFileError: The file does not exist.
     """
     name = (typed.values("--ckpt_path") or ["null"])[-1]
     if name in ("null", "None", ""):
@@ -37,24 +37,24 @@ def _others(path: Path) -> str:
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
-    """The run folder of a checkpoint; None if it was fetched from a URL."""
+    """Find the run folder of a checkpoint; None if the checkpoint was fetched from a URL."""
     if checkpoint.is_relative_to(fetched_dir()):
         return None
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder has a run's configuration or checkpoints."""
+    """Tell whether a folder has the configuration or the checkpoints of a run."""
     return (folder / "config.yaml").exists() or any((folder / "checkpoints").glob("*.ckpt"))
 
 
 def free_run_dir(base: Path) -> Path:
-    """`base`, with a number where that holds a run."""
+    """Find a folder without a run: `base`, or `base` with a number."""
     return next(p for p in numbered(base) if not holds_run(p))
 
 
 def numbered(base: Path) -> Iterator[Path]:
-    """`base`, `base-2`, `base-3`, ..."""
+    """Yield `base`, `base-2`, `base-3` and so on."""
     yield base
     number = 2
     while True:

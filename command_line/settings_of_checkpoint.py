@@ -1,4 +1,4 @@
-"""Settings that a command line takes from checkpoints: below what is typed, one function a source."""
+"""Read settings from checkpoints; typed options take precedence over them. There is one function for each source."""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from tailmatch.lightning_modules.inference.trained_network import network_to_reb
 
 
 def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
-    """Return the configuration in a checkpoint as YAML; None if it has none.
+    """Read the configuration in a checkpoint as YAML; None if it has none.
 
-    Except for a fit, its network fetches no pretrained weights, and files are not overwritten because the run's were.
+    For all subcommands but `fit`, the network is set to fetch no pretrained weights, and the run's `overwrite` is left
+    out.
 
     Raises:
-        SettingsError: The checkpoint does not know how to build its network.
+        SettingsError: The checkpoint does not say how to make its network.
     """
     content = read_file(str(path), mapped=True)
     settings, unknown = (settings_of(content), unknown_of(content)) if isinstance(content, dict) else ({}, {})
@@ -38,7 +39,7 @@ def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
 
 
 def data_of_members(typed: Typed) -> str | None:
-    """Data and seed (of which its split depends) of the first of an ensemble's typed checkpoints, as YAML."""
+    """Read the data and the seed (on which the split depends) of the first checkpoint of a typed ensemble, as YAML."""
     values = typed.values("--model.checkpoints")
     members = yaml.safe_load(values[-1]) if values else None
     if not isinstance(members, list) or not members:
@@ -48,7 +49,7 @@ def data_of_members(typed: Typed) -> str | None:
 
 
 def network_of_source(model: Any) -> str | None:
-    """The network of the checkpoint that a method begins with, as YAML; None if there is nothing to take.
+    """Read the network of the checkpoint that a method begins with, as YAML; None if it has none.
 
     Args:
         model: The parsed settings of the method.
@@ -62,7 +63,11 @@ def network_of_source(model: Any) -> str | None:
 
 
 def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None:
-    """Refuse a test without trained weights, and a method that brings its own where it would be trained or replaced."""
+    """Refuse a test without trained weights, and weights or a training for a method that brings its own.
+
+    Raises:
+        SettingsError: Weights are missing, or are given twice.
+    """
     name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
     if subcommand == "fit" and brings:
         raise SettingsError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")

@@ -1,4 +1,4 @@
-"""What is typed, as far as it must be known before jsonargparse parses it: files, and the order of what is named."""
+"""Read what must be known of a command line before jsonargparse parses it: files, and the order of options."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ _CONFIG = ("--config", "-c")
 
 @dataclass(frozen=True)
 class Typed:
-    """The words of a command line. Make one by `read`.
+    """The words of a command line, made by `read`.
 
     Attributes:
-        words: What jsonargparse gets, with the path of the file that each `--config` means.
-        options: In the order typed, each `--name value` and `--name=value`; `-c` is `--config`.
+        words: The words for jsonargparse, in which each `--config` has the path of its file.
+        options: The name and the value of each `--name value` and `--name=value`, in the order typed; `-c` becomes
+            `--config`.
     """
 
     words: list[str]
@@ -27,10 +28,10 @@ class Typed:
 
     @classmethod
     def read(cls, words: Sequence[str]) -> "Typed":
-        """Find the configuration files.
+        """Read the words of a command line, and find its configuration files.
 
         Raises:
-            MissingFileError: There is no such file, and none in the package.
+            MissingFileError: A configuration is neither a file nor one of this package.
         """
         found, options = list(words), []
         for place, word in enumerate(words):
@@ -47,26 +48,26 @@ class Typed:
 
     @property
     def subcommand(self) -> str:
-        """`fit`, `validate`, `test` or `predict`; empty where none is typed first."""
+        """The subcommand: `fit`, `validate`, `test` or `predict`, or empty if none is typed first."""
         return self.words[0] if self.words else ""
 
     def values(self, name: str) -> list[str]:
-        """The values of an option."""
+        """List the values of an option, in the order typed."""
         return [value for option, value in self.options if option == name]
 
     def configs(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The configurations typed, each with its file."""
+        """Yield the file and the content of each typed configuration."""
         for value in self.values("--config"):
             yield value, config_content(value)
 
 
 def config_file(value: str) -> str:
-    """The file that a `--config` means: one of that path, or else the packaged one of that name.
+    """Find the file of a `--config`: the one of that path, or else the packaged one of that name.
 
-    A URL and a configuration itself (`{trainer: {max_epochs: 1}}`), both of which jsonargparse takes too, stay.
+    A URL or inline YAML (`{trainer: {max_epochs: 1}}`), which jsonargparse accepts too, is returned unchanged.
 
     Raises:
-        MissingFileError: There is neither.
+        MissingFileError: Neither file exists.
     """
     if Path(value).is_file() or "://" in value or not isinstance(_parsed(value, value), str):
         return value
@@ -77,10 +78,10 @@ def config_file(value: str) -> str:
 
 
 def config_content(value: str) -> dict[str, Any]:
-    """The settings in a `--config`, empty where they are not at hand (of a URL) or no mapping (the parser says it).
+    """Read the settings of a `--config`; empty for a URL, or for YAML that is not a mapping, which the parser refuses.
 
     Raises:
-        SettingsError: It is not YAML.
+        SettingsError: The file is not YAML.
     """
     content = _parsed(Path(value).read_text() if Path(value).is_file() else value, value)
     return content if isinstance(content, dict) else {}
@@ -94,13 +95,13 @@ def _parsed(text: str, name: str) -> Any:
 
 
 def check_overlays(typed: Typed) -> None:
-    """Refuse a YAML file whose settings of the data or the model would be lost without a word.
+    """Refuse a YAML file whose settings of the data or the model would be lost silently.
 
-    Settings without a class (`data: {init_args: ...}`) belong to the class named before; naming one afterwards starts
-    from its own defaults.
+    Settings without a class (`data: {init_args: ...}`) belong to the class named before them. A class named after them
+    starts from its own defaults.
 
     Raises:
-        SettingsError: The class comes after the file.
+        SettingsError: A class is named after the file with settings for it.
     """
     for part in ("data", "model"):
         present, overlays = "", list[str]()
@@ -117,7 +118,7 @@ def check_overlays(typed: Typed) -> None:
 
 
 def _namings(typed: Typed, part: str) -> Iterator[tuple[str, str | None]]:
-    """In the order typed: what names a class of `part` (the last word of it), or gives settings alone (None)."""
+    """Yield each typed source of `part`, in order, with the name of its class, or None if it has settings only."""
     for option, value in typed.options:
         if option == f"--{part}" and not Path(value).is_file():
             yield f"--{part} {value}", value.rsplit(".", 1)[-1]

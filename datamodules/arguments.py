@@ -1,7 +1,7 @@
 """Errors for mistakes that a user can mend, and checks of arguments that raise them.
 
-Every check of a number refuses NaN and what is no number (text, None, true and false). The message is `NAME is VALUE;
-it must be ...`, and `hint` ends it, for example with what a value at the bound would mean.
+Every check of a number also refuses NaN and values that are not numbers (text, None, true and false). The message is
+`NAME is VALUE; it must be ...`, followed by `hint`, which may say what a value at the bound would mean.
 """
 
 import math
@@ -10,9 +10,9 @@ from numbers import Real
 
 
 class SettingsError(ValueError):
-    """A mistake that the user can mend; the message names the setting, its value and what would be right.
+    """A mistake that the user can mend. The message names the setting, its value and what would be right.
 
-    The command line prints the message alone. Every other error is a fault of the program and keeps its traceback.
+    The command line prints only the message. Every other error is a fault of the program and keeps its traceback.
     """
 
 
@@ -60,7 +60,7 @@ def check_between(name: str, value: float, least: float, most: float, hint: str 
 
 
 def check_positive(name: str, value: float, hint: str = "") -> None:
-    """Refuse a value that is not above 0 or not finite.
+    """Refuse a value that is not above 0, or not finite.
 
     Raises:
         SettingsError: The value is 0, negative or infinite.
@@ -80,17 +80,17 @@ def check_at_least(name: str, value: float, least: float, hint: str = "") -> Non
 
 
 def check_choice(name: str, value: str, choices: Collection[str], hint: str = "") -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises:
-        SettingsError: The value is another one.
+        SettingsError: The value is not one of them.
     """
     if value not in choices:
         raise _wrong(name, value, f"one of {', '.join(choices)}", hint)
 
 
 def _number(value: object) -> float:
-    """Give the value as a number, or NaN, which fails every comparison, if it is none."""
+    """Convert a value to a number, or to NaN, which fails every comparison, if it is not one."""
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
 
 

@@ -1,4 +1,4 @@
-"""The user's own images, from arrays, tensors or a torch data set."""
+"""A data module of the user's own images in memory: arrays, tensors, lists, or torch data sets."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
@@ -18,36 +18,44 @@ from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFracti
 Size: TypeAlias = int | tuple[int, int] | None
 
 PART = 1024
-"""Images whose statistics are computed at once: bounds the memory."""
+"""The number of images whose statistics are computed at once, which bounds the memory."""
 
 
 class InMemory(LabeledUnlabeledDataModule):
-    """Images that lie in memory, or that fit into it.
+    """Images in memory, or that fit into memory, given as arrays, tensors, lists or torch data sets.
 
-    Sets of images are arrays or tensors of uint8 (`[N, H, W, 3]`, `[N, 3, H, W]`, or gray `[N, H, W]`), lists of PIL
-    images, arrays, tensors or paths, or any map-style torch `Dataset` whose items are `(image, label)`, such as those
-    of torchvision without a transform. Everything is read here, once.
+    A set of images is one of these:
+
+    * an array or a tensor of uint8: `[N, H, W, 3]`, `[N, 3, H, W]`, or `[N, H, W]` if the images are gray;
+    * a list of PIL images, arrays, tensors or paths;
+    * a map-style torch `Dataset` whose items are `(image, label)`, such as torchvision's without a transform.
+
+    All images are read once, when the data module is made.
 
     Args:
         images: The training images.
-        targets: Their classes: numbers from 0, or names; -1 or None where unknown. Not for a `Dataset`, which has its
-            own.
-        unlabeled: More training images, whose classes are not known; labels of a `Dataset` are not looked at.
-        val: Validation images, `(images, targets)` or a `Dataset`; see `val_holdout` too.
-        test: Test images, likewise.
-        class_names: Names of the classes by number. None: those of the `Dataset` (`classes`), or all names among the
-            targets in alphabetical order, or the numbers.
-        image_size: Height and width that images are brought to: the middle of that shape, resized. One number for both,
-            or both. None: all images have one size, and stay as they are.
+        targets: The class of each training image: numbers from 0, or names; -1 or None if it is not known. None: the
+            `Dataset` has them.
+        unlabeled: More training images, whose classes are not known; the labels of a `Dataset` are ignored. None: all
+            unlabeled images come from `images`.
+        val: The validation images: `(images, targets)`, or a `Dataset`. None: there are none, unless `val_holdout`
+            draws some from `images`.
+        test: The test images: `(images, targets)`, or a `Dataset`. None: there are none, unless `test_holdout` draws
+            some from `images`.
+        class_names: The names of the classes, by number. None: the `classes` of the `Dataset`, otherwise the names
+            among the targets in alphabetical order, otherwise the numbers.
+        image_size: The height and width of the images in pixels, one number or both: the largest middle part of that
+            shape is resized to it. None: all images have the same size, and keep it.
         horizontal_flip: Whether a mirrored image is a valid image of its class.
-        mean: Channel means in [0, 1] for the network's normalization; None: those of the training images.
-        std: Channel standard deviations; likewise.
-        class_counts: How many images of each class become labeled and unlabeled. None: where there are training images
-            of unknown class, all others are labeled; else a tenth of every class is labeled, the rest unlabeled.
+        mean: The mean of each channel in [0, 1], for the network's normalization. None: that of the training images.
+        std: The standard deviation of each channel. None: that of the training images.
+        class_counts: How many images of each class become labeled and unlabeled. None: if there are training images of
+            unknown class, all others are labeled; otherwise `LabeledFraction`, a tenth of each class labeled and the
+            rest unlabeled.
         **kwargs: The other arguments of `LabeledUnlabeledDataModule`.
 
     Raises:
-        SettingsError: Images or targets are of another kind, or do not fit together.
+        SettingsError: Images or targets are of an unknown kind, or do not fit together.
     """
 
     def __init__(
@@ -74,8 +82,8 @@ class InMemory(LabeledUnlabeledDataModule):
             more = image_set("unlabeled", unlabeled, size if image_size is not None else None)
             if more.shape[2:] != pixels.shape[2:]:
                 raise SettingsError(
-                    f"images are {size} and unlabeled {tuple(more.shape[2:])}: give the image_size that all are "
-                    "brought to"
+                    f"images have the size {size}, and unlabeled {tuple(more.shape[2:])}: give image_size, to which "
+                    "all are resized"
                 )
             pixels = torch.cat([pixels, more])
             train = Images(pixels, torch.cat([train.targets, torch.full((len(more),), -1)]))
@@ -100,10 +108,16 @@ class InMemory(LabeledUnlabeledDataModule):
 
 
 def labeled_set(name: str, images: Any, targets: Any, image_size: Size) -> tuple[Tensor, list[Any]]:
-    """Pixels `uint8 [N, 3, H, W]` and N labels of a set.
+    """Read the pixels `uint8 [N, 3, H, W]` and the N labels of a set.
+
+    Args:
+        name: The name of the set, for messages.
+        images: The images, or a `Dataset` of images and labels.
+        targets: The labels. None: the `Dataset` has them.
+        image_size: The height and width of the images, see `InMemory`.
 
     Raises:
-        SettingsError: It is no set of images with labels.
+        SettingsError: The set is not one of images with labels.
     """
     if isinstance(images, Dataset):
         if targets is not None:
@@ -112,33 +126,33 @@ def labeled_set(name: str, images: Any, targets: Any, image_size: Size) -> tuple
         if not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
             raise SettingsError(
                 f"{name} is a {type(images).__name__} whose items are not (image, label): give images and targets "
-                "apart, or images without labels as unlabeled"
+                "separately, or images without labels as unlabeled"
             )
         return _read(name, [item[0] for item in items], image_size), [item[1] for item in items]
     if targets is None:
         raise SettingsError(
-            f"{name} has no targets: give both, and images whose class is not known as unlabeled; of val and test both "
-            "as (images, targets)"
+            f"{name} has no targets: give them too (val and test as a pair, (images, targets)), or give images whose "
+            "class is not known as unlabeled"
         )
     pixels = _read(name, images, image_size)
     labels = targets.tolist() if isinstance(targets, np.ndarray | Tensor) else list(targets)
     if len(labels) != len(pixels):
-        raise SettingsError(f"{name} are {len(pixels)} images, and there are {len(labels)} targets")
+        raise SettingsError(f"{name} has {len(pixels)} images and {len(labels)} targets; it needs one for each image")
     return pixels, labels
 
 
 def image_set(name: str, images: Any, image_size: Size) -> Tensor:
-    """Pixels `uint8 [N, 3, H, W]` of a set, whose labels are not looked at."""
+    """Read the pixels `uint8 [N, 3, H, W]` of a set, and ignore its labels."""
     if isinstance(images, Dataset):
         images = [item[0] if isinstance(item, tuple | list) else item for item in _items_of(name, images)]
     return _read(name, images, image_size)
 
 
 def codes(name: str, labels: Sequence[Any], class_names: Sequence[str]) -> Tensor:
-    """Numbers `int64 [N]` of labels, -1 where unknown.
+    """Convert labels to class numbers, `int64 [N]`, -1 where the class is not known.
 
     Raises:
-        SettingsError: One of them is no class.
+        SettingsError: A label is not one of the classes.
     """
     places: dict[Any, int] = {name: place for place, name in enumerate(class_names)}
     known = {**places, **{place: place for place in range(len(class_names))}, None: -1, -1: -1}
@@ -153,22 +167,22 @@ def codes(name: str, labels: Sequence[Any], class_names: Sequence[str]) -> Tenso
 
 
 def names_of(labels: Sequence[Any]) -> list[str]:
-    """Names of the classes among labels: those in alphabetical order, or the numbers from 0 to the largest.
+    """Find the names of the classes: the labels in alphabetical order, or the numbers from 0 to the largest label.
 
     Raises:
-        SettingsError: There are both, or none.
+        SettingsError: Names and numbers are mixed, or all labels are unknown.
     """
     known: set[Any] = {_plain(label) for label in labels} - {None, -1}
     if known and all(isinstance(label, str) for label in known):
         return sorted(known)
     if known and all(isinstance(label, int) and label >= 0 for label in known):
         return [str(label) for label in range(max(known) + 1)]
-    shown = ", ".join(sorted(repr(label) for label in known)[:5]) or "nothing but unknown ones"
+    shown = ", ".join(sorted(repr(label) for label in known)[:5]) or "all unknown"
     raise SettingsError(f"targets are {shown}; they must be numbers from 0, or names")
 
 
 def channel_statistics(pixels: Tensor) -> tuple[ChannelStatistics, ChannelStatistics]:
-    """Mean and standard deviation of each channel of `uint8 [N, 3, H, W]`, in [0, 1]; a std is 1 / 255 at least."""
+    """Compute the mean and standard deviation (at least 1/255) of each channel of `uint8 [N, 3, H, W]`, in [0, 1]."""
     sums, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for part in torch.split(pixels, PART):
         values = part.double()
@@ -188,12 +202,12 @@ def _plain(label: Any) -> Any:
 
 def _items_of(name: str, images: Dataset[Any]) -> Iterable[Any]:
     if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise SettingsError(f"{name} is a {type(images).__name__}; it must have a length and items by number")
+        raise SettingsError(f"{name} is a {type(images).__name__}; it must have a length and return items by index")
     return (images[place] for place in range(len(images)))
 
 
 def _read(name: str, images: Any, image_size: Size) -> Tensor:
-    """Pixels `uint8 [N, 3, H, W]`; images of one size stay as they are."""
+    """Read the pixels `uint8 [N, 3, H, W]` of a set; without an `image_size` they are not changed."""
     try:
         if isinstance(images, np.ndarray | Tensor):
             stack = stacked_pixels(images)
@@ -201,10 +215,12 @@ def _read(name: str, images: Any, image_size: Size) -> Tensor:
                 return stack.contiguous()
             images = list(stack)
         if isinstance(images, str) or not isinstance(images, Iterable):
-            raise SettingsError(f"they are a {type(images).__name__}; {ACCEPTED}, or a list of these, or a Dataset")
+            raise SettingsError(
+                f"a {type(images).__name__} is no set of images; {ACCEPTED}, or a list of these, or a Dataset"
+            )
         listed = list(images)
         if not listed:
-            raise SettingsError("there are none")
+            raise SettingsError("there are no images")
         height, width = height_and_width(image_size, listed)
         return torch.stack([fitted_pixels(image, height, width) for image in listed])
     except SettingsError as error:

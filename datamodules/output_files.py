@@ -1,4 +1,4 @@
-"""Write files: never over another file unasked, and whole or not at all. Import pyarrow for Parquet files."""
+"""Write files completely or not at all, and never over another file by accident; import pyarrow for Parquet files."""
 
 import os
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from tailmatch.datamodules.arguments import SettingsError
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse to write over a file.
+    """Refuse to write over an existing file.
 
     Raises:
         SettingsError: The file exists and `overwrite` is false.
     """
     if path.exists() and not overwrite:
         raise SettingsError(
-            f"{path} exists: remove it, name another output, or set overwrite to true (of `tailmatch predict`: "
+            f"{path} exists: remove it, name another output, or set overwrite to true (for tailmatch predict: "
             "--output FILE, --overwrite true)"
         )
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; its file is renamed to `path` at the end, and removed after an error."""
+    """Yield a temporary path beside `path`; its file is renamed to `path` at the end, or removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -38,7 +38,7 @@ def pyarrow_for(path: Path) -> tuple[Any, Any]:
     """Import `pyarrow` and `pyarrow.parquet`, to read or write `path`.
 
     Raises:
-        SettingsError: They are not installed.
+        SettingsError: pyarrow is not installed.
     """
     try:
         import pyarrow

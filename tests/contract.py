@@ -1,4 +1,4 @@
-"""What the contract tests share: the methods and remedies, a small run of one, and how two states are compared."""
+"""Shared by the contract tests: tables of methods and remedies, small runs of them, and comparisons of states."""
 
 import math
 import os
@@ -47,7 +47,7 @@ from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, N
 
 @dataclass(frozen=True)
 class Method:
-    """What makes a small run of a method.
+    """The settings of a small run of a method.
 
     Attributes:
         arguments: Arguments of its class.
@@ -73,7 +73,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     SimMixMatch: Method(),
     Supervised: Method(),
 }
-"""Every method, and what makes a small run of it. A new method is one line."""
+"""Every method with the settings of a small run. A new method is one line."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +107,21 @@ MODES = (
     "GPU",
     "16-mixed",
 )
-"""Circumstances under which every method runs."""
+"""The modes in which every method runs."""
 
 Case = tuple[type[ImageClassifier], str]
 """A method and the name of a remedy, or `NO_REMEDY`."""
 
 
 def pairs() -> list[Case]:
-    """Every remedy with every method that it works with."""
+    """List every remedy with every method that it works with."""
     return [
         (method, name) for name, remedy in REMEDIES.items() for method in METHODS if issubclass(method, remedy.methods)
     ]
 
 
 def cases(mode: str) -> list[Case]:
-    """What runs in a mode: every method alone, and every remedy with two methods, which are others in the next mode.
+    """List the cases of a mode: every method alone, and every remedy with two methods, which change with the mode.
 
     So every pair of a method and a remedy runs in some mode, without every pair in every mode. With many methods, it
     takes more than two of them in a mode for each to have its turn.
@@ -137,7 +137,7 @@ def cases(mode: str) -> list[Case]:
 
 
 def each(rows: Iterable[Any] = METHODS) -> list[Any]:
-    """Parameters of a test with readable names: each row is a method, or a tuple that begins with one.
+    """Make test parameters with readable names from rows, each a method, or a tuple that begins with one.
 
     They are grouped by method: of the tests that read the same runs, one process of pytest-xdist gets all.
     """
@@ -150,7 +150,7 @@ def each(rows: Iterable[Any] = METHODS) -> list[Any]:
 
 
 plain_network = partial(CifarResNet, depth=8)
-"""Makes a small network of images alone."""
+"""A factory of a small network that reads images only."""
 
 
 def category_network(num_classes: int) -> CategoryNetwork:
@@ -159,7 +159,7 @@ def category_network(num_classes: int) -> CategoryNetwork:
 
 
 class TaggedDigits(Digits):
-    """Digits with two levels of categories: how bright one is, and its brighter half, which is not known of all."""
+    """Digits with two levels of categories: the brightness, and the brighter half, which is unknown for some."""
 
     category_values = {"side": ["left", "right"], "shade": ["dark", "gray", "light"]}
 
@@ -176,18 +176,18 @@ class TaggedDigits(Digits):
 
 
 def entry(method: Any) -> Method:
-    """What makes a small run of a method, also where some of its arguments are set by `partial`."""
+    """Look up the settings of a method, or of a method in a `partial`."""
     return METHODS.get(method.func if isinstance(method, partial) else method, Method())
 
 
 def arguments(method: Any, folder: Path, network: NetworkFactory = plain_network) -> dict[str, Any]:
-    """Arguments of a method that make a small run of it, and the checkpoint that it begins with if it needs one."""
+    """Collect the arguments of a small run of a method, with the checkpoint that it begins with if it needs one."""
     own = {"ema_decay": 0.5, **entry(method).arguments, **getattr(method, "keywords", {})}
     return {**own, "checkpoint": source_checkpoint(folder, network)} if entry(method).begins_with_checkpoint else own
 
 
 def source_checkpoint(folder: Path, network: NetworkFactory = plain_network) -> str:
-    """File of a network with random weights, the same in every process."""
+    """Save a network with random weights, the same in every process."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         made = network(10)
@@ -201,7 +201,7 @@ def source_checkpoint(folder: Path, network: NetworkFactory = plain_network) -> 
 
 
 def post_hoc(checkpoint: str, head: ComputedHead) -> Any:
-    """What `run` calls for a computed head; it is no member of `METHODS`, for a fit is one step."""
+    """Make a method with a computed head for `run`; it is not in `METHODS`, since its fit is one step."""
 
     def made(num_classes: int, network: Any, ema_decay: float) -> PostHocClassifier:
         return PostHocClassifier(num_classes, checkpoint, head, network=network)
@@ -213,18 +213,18 @@ STEPS_PER_EPOCH, EPOCHS = 4, 3
 
 
 def callbacks_of(remedy: str) -> list[Callback]:
-    """New callbacks of a remedy, and the reports whose state depends on it."""
+    """Make the callbacks of a remedy, and the reports whose state depends on it."""
     if remedy == NO_REMEDY:
         return []
     return [REMEDIES[remedy].make(), PseudoLabelMonitor(), LastEvaluations(2), EarlyLearningCurves()]
 
 
 class Killed(Exception):
-    """What `Kill` raises."""
+    """The exception that `Kill` raises."""
 
 
 class Kill(Callback):
-    """Stops the run with an exception after a number of steps, as a kill would."""
+    """A callback that stops the run with an exception after a number of steps, as a kill would."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -243,7 +243,7 @@ def prepare(
     precision: Precision | None = None,
     **trainer: Any,
 ) -> tuple[Trainer, ImageClassifier, Digits]:
-    """A trainer of a few steps, a new model of the method, and digits, with categories where the network reads them."""
+    """Make a trainer of a few steps, a model of the method, and digits (with categories if the network reads them)."""
     seed_everything(3, verbose=False)
     data = (TaggedDigits if network is category_network else Digits)(
         image_size=8,
@@ -280,7 +280,7 @@ def run(method: Any, folder: Path, *callbacks: Callback, ckpt: Path | None = Non
 
 
 class Runs:
-    """Runs on one processor that several tests read, each done once.
+    """Runs on one processor that several tests share; each is done once.
 
     Their folders hold a checkpoint of the end (`whole`), or those of a run that is killed after 10 steps: in the middle
     of the last epoch, with the checkpoints that `SAVINGS` leave.
@@ -294,7 +294,7 @@ class Runs:
     def _whole(
         self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
     ) -> tuple[Path, dict[str, float]]:
-        """Folder of a whole run, and metrics of a test right after the training."""
+        """Return the folder of a whole run, and the metrics of a test right after the training."""
         folder = self._new_folder()
         trainer, model, data = prepare(method, folder, *callbacks_of(remedy), at_epoch_ends(folder), network=network)
         trainer.fit(model, data)
@@ -304,7 +304,7 @@ class Runs:
     def _killed(
         self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
     ) -> Path:
-        """Folder of the folders, one for each of `SAVINGS`."""
+        """Return the folder that holds one folder for each of `SAVINGS`."""
         folder = self._new_folder()
         savings = [saving(folder / name) for name, saving in SAVINGS.items()]
         with pytest.raises(Killed):
@@ -316,12 +316,12 @@ class Runs:
 
 
 def last(folder: Path, **kwargs: Any) -> LastCheckpoint:
-    """Saves `folder/last.ckpt`."""
+    """Make a callback that saves `folder/last.ckpt`."""
     return LastCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, **kwargs)
 
 
 def at_epoch_ends(folder: Path) -> LastCheckpoint:
-    """Saves `folder/last.ckpt` after every epoch."""
+    """Make a callback that saves `folder/last.ckpt` after every epoch."""
     return last(folder, every_n_epochs=1, save_on_train_epoch_end=True)
 
 
@@ -330,11 +330,11 @@ SAVINGS: dict[str, Callable[[Path], LastCheckpoint]] = {
     "saved at the end of an epoch": at_epoch_ends,
     "saved on the last step of an epoch": partial(last, every_n_train_steps=8),
 }
-"""When a run is saved, and after how many steps: 7 is no step at which DARP refines in these runs."""
+"""When a run is saved, and after how many steps; in these runs DARP does not refine at step 7."""
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    """The checkpoint in a folder."""
+    """Read the checkpoint in a folder."""
     state: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
     return state
 
@@ -345,7 +345,7 @@ def assert_same_training(
     remedy: str = NO_REMEDY,
     reports: Sequence[str] = ("LastEvaluations", "EarlyLearningCurves"),
 ) -> None:
-    """Two checkpoints hold the same bits: of the training, and with a remedy, of it and of reports."""
+    """Assert that two checkpoints hold the same bits, also those of the remedy and of the reports, if there are any."""
     for part in ("state_dict", "trained_weights", "optimizer_states", "lr_schedulers", "class_names", "categories"):
         if part in whole or part in resumed:
             assert_same(whole[part], resumed[part], part)
@@ -354,7 +354,7 @@ def assert_same_training(
 
 
 def assert_same(a: Any, b: Any, where: str) -> None:
-    """Two nests of tensors and plain values are the same."""
+    """Assert that two nested structures of tensors and plain values are equal."""
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b), where
     elif isinstance(a, dict):
@@ -369,5 +369,5 @@ def assert_same(a: Any, b: Any, where: str) -> None:
 
 
 def differs(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Whether any tensor of two state dicts differs."""
+    """Tell whether any tensor of two state dicts differs."""
     return any(not torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))

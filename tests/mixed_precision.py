@@ -1,4 +1,4 @@
-"""What the tests of mixed precision share: its plugin on a processor, and what a run did step by step."""
+"""Shared by the tests of mixed precision: its plugin on a CPU, and a record of a run step by step."""
 
 import copy
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""A GPU that is none: tensors on `cuda:0` whose numbers lie in the processor's memory.
+"""A pretended GPU: tensors that report the device `cuda:0`, while their numbers are in the CPU's memory.
 
-A whole `Trainer.fit` runs on it. It finds what tests on a processor never would: operations on tensors of two devices,
-a processor's random generator for a tensor of the GPU, NumPy views of the GPU's memory, and each place where the host
-waits for the GPU. It says nothing of the GPU's own kernels, their rounding, memory and speed.
+A whole `Trainer.fit` runs on it. It finds errors that tests on a CPU cannot: operations on tensors of two devices, a
+CPU's random generator for a tensor of the GPU, NumPy views of the GPU's memory, and each place where the host waits for
+the GPU. It cannot test the GPU's own kernels: their rounding, memory and speed.
 
-It rests on the internals of PyTorch on which `FakeTensorMode` rests.
+It uses the same internals of PyTorch as `FakeTensorMode`.
 """
 
 import inspect
@@ -26,7 +26,7 @@ WAITING = {
     *(aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero, aten.masked_select, aten.bincount),
     *(aten._unique2, aten.unique_dim, aten.unique_consecutive, aten._linalg_check_errors),
 }
-"""Operations whose result the host reads, or whose shape is in it."""
+"""Operations whose result, or the shape of whose result, the host must read."""
 
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 
@@ -36,9 +36,9 @@ class Wait:
     """A place where the host waits for the GPU.
 
     Attributes:
-        operation: What it waits for.
-        callers: Names of the functions on the stack, innermost first.
-        where: File and line of the innermost one that is not PyTorch's.
+        operation: The operation that the host waits for.
+        callers: The names of the functions on the stack, innermost first.
+        where: The file and line of the innermost function that is not PyTorch's.
     """
 
     operation: str
@@ -47,7 +47,7 @@ class Wait:
 
     @classmethod
     def here(cls, operation: str) -> "Wait":
-        """A wait of the function that runs."""
+        """Make the wait of the running function."""
         frame, callers, where = inspect.currentframe(), [], ""
         while frame is not None:
             file = frame.f_code.co_filename
@@ -59,7 +59,7 @@ class Wait:
 
 
 class GPUTensor(Tensor):
-    """A tensor that is said to be on the GPU. What PyTorch itself sees is one without memory (`meta`)."""
+    """A tensor that reports to be on the GPU; PyTorch itself sees one without memory (`meta`)."""
 
     numbers: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -78,7 +78,7 @@ class GPUTensor(Tensor):
 
     @property
     def data(self) -> Tensor:  # type: ignore[override]
-        """The tensor without its history."""
+        """Return the tensor without its history."""
         return self.detach()
 
     @data.setter
@@ -96,7 +96,7 @@ class GPUTensor(Tensor):
         return torch.tensor(data, dtype=dtype or self.dtype, **kwargs).to(GPU)
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        """As of a tensor of a GPU."""
+        """Refuse, as a tensor on a GPU does."""
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     __array__ = numpy
@@ -142,7 +142,7 @@ class PretendedGPU(TorchDispatchMode):
 
     @staticmethod
     def strategy() -> SingleDeviceStrategy:
-        """For a trainer on this GPU."""
+        """Make the strategy of a trainer on this GPU."""
         return SingleDeviceStrategy(GPU, accelerator=_PretendedAccelerator())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -166,7 +166,7 @@ class PretendedGPU(TorchDispatchMode):
 
     @staticmethod
     def _is_on_gpu(func: Any, values: list[Any], kwargs: dict[str, Any]) -> bool:
-        """Whether the result is on the GPU."""
+        """Tell whether the result is on the GPU."""
         if func is aten._local_scalar_dense.default:
             return False
         if func is aten.copy_.default:
@@ -177,7 +177,7 @@ class PretendedGPU(TorchDispatchMode):
         return any(isinstance(value, GPUTensor) for value in values)
 
     def _check(self, func: Any, values: list[Any], args: Any, kwargs: dict[str, Any], on_gpu: bool) -> None:
-        """Refuse what a GPU refuses, and note a wait."""
+        """Refuse the operations that a GPU refuses, and note a wait."""
         there = [value for value in values if isinstance(value, GPUTensor)]
         here = [value for value in values if isinstance(value, Tensor) and not isinstance(value, GPUTensor)]
         packet = func.overloadpacket
@@ -199,17 +199,17 @@ class PretendedGPU(TorchDispatchMode):
 
 @cache
 def _is_composite(func: Any) -> bool:
-    """Whether an operation is made of others. Inference mode leaves it to us to take it apart."""
+    """Tell whether an operation is composed of others, which inference mode does not decompose itself."""
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
 def _is_non_blocking(args: Any, kwargs: dict[str, Any]) -> bool:
-    """Of a copy."""
+    """Tell whether a copy is non-blocking."""
     return bool(kwargs.get("non_blocking") or args[2:3] == (True,))
 
 
 def _there(value: Any) -> Any:
-    """What an operation on the GPU takes, in the processor's memory."""
+    """Return the argument of an operation on the GPU, in the CPU's memory."""
     if isinstance(value, GPUTensor):
         return value.numbers
     if isinstance(value, torch.device) and value.type in ("cuda", "meta"):
@@ -221,18 +221,18 @@ class _PretendedAccelerator(Accelerator):
     """Lightning's view of the GPU."""
 
     def setup_device(self, device: torch.device) -> None:
-        """Nothing to set up."""
+        """Do nothing."""
 
     def get_device_stats(self, device: Any) -> dict[str, Any]:
-        """None."""
+        """Return no statistics."""
         return {}
 
     def teardown(self) -> None:
-        """Nothing to tear down."""
+        """Do nothing."""
 
     @staticmethod
     def parse_devices(devices: Any) -> Any:
-        """As given."""
+        """Return the devices as given."""
         return devices
 
     @staticmethod
@@ -242,15 +242,15 @@ class _PretendedAccelerator(Accelerator):
 
     @staticmethod
     def auto_device_count() -> int:
-        """One."""
+        """Return 1."""
         return 1
 
     @staticmethod
     def is_available() -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     @staticmethod
     def name() -> str:
-        """Its name in messages."""
+        """Return the name in messages."""
         return "pretended"

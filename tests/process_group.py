@@ -1,4 +1,4 @@
-"""Two processes for a test."""
+"""Start two processes for a test."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every method must do: fit, resume exactly, test. A method joins by being listed in `contract.py`."""
+"""Test that every method fits, resumes exactly and tests. A method joins by a line in `contract.py`."""
 
 import subprocess
 import sys

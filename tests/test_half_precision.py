@@ -1,4 +1,4 @@
-"""What every method computes in half precision in a step, what not, and how far the loss is from float32's."""
+"""Test which operations of a step every method computes in half precision, and how close the loss is to float32's."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What `import tailmatch` gives, and that it costs nothing."""
+"""Test the public names of `import tailmatch`, and that it imports nothing slow."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""Every method in mixed precision: what is computed in half, what is not, and the steps that 16-mixed skips.
+"""Test every method in mixed precision: the types of what it computes, and the steps that 16-mixed skips.
 
-By name, Lightning takes `16-mixed` on a GPU alone (on a CPU it takes `bf16-mixed` instead); its plugin works on both.
+Lightning accepts `precision="16-mixed"` on a GPU only (on a CPU it uses `bf16-mixed`); its plugin works on both.
 """
 
 import math

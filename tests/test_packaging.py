@@ -1,4 +1,4 @@
-"""What an installation of the package puts where, and that it works beside a user's own folders."""
+"""Test which files an installation contains, and that it works beside a user's own folders."""
 
 import json
 import os

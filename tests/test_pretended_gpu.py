@@ -1,4 +1,4 @@
-"""Every method on a GPU, as far as that shows without one: see `pretended_gpu.py`."""
+"""Test every method on the pretended GPU of `pretended_gpu.py`."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every method must do on two processes, with every remedy: fit, resume exactly, test every image once."""
+"""Test that every method, with every remedy, fits, resumes exactly and tests every image once on two processes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints as a run of the command line leaves them, without the run."""
+"""Make checkpoints like those of a run of the command line, without the run."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_two_processes.py`: it runs the contract's cases."""
+"""Run the contract's cases in each of the two processes of `test_two_processes.py`."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The command line as a user calls it: in this process, which is fast, or in one of its own."""
+"""Run the command line as a user does: in this process, which is fast, or in a new one."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ Result = subprocess.CompletedProcess[str]
 
 
 def call(*args: str, **options: Any) -> Result:
-    """What came of `tailmatch ARGS` in a process of its own: of need where a run starts more processes."""
+    """Run `tailmatch ARGS` in a new process, which is necessary if the run starts more processes."""
     return subprocess.run(
         [sys.executable, "-m", "tailmatch.cli", *args],
         **{"capture_output": True, "text": True, "cwd": ROOT, "timeout": 300, "check": False, **options},
@@ -34,7 +34,7 @@ def call(*args: str, **options: Any) -> Result:
 
 
 def call_here(*args: str) -> Result:
-    """What came of `tailmatch ARGS` in this process, without the seconds that imports take."""
+    """Run `tailmatch ARGS` in this process, which saves the seconds that imports take."""
     if any(word.startswith("--trainer.devices=") and word[-1] != "1" for word in args):
         raise ValueError("use `call`: a run on several devices would start this process once more")
     out, err = StringIO(), StringIO()
@@ -44,7 +44,7 @@ def call_here(*args: str) -> Result:
 
 
 def exit_code(args: tuple[str, ...]) -> int:
-    """The exit code with which an interpreter would end; it prints what an interpreter would."""
+    """Return the exit code with which an interpreter would end, and print what it would print."""
     try:
         main(args)
     except SystemExit as end:
@@ -59,19 +59,19 @@ def exit_code(args: tuple[str, ...]) -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Leave no trace of a run: filters of warnings, variables of the environment, places to import from."""
+    """Undo the global changes of a run: warning filters, environment variables, import paths."""
     with warnings.catch_warnings(), mock.patch.dict(os.environ), mock.patch.object(sys, "path", sys.path.copy()):
         yield
 
 
 def tailmatch(*args: str) -> str:
-    """What `tailmatch ARGS` printed, in this process; it must end well."""
+    """Run `tailmatch ARGS` in this process, assert that it succeeds, and return what it printed."""
     result = call_here(*args)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def method(name: str) -> list[str]:
-    """A short training of a method with a small network."""
+    """Return the arguments of a short training of a method with a small network."""
     network = ["--model.network=CifarResNet", "--model.network.depth=8"]
     return [*SMALL, f"--model={name}", *network]

@@ -15,17 +15,21 @@ from tailmatch.lightning_modules.losses.logit_adjusted import log_prior
 
 
 class LogitAdjustment(Callback):
-    """Evaluates `logits - tau * log prior` (equation 9 of the paper), of any method and of any of its checkpoints.
+    """Post-hoc logit adjustment: evaluates a method by `logits - tau * log prior` (equation 9 of the paper).
 
-    A network trained on a long tail predicts frequent classes too often; this takes the labeled set's prior out of its
-    logits, for a test set of classes in equal parts. Nothing of the training changes: in a fit it acts on the
-    validations alone (and so on which checkpoint is the best).
+    A network trained on a long tail predicts frequent classes too often. This callback removes the prior of the labeled
+    set from its logits, for a test set in which all classes are equally frequent. It works with every method and every
+    checkpoint, and does not change the training: in a fit it affects the validation only, and so which checkpoint is
+    the best.
 
-    Not on top of `losses.LogitAdjusted` or `losses.BalancedSoftmax`, which train such logits already.
+    Do not combine it with `losses.LogitAdjusted` or `losses.BalancedSoftmax`, which apply the prior during training.
 
     Args:
-        tau: At least 0; 1 as in the paper, which also tunes it on held-out images.
-        prior: K numbers, in proportion to the prior of the training; None takes the labeled counts.
+        tau: The strength of the adjustment, at least 0. The paper uses 1, and also tunes it on held-out images.
+        prior: K positive numbers proportional to the class frequencies in training. None: the labeled counts.
+
+    Raises:
+        SettingsError: An argument is outside its domain.
     """
 
     def __init__(self, tau: float = 1.0, prior: Sequence[float] | None = None) -> None:
@@ -37,10 +41,10 @@ class LogitAdjustment(Callback):
         self._hook: RemovableHandle | None = None
 
     def shift(self, pl_module: ImageClassifier) -> Tensor:
-        """`tau * log prior`, `[K]`.
+        """Compute `tau * log prior`, `[K]`.
 
         Raises:
-            SettingsError: The prior has another number of classes, or there is no labeled image of one.
+            SettingsError: `prior` does not have one entry for each class, or a class has no labeled image.
         """
         counts = pl_module.class_counts
         if self.prior is not None:
@@ -53,11 +57,11 @@ class LogitAdjustment(Callback):
         return log_prior(counts, self.tau)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fail now rather than after the first epoch, if at all; see `shift`."""
+        """Compute the shift once, so that an unsuitable prior is refused before the training."""
         self.shift(_classifier(pl_module))
 
     def on_evaluation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adjust what `forward` gives, from here to the end of the evaluation."""
+        """Adjust the output of `forward` until the end of the evaluation."""
         shift = self.shift(_classifier(pl_module))
 
         def adjust(module: Any, args: Any, output: Any) -> Any:
@@ -67,13 +71,13 @@ class LogitAdjustment(Callback):
         self._hook = pl_module.register_forward_hook(adjust)
 
     def on_evaluation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the method as it was."""
+        """Stop adjusting."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the method as it was, if an evaluation was interrupted."""
+        """Stop adjusting if an evaluation was interrupted."""
         self.on_evaluation_end(trainer, pl_module)
 
     on_validation_start = on_test_start = on_predict_start = on_evaluation_start

@@ -1,4 +1,4 @@
-"""Label the unlabeled images within a training, by a teacher or by the student itself."""
+"""Label the unlabeled images during a training, by a teacher or by the student itself."""
 
 import copy
 from contextlib import nullcontext
@@ -23,24 +23,32 @@ from tailmatch.lightning_modules.training.distributed import gather_interleaved
 
 
 class PseudoLabelGenerator(Callback):
-    """Gives `SelfTraining` its pseudo-labels: a noisy-student loop in one run.
+    """Generator of the pseudo-labels of `SelfTraining`: a noisy-student loop in one run.
 
-    The first labels are the teacher's, or without one those of the student's averaged weights after a warm-up. Every
-    `every_n_epochs` from there the student's averaged weights, as they are then, label all unlabeled images anew
-    (Xie et al. 2020, arXiv 1911.04252, "iterative training", where each student starts afresh: here it goes on).
-    Noise is the method's `unlabeled_view`; labels are predicted without. Where the method relabels, the labeled images
-    are predicted in the same way (a refiner does not change these).
+    The teacher makes the first labels. Without a teacher, the student's averaged weights make them after a warm-up.
+    After that, every `every_n_epochs` epochs, the current averaged weights of the student label all unlabeled images
+    anew. This is the "iterative training" of Xie et al. 2020 (arXiv 1911.04252), except that there each student starts
+    from scratch, while here the same student continues.
 
-    On several devices each process labels its own images (index modulo world size). Labels are saved in the order
-    of the images, so that a resumed run goes on with them, also with another number of processes.
+    Labels are predicted without noise; the noise of the training is the method's `unlabeled_view`. If the method
+    relabels, the labeled images are predicted in the same way, but not refined.
+
+    On several devices each process labels its own images (index modulo world size). The labels are saved in the order
+    of the images, so that a resumed run continues with them on any number of processes.
 
     Args:
-        teacher: Checkpoint of this package, a file or a URL; null lets the student label.
-        every_n_epochs: Epochs between labelings; null labels once.
-        warmup_epochs: Epochs on the labeled images alone before the first labels; null is 0 with a teacher, else
-            `every_n_epochs`.
-        teacher_network: Makes the teacher's network; null if it is the student's.
-        refiner: Changes the predictions of all unlabeled images before labels are taken from them.
+        teacher: The path or URL of the teacher's checkpoint, made by this package. None: the student makes the labels.
+        every_n_epochs: The number of epochs between two labelings. None: images are labeled once.
+        warmup_epochs: The number of epochs on the labeled images alone, before the first labels. None: 0 with a
+            teacher, otherwise `every_n_epochs`.
+        teacher_network: A function that makes the teacher's network for K classes. None: the teacher has the student's
+            network.
+        refiner: The refinement of the predictions of all unlabeled images before the labels are taken from them. None:
+            no refinement.
+
+    Raises:
+        SettingsError: An argument is outside its domain, nothing says when to label, or `teacher_network` is given
+            without `teacher`.
     """
 
     def __init__(
@@ -57,7 +65,7 @@ class PseudoLabelGenerator(Callback):
             warmup_epochs = 0 if teacher is not None else every_n_epochs
         if warmup_epochs is None:
             raise SettingsError(
-                "teacher, every_n_epochs and warmup_epochs are null: give one, so that someone can label"
+                "teacher, every_n_epochs and warmup_epochs are None, so that nothing would be labeled: give one of them"
             )
         check_at_least("warmup_epochs", warmup_epochs, 0)
         if teacher is None and teacher_network is not None:
@@ -68,16 +76,16 @@ class PseudoLabelGenerator(Callback):
         self.teacher_network = teacher_network
         self.refiner = refiner
         self._labels: PseudoLabels | None = None
-        self._labeled: PseudoLabels | None = None  # those of the labeled images, to relabel them
-        self._epoch = -1  # in which they were made
+        self._labeled: PseudoLabels | None = None  # predictions of the labeled images, to relabel them
+        self._epoch = -1  # the epoch in which the labels were made
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Announce the labels to the method.
 
         Raises:
-            SettingsError: The method is not `SelfTraining`, the data module brings labels too, or the warm-up fills
-                the training.
-            MissingFileError: There is no such teacher.
+            SettingsError: The method is not `SelfTraining`, the data module has a pseudo-label file, or the warm-up is
+                at least as long as the training.
+            MissingFileError: The teacher's checkpoint does not exist.
         """
         if stage != "fit":
             return
@@ -100,10 +108,10 @@ class PseudoLabelGenerator(Callback):
         pl_module.expect_pseudo_labels()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the labels of the run that is resumed.
+        """Give the method the labels of the checkpoint, if the run was resumed.
 
         Raises:
-            SettingsError: They are of another unlabeled set.
+            SettingsError: The labels are those of another unlabeled set.
         """
         if self._labels is None or not isinstance(pl_module, SelfTraining):
             return
@@ -116,9 +124,9 @@ class PseudoLabelGenerator(Callback):
         pl_module.take_pseudo_labels(self._labels, self._labeled)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Label before the first step of an epoch whose turn it is.
+        """Label before the first step of an epoch in which labels are due.
 
-        (Lightning does not call `on_train_epoch_start` where a run goes on from the last step of the epoch before.)
+        Lightning does not call `on_train_epoch_start` if a run resumes at the last step of the epoch before.
         """
         due = due_epoch(trainer.current_epoch, self.warmup_epochs, self.every_n_epochs)
         if due > self._epoch and isinstance(pl_module, SelfTraining):
@@ -153,20 +161,20 @@ class PseudoLabelGenerator(Callback):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The labels of all unlabeled images, in their order, those of the labeled ones, and when they were due."""
+        """Give the labels of all images, in their order, and the epoch in which they were made."""
         parts = {"labels": self._labels, "labeled": self._labeled}
         kept = {name: None if labels is None else dict(vars(labels)) for name, labels in parts.items()}
         return {"epoch": self._epoch, **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the labels of a checkpoint."""
+        """Take the labels of a checkpoint."""
         self._epoch = state_dict["epoch"]
         kept = (state_dict.get(name) for name in ("labels", "labeled"))
         self._labels, self._labeled = (None if labels is None else PseudoLabels(**labels) for labels in kept)
 
 
 def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int:
-    """The last epoch up to `epoch` that begins with new labels, -1 if there was none."""
+    """Compute the last epoch up to `epoch` that begins with new labels; -1 if there is none."""
     since = epoch - warmup_epochs
     if since < 0:
         return -1
@@ -174,10 +182,10 @@ def due_epoch(epoch: int, warmup_epochs: int, every_n_epochs: int | None) -> int
 
 
 def load_teacher(network: Network, checkpoint: str, class_names: list[str]) -> None:
-    """Give a network the (averaged) weights of a checkpoint's.
+    """Load the evaluated (averaged) weights of a checkpoint into a network.
 
     Raises:
-        SettingsError: It is of other classes, or of another network.
+        SettingsError: The checkpoint has other classes, or another network.
     """
     source = read_checkpoint(checkpoint)
     check_same_classes(source.class_names or class_names, class_names, f"teacher {checkpoint}")
@@ -190,12 +198,12 @@ def load_teacher(network: Network, checkpoint: str, class_names: list[str]) -> N
 
 
 def most_likely(probs: Tensor, total: int, keep_probs: bool) -> PseudoLabels:
-    """Pseudo-labels of all images from this process' `probs [n, K]`.
+    """Take the most likely class of each image as its pseudo-label, and gather the labels of all processes.
 
     Args:
-        probs: Rows sum to 1.
-        total: N, images of all processes.
-        keep_probs: Whether the labels have the rows too.
+        probs: `float32 [n, K]`, the predictions of this process; each row sums to 1.
+        total: N, the number of images of all processes.
+        keep_probs: Whether to keep the probabilities of all classes beside the labels.
     """
     confidence, label = probs.max(dim=1)
     rows = gathered(probs, total) if keep_probs else None
@@ -203,6 +211,6 @@ def most_likely(probs: Tensor, total: int, keep_probs: bool) -> PseudoLabels:
 
 
 def gathered(rows: Tensor, total: int) -> Tensor:
-    """Rows `[n, ...]` of all processes in the order of the images, `[N, ...]` on the CPU."""
+    """Gather the rows `[n, ...]` of all processes in the order of the images, `[N, ...]` on the CPU."""
     parts = gather_interleaved(rows.reshape(len(rows), -1), total, torch.device("cpu"))
     return parts.reshape(total, *rows.shape[1:])

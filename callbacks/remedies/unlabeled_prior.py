@@ -1,4 +1,4 @@
-"""Estimate the class totals of an unlabeled set from a classifier's mistakes."""
+"""Estimate the class totals of an unlabeled set from the confusions of a classifier."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,20 @@ from tailmatch.lightning_modules.training.run_folder import run_folder
 
 
 class UnlabeledPriorEstimator(Callback):
-    """Writes `prior.json`, the class totals of the unlabeled set, for `DARP(target=...)`.
+    """Estimator of the class totals of the unlabeled set, which it writes to `prior.json` for `DARP(target=...)`.
 
-    DARP's estimate (arXiv 2007.08844, section 3.3; bbuing9/DARP `train_base_estim.py`), which assumes that labeled
-    and unlabeled images of a class look alike: with the soft confusion matrix `C[j, k]`, the mean prediction of
-    class j on held-out images of class k, and the sum `s` of predictions on the unlabeled images, `C q = s`. After
-    every epoch `q = C^-1 s` is taken with the trained (not the averaged) weights; epochs with a negative entry or
-    an ill-conditioned matrix are not accepted, and the others are averaged. The file is written when the fit ends.
+    The estimate is DARP's (arXiv 2007.08844, section 3.3; bbuing9/DARP `train_base_estim.py`). It assumes that labeled
+    and unlabeled images of a class look alike. The soft confusion matrix `C[j, k]` is the mean probability of class j
+    on held-out images of class k, and `s` is the sum of the predictions on the unlabeled images, so that `C q = s`.
+    After every epoch `q = C^-1 s` is computed with the trained (not the averaged) weights. Estimates with a negative
+    entry or an ill-conditioned matrix are rejected, and the others are averaged. The file is written when the fit ends.
 
-    It goes with `Supervised` and the data module's `labeled_holdout` (10 a class in the paper);
-    `configs/experiments/darp_prior_cifar10.yaml` has the authors' setting.
+    Use it with `Supervised` and the data module's `labeled_holdout` (10 images per class in the paper). The authors'
+    setting is `configs/experiments/darp_prior_cifar10.yaml`.
 
     Args:
-        output: The file; null is `prior.json` in the run folder.
-        max_condition: Epochs whose matrix has a condition number from here on are not accepted.
+        output: The path of the file. None: `prior.json` in the run folder.
+        max_condition: The condition number of the matrix from which on an estimate is rejected.
     """
 
     def __init__(self, output: str | None = None, max_condition: float = 100.0) -> None:
@@ -40,10 +40,10 @@ class UnlabeledPriorEstimator(Callback):
         self._conditions: list[float] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that there is something to estimate from and a place to write to.
+        """Check that there are held-out labeled images, and that the file can be written.
 
         Raises:
-            SettingsError: No held-out labeled images, or the file is there.
+            SettingsError: No labeled images are held out, or the file exists.
         """
         if stage != "fit":
             return
@@ -51,16 +51,16 @@ class UnlabeledPriorEstimator(Callback):
         if not data.labeled_holdout:
             raise SettingsError(
                 "UnlabeledPriorEstimator needs labeled images that are not trained on: set the data's "
-                "labeled_holdout (10 a class in the paper)"
+                "labeled_holdout (10 per class in the paper)"
             )
         if self.output is not None and self.output.exists():
             raise SettingsError(f"{self.output} exists: remove it or name another output")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Estimate once.
+        """Estimate the class totals with the present weights.
 
         Raises:
-            SettingsError: The method is no classifier, or a prediction is NaN.
+            SettingsError: The method is not a classifier, or a prediction is NaN.
         """
         if not isinstance(pl_module, ImageClassifier):
             raise SettingsError(f"UnlabeledPriorEstimator needs an image classifier, not {type(pl_module).__name__}")
@@ -84,10 +84,10 @@ class UnlabeledPriorEstimator(Callback):
             self._accepted.append({"epoch": trainer.current_epoch, "counts": estimate.tolist()})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Average the accepted epochs and write the file.
+        """Average the accepted estimates and write the file.
 
         Raises:
-            SettingsError: No epoch was accepted.
+            SettingsError: No estimate was accepted.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         folder = run_folder(trainer)
@@ -114,24 +114,24 @@ class UnlabeledPriorEstimator(Callback):
             print(f"unlabeled prior from {len(self._accepted)} epochs, written to {output}: {shown}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Estimates so far."""
+        """Give the estimates so far."""
         return {"accepted": self._accepted, "conditions": self._conditions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the estimates of a checkpoint."""
+        """Take the estimates of a checkpoint."""
         self._accepted, self._conditions = state_dict["accepted"], state_dict["conditions"]
 
 
 def estimate_totals(confusion: Tensor, predicted: Tensor) -> tuple[Tensor, float]:
-    """Class totals that explain the predictions: `q = C^-1 s`.
+    """Compute the class totals that explain the predictions: `q = C^-1 s`.
 
     Args:
-        confusion: `float64 [K, K]`, sum of predicted probs (rows) over images of each true class (columns).
-        predicted: `float64 [K]`, sum s of predicted probs over the unlabeled images.
+        confusion: `float64 [K, K]`, the sum of the predicted probs (rows) over the images of each true class (columns).
+        predicted: `float64 [K]`, s, the sum of the predicted probs over the unlabeled images.
 
     Returns:
-        `q [K]` with the sum of s (NaN if C is singular), and the 2-norm condition number of C (columns scaled
-        to 1).
+        The totals `q [K]`, whose sum is that of s (NaN if C is singular), and the 2-norm condition number of C, whose
+        columns are scaled to sum 1.
     """
     scaled = confusion / confusion.sum(dim=0, keepdim=True)
     condition = float(torch.linalg.cond(scaled))

@@ -1,4 +1,4 @@
-"""Which classes are learned first, and when wrong labels begin to be memorized."""
+"""Report which classes are learned first, and when wrong labels begin to be memorized."""
 
 from typing import Any
 
@@ -19,31 +19,36 @@ from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import total_epochs
 
 ROWS = ("images", "fit", "wrong", "corrected", "memorized")
-"""What is counted per class of the given label; the last three where the truth is known."""
+"""The counts of each given label, in this order; the last three only if the truth is known."""
 
 NAMED_LINES = 10
-"""Most classes that have a color of their own in the figure; more have that of their third, by their images."""
+"""The largest number of classes drawn in one color each. More classes are colored by thirds (many, medium, few)."""
 
 
 class EarlyLearningCurves(Callback):
-    """Follows what the evaluated (averaged) weights say of the labeled images, epoch by epoch.
+    """Report of how the labeled images are predicted in the course of the training, with the evaluated weights.
 
-    Networks learn what images of a class have in common first, and wrong labels by heart later (Liu et al. 2020, ELR,
-    arXiv 2007.00151, figure 1). Scalars under `early/`:
+    Networks first learn what the images of a class have in common, and memorize wrong labels later (Liu et al. 2020,
+    ELR, arXiv 2007.00151, figure 1). The callback logs these scalars under `early/`:
 
-    * `fit`: share of the labeled images that are predicted as they are labeled, and of those with each label
-      (`fit_class/<name>`, up to 30 classes);
-    * after `label_noise`, where the truth is known: `learned`, that share of the rightly labeled images; of the wrongly
-      labeled ones, those that are predicted as they are labeled (`memorized`) and as what they are (`corrected`), and
-      the same of those with each label (`memorized_class/<name>`, `corrected_class/<name>`).
+    * `fit`: the share of the labeled images whose prediction is their label; `fit_class/<name>` is the share among the
+      images with that label (for up to 30 classes).
+    * With `label_noise`, where the true classes are known: `learned` is the same share among the correctly labeled
+      images. Among the wrongly labeled images, `memorized` is the share predicted as their wrong label, and `corrected`
+      the share predicted as their true class; `memorized_class/<name>` and `corrected_class/<name>` are these shares
+      among the images with that label.
 
-    The figure `early/curves` shows all of it over the epochs. Images are predicted without augmentation; the training
-    does not change by a bit. Labels are the given ones, also where `SelfTraining` replaced some.
+    The figure `early/curves` shows all of them over the epochs. Images are predicted without augmentation, by the
+    averaged weights if the method averages, and the training keeps its exact bits. Labels are the given ones, even if
+    `SelfTraining` replaced some.
 
     Args:
-        every_n_epochs: Epochs between predictions, each a pass over the labeled images without gradient; the last
-            epoch always has one.
-        figures_every: Epochs between figures; the last epoch always has one.
+        every_n_epochs: The number of epochs between two predictions. Each is a pass over the labeled images without
+            gradients. There is always one after the last epoch.
+        figures_every: The number of epochs between two figures. There is always one after the last epoch.
+
+    Raises:
+        SettingsError: An argument is below 1.
     """
 
     def __init__(self, every_n_epochs: int = 1, figures_every: int = 10) -> None:
@@ -51,11 +56,11 @@ class EarlyLearningCurves(Callback):
         check_at_least("figures_every", figures_every, 1)
         self.every_n_epochs = every_n_epochs
         self.figures_every = figures_every
-        self.epochs: list[int] = []  # that were done at each prediction
-        self.counts: list[Tensor] = []  # int64 [R, K] of each, by the names of `ROWS`
+        self.epochs: list[int] = []  # the number of epochs done at each prediction
+        self.counts: list[Tensor] = []  # int64 [R, K] of each prediction, in the order of `ROWS`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew.
+        """Start empty curves.
 
         Raises:
             SettingsError: The method does not train on labeled images.
@@ -69,20 +74,20 @@ class EarlyLearningCurves(Callback):
         self.epochs, self.counts = [], []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Predict if it is time."""
+        """Predict the labeled images if a prediction is due."""
         self._follow(trainer, pl_module, trainer.current_epoch + 1)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Make up for what a resume left out.
+        """Make up for a prediction that a resume left out.
 
-        (Lightning does not call `on_train_epoch_end` where a run goes on from the last step of an epoch.)
+        Lightning does not call `on_train_epoch_end` if a run resumes after the last step of an epoch.
         """
         if batch_idx == 0:
             with torch.random.fork_rng(devices=[]):  # seeded for this step already, and a loader draws a seed
                 self._follow(trainer, pl_module, trainer.current_epoch)
 
     def _follow(self, trainer: Trainer, pl_module: LightningModule, done: int) -> None:
-        """Predict once after `done` epochs, if it is time."""
+        """Predict the labeled images after `done` epochs, if a prediction is due."""
         last = done >= total_epochs(trainer)
         known = self.epochs[-1] if self.epochs else 0
         if done <= known or not (done % self.every_n_epochs == 0 or last) or not isinstance(pl_module, ImageClassifier):
@@ -109,22 +114,25 @@ class EarlyLearningCurves(Callback):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The curves so far."""
+        """Give the curves so far."""
         return {"epochs": list(self.epochs), "counts": list(self.counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of a checkpoint."""
+        """Take the curves of a checkpoint."""
         self.epochs, self.counts = list(state_dict["epochs"]), list(state_dict["counts"])
 
 
 def early_counts(predicted: Tensor, given: Tensor, truth: Tensor | None, num_classes: int) -> Tensor:
-    """Images with each label, `int64 [R, K]` by the names of `ROWS`; the first two rows alone without the truth.
+    """Count the images with each label.
 
     Args:
-        predicted: `int64 [N]` classes.
-        given: `int64 [N]` labels, by which images are counted.
-        truth: `int64 [N]` classes before label noise, None where they are not known.
-        num_classes: K.
+        predicted: `int64 [N]`, the predicted classes.
+        given: `int64 [N]`, the labels, by which images are counted.
+        truth: `int64 [N]`, the true classes before label noise. None: they are not known.
+        num_classes: K, the number of classes.
+
+    Returns:
+        `int64 [R, K]`, the rows in the order of `ROWS`; without the truth only the first two.
     """
     rows = [torch.ones_like(given, dtype=torch.bool), predicted == given]
     if truth is not None:
@@ -135,10 +143,14 @@ def early_counts(predicted: Tensor, given: Tensor, truth: Tensor | None, num_cla
 
 
 def early_shares(counts: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Names of shares to their overall values `[...]` and those of each class, `[..., K]`, NaN of none.
+    """Compute the shares of `EarlyLearningCurves` from counts.
 
     Args:
-        counts: `int64 [..., R, K]` of `early_counts`.
+        counts: `int64 [..., R, K]`, results of `early_counts`.
+
+    Returns:
+        For the name of each share, its overall value `[...]` and its value for each class `[..., K]`, NaN where there
+        are no images.
     """
     parts = dict(zip(ROWS, counts.double().unbind(dim=-2), strict=False))
     ratios = {"fit": (parts["fit"], parts["images"])}
@@ -150,7 +162,7 @@ def early_shares(counts: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def early_scalars(counts: Tensor, class_names: list[str]) -> dict[str, float]:
-    """Scalars of an epoch from its counts `[R, K]`; those of single classes where they are few enough to read."""
+    """Compute the scalars of an epoch from its counts `[R, K]`; those of single classes for up to 30 classes."""
     scalars = {}
     for name, (overall, by_class) in early_shares(counts).items():
         scalars[f"early/{name}"] = float(overall)
@@ -163,12 +175,12 @@ def early_scalars(counts: Tensor, class_names: list[str]) -> dict[str, float]:
 
 
 def early_figure(epochs: list[int], counts: Tensor, class_names: list[str]) -> Figure:
-    """Share of each class that is predicted as labeled, over the epochs; below, what becomes of wrong labels.
+    """Draw the share of each class that is predicted as labeled, and below it the predictions of wrong labels.
 
     Args:
-        epochs: E numbers of epochs that were done.
-        counts: `int64 [E, R, K]`.
-        class_names: K names.
+        epochs: E numbers of epochs done, the x axis.
+        counts: `int64 [E, R, K]`, the result of `early_counts` at each of them.
+        class_names: The K names of the classes.
     """
     shares = early_shares(counts)
     figure, axes = figures.new_figure(9, 8 if "memorized" in shares else 4.5, rows=2 if "memorized" in shares else 1)
@@ -192,7 +204,7 @@ def early_figure(epochs: list[int], counts: Tensor, class_names: list[str]) -> F
 
 
 def _named_lines(axis: Axes, epochs: list[int], by_class: Tensor, images: Tensor, class_names: list[str]) -> None:
-    """A color for each class, the legend in the order of the last values."""
+    """Draw each class in its own color; the legend has the order of the last values."""
     for k in by_class[-1].nan_to_num(-1).argsort(descending=True, stable=True).tolist():
         if images[k]:
             label = f"{class_names[k]} ({int(images[k]):,})"
@@ -200,7 +212,7 @@ def _named_lines(axis: Axes, epochs: list[int], by_class: Tensor, images: Tensor
 
 
 def _group_lines(axis: Axes, epochs: list[int], by_class: Tensor, images: Tensor) -> None:
-    """Thin lines for the classes and a thick one for the mean of each third, by their images."""
+    """Draw a thin line for each class, and a thick one for the mean of each third (many, medium and few images)."""
     for (name, group), color in zip(third_groups(images).items(), ("tab:blue", "tab:orange", "tab:green"), strict=True):
         group = group & (images > 0)
         if not group.any():
@@ -212,7 +224,7 @@ def _group_lines(axis: Axes, epochs: list[int], by_class: Tensor, images: Tensor
 
 
 def _wrong_labels(axis: Axes, epochs: list[int], shares: dict[str, tuple[Tensor, Tensor]], wrong: float) -> None:
-    """The colors of ELR's figure 1: correct green, memorized red, neither blue."""
+    """Draw how wrong labels are predicted, in the colors of ELR's figure 1: corrected green, memorized red."""
     corrected, memorized = shares["corrected"][0].numpy(), shares["memorized"][0].numpy()
     axis.plot(epochs, memorized, color="tab:red", marker=".", label="memorized:\nthe wrong label")
     axis.plot(epochs, corrected, color="tab:green", marker=".", label="corrected:\nthe true class")

@@ -1,4 +1,4 @@
-"""Figures as arrays, and their way to the logger."""
+"""Draw figures, and give them to the loggers as arrays."""
 
 from collections.abc import Sequence
 
@@ -13,25 +13,25 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 TICK_LIMIT = 30
-"""Most classes whose names are written along an axis."""
+"""The largest number of classes whose names are written along an axis."""
 
 
 def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of a size in inches with axes below each other, outside pyplot's global state."""
+    """Make a figure, its size in inches, with axes below each other, outside the global state of pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(np.atleast_1d(figure.subplots(rows)))
 
 
 def to_array(figure: Figure) -> NDArray[np.uint8]:
-    """Draw to `uint8 [H, W, 3]`."""
+    """Draw a figure as pixels, `uint8 [H, W, 3]`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
-    """Give a figure to every logger that takes images (TensorBoard, Weights & Biases), on rank zero."""
+    """Log a figure with every logger that takes images (TensorBoard, Weights & Biases), on process 0."""
     if not trainer.is_global_zero or not trainer.loggers:
         return
     image = to_array(figure)
@@ -45,7 +45,7 @@ def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
 
 
 def class_axis(axis: Axes, class_names: Sequence[str]) -> None:
-    """Label the x axis with class names, or with their number where they are many."""
+    """Label the x axis with class names, or with their numbers if there are more than 30."""
     if len(class_names) <= TICK_LIMIT:
         long = max(map(len, class_names)) > 3
         axis.set_xticks(
@@ -56,7 +56,7 @@ def class_axis(axis: Axes, class_names: Sequence[str]) -> None:
 
 
 def class_counts_figure(table: dict[str, list[int]], class_names: Sequence[str]) -> Figure:
-    """Images per class of each set, on a logarithmic scale."""
+    """Draw the number of images per class of each set, on a logarithmic scale."""
     figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
     places = np.arange(len(class_names))
     for (name, counts), marker in zip(table.items(), "osD^v", strict=False):
@@ -74,7 +74,7 @@ def class_counts_figure(table: dict[str, list[int]], class_names: Sequence[str])
 
 
 def recall_figure(recall: Tensor, class_counts: Sequence[int], class_names: Sequence[str]) -> Figure:
-    """Recall of each class, the labeled count above each bar where there is room."""
+    """Draw the recall of each class, with the labeled count above each bar for up to 30 classes."""
     figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
     values = recall.float().cpu().nan_to_num(0).numpy()
     axis.bar(np.arange(len(values)), values, color="tab:blue")
@@ -90,7 +90,7 @@ def recall_figure(recall: Tensor, class_counts: Sequence[int], class_names: Sequ
 
 
 def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
-    """Confusion matrix `[K, K]` with rows scaled to 1: rows are true classes, columns predictions."""
+    """Draw a confusion matrix `[K, K]`: rows are true classes, scaled to sum 1, and columns predictions."""
     counts = confusion.double().cpu()
     rates = (counts / counts.sum(1, keepdim=True)).nan_to_num(0).numpy()
     size = max(4.5, min(10, 0.45 * len(class_names) + 1.5))
@@ -112,7 +112,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
 
 
 def views_figure(rows: dict[str, Tensor]) -> Figure:
-    """Images below each other: name of a view to `[n, 3, H, W]` in [0, 1], the same n images in each row."""
+    """Draw views below each other, the same n images in each row: name of a view to `[n, 3, H, W]` in [0, 1]."""
     figure, axes = new_figure(10, 1.35 * len(rows), rows=len(rows))
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
         strip = images.float().cpu().clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Mean and spread of the last evaluations: the protocol of DARP and of MixMatch's line of work."""
+"""Report the mean and standard deviation of the last evaluations, as DARP, MixMatch and its successors do."""
 
 import json
 import statistics
@@ -14,15 +14,18 @@ from tailmatch.lightning_modules.training.run_folder import run_folder
 
 
 class LastEvaluations(Callback):
-    """Keeps the last n validations and gives the mean and standard deviation of every metric.
+    """Report of the mean and standard deviation of every metric over the last n validations.
 
-    bbuing9/DARP `train.py` reports the mean of the last 20 evaluations on the test images, one an epoch: with
-    `data.validate_on_test` this is the same. It selects nothing, where `best.ckpt` is the best of all validations.
-    At the end of a fit they are logged as `last<n>/<metric>/mean` and `/std` and written to
-    `last_evaluations.json` in the run folder; a test puts them beside its own numbers in `test_metrics.json`.
+    bbuing9/DARP `train.py` reports the mean of the last 20 evaluations on the test images, one per epoch; with
+    `data.validate_on_test` this callback does the same. Nothing is selected by it, while `best.ckpt` is the best of all
+    validations. At the end of a fit the numbers are logged as `last<n>/<metric>/mean` and `last<n>/<metric>/std`, and
+    written to `last_evaluations.json` in the run folder. A later test copies them into `test_metrics.json`.
 
     Args:
-        n: How many.
+        n: The number of validations.
+
+    Raises:
+        SettingsError: `n` is below 1.
     """
 
     def __init__(self, n: int = 20) -> None:
@@ -31,7 +34,7 @@ class LastEvaluations(Callback):
         self._kept: deque[dict[str, float]] = deque(maxlen=n)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep one evaluation of a fit."""
+        """Keep a validation of a fit."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, ImageClassifier):
             scalars = pl_module.evaluations["val"].scalars
             self._kept.append({name: value.item() for name, value in scalars.items()})
@@ -52,7 +55,7 @@ class LastEvaluations(Callback):
         (folder / "last_evaluations.json").write_text(json.dumps(summary, indent=2) + "\n")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the summary of the fit into `test_metrics.json`."""
+        """Copy the summary of the fit into `test_metrics.json`."""
         folder = run_folder(trainer)
         record, summary = folder / "test_metrics.json", folder / "last_evaluations.json"
         if trainer.is_global_zero and record.exists() and summary.exists():
@@ -61,7 +64,7 @@ class LastEvaluations(Callback):
             record.write_text(json.dumps(content, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any]:
-        """Number of evaluations, and mean and standard deviation (of the sample, 0 for one) of every metric."""
+        """Compute the number of evaluations, and the mean and sample standard deviation (0 for one) of every metric."""
         metrics = {}
         for name in self._kept[-1]:
             values = [evaluation[name] for evaluation in self._kept if name in evaluation]
@@ -70,9 +73,9 @@ class LastEvaluations(Callback):
         return {"evaluations": len(self._kept), "metrics": metrics}
 
     def state_dict(self) -> dict[str, Any]:
-        """The kept evaluations."""
+        """Give the kept evaluations."""
         return {"kept": list(self._kept)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the evaluations of a checkpoint."""
+        """Take the evaluations of a checkpoint."""
         self._kept = deque(state_dict["kept"], maxlen=self.n)

@@ -1,4 +1,4 @@
-"""Are the pseudo-labels uniform, or as imbalanced as the data? At a glance."""
+"""Report the class totals and the accuracy of the pseudo-labels, beside their target."""
 
 import math
 from typing import Any
@@ -18,31 +18,38 @@ from tailmatch.lightning_modules.training.distributed import sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
-"""Counts that are kept per class: pseudo-labels by their own class, truth and correct ones by the true class."""
+"""The counts of each class: `raw`, `refined` and `selected` by the pseudo-label, the others by the true class."""
 
 
 class PseudoLabelMonitor(Callback):
-    """Logs the pseudo-labels of each epoch beside their target, with and without a remedy.
+    """Report of the pseudo-labels of each epoch beside their target, with or without a remedy.
 
-    Scalars under `pseudo/`: KL divergence in nats of raw and refined pseudo-label totals from the target, the
-    share selected, and where the truth of the unlabeled images is known, the accuracy of raw, refined and selected
-    pseudo-labels and of each class (`pseudo/accuracy_refined_class/<name>`, up to 30 classes). The figure
-    `pseudo/labels` shows the totals against target and truth, and the accuracy of each class.
+    Raw pseudo-labels are those before refinement, refined ones those after it; without a remedy they are the same. The
+    callback logs these scalars in every epoch:
 
-    Raw is what comes into refinement, refined what comes out; without a remedy they are the same. With several remedies
-    the target is that of the last one that has one (`SemiSupervisedClassifier.target_totals`).
+    * `pseudo/kl_raw`, `pseudo/kl_refined`: the KL divergence, in nats, of the class totals from the target;
+    * `pseudo/selected`: the share of the pseudo-labels that is selected for training;
+    * `pseudo/accuracy_raw`, `pseudo/accuracy_refined`, `pseudo/accuracy_selected` and, for up to 30 classes,
+      `pseudo/accuracy_refined_class/<name>`: the accuracy, if the true classes of the unlabeled images are known.
+
+    The figure `pseudo/labels` shows the totals beside the target and the truth, and the accuracy of each class.
 
     Args:
-        target: Class totals, given as `DARP.target` is. Null takes the target of the run's remedy (`DARP`,
-            `DistributionAlignment`, or any refiner with `target_totals`), and without one the labeled counts.
-        every_n_epochs: Epochs between figures; scalars are logged every epoch.
+        target: The class totals to compare with: a list of K numbers, the path of a `prior.json` written by
+            `UnlabeledPriorEstimator`, or `oracle` (the true totals). None: the target of the run's remedy (`DARP`,
+            `DistributionAlignment`, or any refiner with `target_totals`; of several, the last one's), or the labeled
+            counts if no remedy has a target.
+        every_n_epochs: The number of epochs between two figures. There is always one after the last epoch.
+
+    Raises:
+        SettingsError: `every_n_epochs` is below 1.
     """
 
     def __init__(self, target: str | list[float] | None = None, every_n_epochs: int = 10) -> None:
         check_at_least("every_n_epochs", every_n_epochs, 1)
         self.target = target
         self.every_n_epochs = every_n_epochs
-        self._target_totals: Tensor | None = None  # where a target is given
+        self._target_totals: Tensor | None = None  # only if a target is given
         self._truth: Tensor | None = None
         self._counts = torch.empty(0)
 
@@ -50,7 +57,7 @@ class PseudoLabelMonitor(Callback):
         """Register with the method.
 
         Raises:
-            SettingsError: The method has no pseudo-labels, or the target is bad.
+            SettingsError: The method has no pseudo-label stage, or `target` is not valid.
         """
         if stage != "fit":
             return
@@ -63,7 +70,7 @@ class PseudoLabelMonitor(Callback):
         pl_module.add_observer(self)
 
     def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
-        """Count a step's pseudo-labels on the device. See `PseudoLabelObserver`."""
+        """Count the pseudo-labels of a step, on the device; see `PseudoLabelObserver`."""
         self._counts = self._counts.to(raw.device)
         labels = {"raw": raw.argmax(dim=1), "refined": refined.argmax(dim=1)}
         everything = torch.ones_like(selected)
@@ -82,7 +89,7 @@ class PseudoLabelMonitor(Callback):
         self._counts[ROWS.index(row)].index_add_(0, classes, which.long())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch and begin anew."""
+        """Log the counts of the epoch and reset them."""
         counts = dict(zip(ROWS, sum_over_processes(self._counts).double().cpu(), strict=True))
         self._counts = torch.zeros_like(self._counts)
         if not counts["raw"].sum():
@@ -94,7 +101,7 @@ class PseudoLabelMonitor(Callback):
             figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, names))
 
     def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
-        """The target, asked for when it is shown: refiners may have registered after this callback."""
+        """Find the target when it is shown, since refiners may register after this callback."""
         totals = self._target_totals
         if totals is None and isinstance(pl_module, SemiSupervisedClassifier):
             totals = pl_module.target_totals()
@@ -103,18 +110,18 @@ class PseudoLabelMonitor(Callback):
         return totals.detach().double().cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: an epoch that was resumed is counted from there."""
+        """Keep nothing: in an epoch that was resumed, only the steps after the resume are counted."""
         return {}
 
 
 def kl_divergence(counts: Tensor, target: Tensor) -> float:
-    """KL(counts || target) in nats, both `[K]` and scaled to 1; infinite where the target lacks a class."""
+    """Compute KL(counts || target) in nats, both `[K]` and scaled to sum 1; infinite if the target lacks a class."""
     observed, expected = counts / counts.sum(), target / target.sum()
     return float(torch.special.xlogy(observed, observed / expected).nan_to_num(nan=0.0, posinf=math.inf).sum())
 
 
 def pseudo_label_scalars(counts: dict[str, Tensor], totals: Tensor, class_names: list[str] | None) -> dict[str, float]:
-    """Scalars of an epoch from counts `[K]` by the names of `ROWS`; accuracies where names are given."""
+    """Compute the scalars of an epoch from counts `[K]` by the names of `ROWS`; accuracies only if names are given."""
     scalars = {
         "pseudo/kl_raw": kl_divergence(counts["raw"], totals),
         "pseudo/kl_refined": kl_divergence(counts["refined"], totals),
@@ -136,7 +143,7 @@ def pseudo_label_scalars(counts: dict[str, Tensor], totals: Tensor, class_names:
 
 
 def pseudo_label_figure(counts: dict[str, Tensor], totals: Tensor, class_names: list[str]) -> Figure:
-    """Shares of each class: raw and refined bars, target and truth as lines; below, accuracy where it is known."""
+    """Draw the share of each class (bars: raw, refined; lines: target, truth) and below it the accuracy, if known."""
     known = bool(counts["truth"].sum())
     width = max(6, min(14, 0.5 * len(class_names)))
     figure, axes = figures.new_figure(width, 6 if known else 3.5, rows=2 if known else 1)

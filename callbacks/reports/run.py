@@ -1,4 +1,4 @@
-"""What a run shows of its data and results: class counts, views, confusion."""
+"""Report the data and the results of a run: class counts, views, confusion matrix and recall."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, unt
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
 TABLE_LIMIT = 24
-"""Most classes of which the printed table shows each; of more, it shows the first and last."""
+"""The largest number of classes that the printed table shows; of more, it shows the first and the last ones."""
 
 
 class ClassCountsReport(Callback):
-    """Prints the images per class of each set, and what in them will hurt, when a fit starts; logs them as a figure."""
+    """Report of the number of images per class of each set, with warnings: printed and logged when a fit starts."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print and log."""
+        """Print the table and the warnings, and log the figure `data/class_counts`."""
         data = getattr(trainer, "datamodule", None)
         if data is None or not trainer.is_global_zero:
             return
@@ -39,7 +39,7 @@ class ClassCountsReport(Callback):
 
 
 def class_counts_table(table: dict[str, list[int]], class_names: list[str], unlabeled_total: int) -> Table:
-    """The printed table: a row a class, the total last."""
+    """Make the printed table: one row per class, and the total as the last row."""
     shown = Table(title="images per class")
     shown.add_column("class")
     for name in table:
@@ -60,17 +60,17 @@ def class_counts_table(table: dict[str, list[int]], class_names: list[str], unla
 
 
 class ViewGrid(Callback):
-    """Logs one figure with the views of the first training batch.
+    """Report of the views of the first training batch, as the figure `data/views`.
 
     Args:
-        images: How many images of each stream.
+        images: The number of images shown of each stream.
     """
 
     def __init__(self, images: int = 8) -> None:
         self.images = images
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log before the very first step."""
+        """Log the figure before the first step of the training."""
         if trainer.global_step == 0 and trainer.is_global_zero:
             rows = {
                 f"{stream}\n{name}": images
@@ -92,10 +92,11 @@ class ViewGrid(Callback):
 
 
 class EvaluationFigures(Callback):
-    """Logs confusion matrix and recall per class: in validation every n epochs and the last, and in test.
+    """Report of the confusion matrix and the recall of each class, as figures of validations and tests.
 
     Args:
-        every_n_epochs: Drawing takes a third of a second.
+        every_n_epochs: The number of epochs between two validations with figures. There are always figures after the
+            last epoch. Drawing takes a third of a second.
     """
 
     def __init__(self, every_n_epochs: int = 10) -> None:

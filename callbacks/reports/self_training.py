@@ -1,4 +1,4 @@
-"""What self-training is told to train on: which pseudo-labels teach, and which labels were replaced."""
+"""Report the pseudo-labels that self-training selects, and the labels that it replaces."""
 
 import csv
 from collections import Counter
@@ -15,33 +15,33 @@ from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
 LISTED_CLASSES = 30
-"""Most classes whose selected pseudo-labels are reported one by one."""
+"""The largest number of classes whose selected pseudo-labels are reported one by one."""
 
 LISTED_PAIRS = 5
-"""Pairs of a given and a predicted class that the line about replaced labels names."""
+"""The number of pairs of a given and a predicted class that the line about replaced labels names."""
 
 REPORT = "relabeled.csv"
-"""Name of the list of replaced labels in the run folder."""
+"""The name of the list of replaced labels in the run folder."""
 
 
 class SelfTrainingReport(Callback):
-    """Prints and logs what `SelfTraining` selects and relabels, at each labeling; of other methods it says nothing.
+    """Report of what `SelfTraining` selects and relabels, printed and logged at each labeling.
 
-    * A line and the scalars `pseudo/selected` and `pseudo/selected_class/<name>` (up to 30 classes): the selected share
-      of the unlabeled images, and how many of each class.
-    * With `relabel_threshold`: a line, the scalars `relabel/...` (`relabeling_scalars`), and `relabeled.csv` in the run
-      folder, the list of replaced labels (`write_relabeled`).
+    * The selected pseudo-labels: a printed line, `pseudo/selected` (the selected share of the unlabeled images) and,
+      for up to 30 classes, `pseudo/selected_class/<name>` (the number of selected images).
+    * The replaced labels, with `relabel_threshold`: a printed line, the scalars `relabel/...` (`relabeling_scalars`),
+      and the list `relabeled.csv` in the run folder (`write_relabeled`).
 
-    The command line adds it to every run. In Python, give it to the `Trainer`.
+    The command line adds this callback to every run, and other methods ignore it. In Python, give it to the `Trainer`.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Register with the method."""
+        """Register with the method, if it is `SelfTraining`."""
         if stage == "fit" and isinstance(pl_module, SelfTraining):
             pl_module.add_observer(self)
 
     def observe_selection(self, method: ImageClassifier, selected: Tensor, counts: Tensor) -> None:
-        """Print and log how many pseudo-labels were selected. See `SelfTrainingObserver`."""
+        """Print and log how many pseudo-labels were selected; see `SelfTrainingObserver`."""
         total, by_class = len(selected), dict(zip(method.class_names, counts.tolist(), strict=True))
         listed = dict(list(by_class.items())[:LISTED_CLASSES])
         if method.trainer.is_global_zero:
@@ -53,7 +53,7 @@ class SelfTrainingReport(Callback):
         log_scalars(method.trainer, {"pseudo/selected": int(counts.sum()) / total, **scalars})
 
     def observe_relabeling(self, method: ImageClassifier, relabeling: Relabeling, rows: ImageRows) -> None:
-        """Write `relabeled.csv`, print a line and log `relabel/...`, on process 0. See `SelfTrainingObserver`."""
+        """Write `relabeled.csv`, print a line and log `relabel/...`, on process 0; see `SelfTrainingObserver`."""
         if not method.trainer.is_global_zero:
             return
         path = run_folder(method.trainer) / REPORT
@@ -63,10 +63,10 @@ class SelfTrainingReport(Callback):
 
 
 def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_names: list[str]) -> None:
-    """Write the replaced labels as CSV beside its place and move it there, the most confident first.
+    """Write the replaced labels as a CSV file, the most confident ones first; the file appears when it is complete.
 
-    Columns: `index` in the labeled set, `key` (path within the data set, or place in the training pool), `given`,
-    `predicted`, `confidence`, and `true` after label noise.
+    The columns are `index` (in the labeled set), `key` (path within the data set, or index in the training pool),
+    `given` and `predicted` (class names), `confidence` and, with label noise, `true` (class name).
     """
     keys, truth = rows.images.keys, rows.truth
     confidence = relabeling.predictions.confidence
@@ -84,7 +84,7 @@ def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_n
 
 
 def relabeling_line(relabeling: Relabeling, truth: Tensor | None, class_names: list[str]) -> str:
-    """How many labels were replaced, the most frequent pairs of classes, and how many are right now."""
+    """Say how many labels were replaced, name the most frequent pairs of classes, and say how many are right now."""
     changed = relabeling.changed
     given, predicted = relabeling.given[changed].tolist(), relabeling.predictions.label[changed].tolist()
     line = f"relabeled: {len(given):,} of {len(changed):,} labeled images"
@@ -101,11 +101,15 @@ def relabeling_line(relabeling: Relabeling, truth: Tensor | None, class_names: l
 
 
 def relabeling_scalars(relabeling: Relabeling, truth: Tensor | None) -> dict[str, float]:
-    """Scalars of a relabeling.
+    """Compute the scalars of a relabeling.
 
-    `relabel/share`: of the labeled images, whose label was replaced. With the truth, an `int64 [N]`: `relabel/right`,
-    of the replaced labels, those that are right now; `relabel/labels_right_before` and `relabel/labels_right`, of all
-    labels.
+    * `relabel/share`: the share of the labeled images whose label was replaced.
+    * `relabel/right`: the share of the replaced labels that are now right.
+    * `relabel/labels_right_before`, `relabel/labels_right`: the share of all labels that were right before and are now.
+
+    Args:
+        relabeling: The given and the new labels of N images.
+        truth: `int64 [N]`, the true classes. None: they are not known, and `relabel/share` is the only scalar.
     """
     changed = relabeling.changed
     scalars = {"relabel/share": float(changed.float().mean())}

@@ -76,9 +76,9 @@ def _high_byte(values: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def fitted(pixels: Tensor, height: int, width: int) -> Tensor:
-    """The middle of an image `uint8 [3, H, W]` that has the shape asked for, resized to `[3, height, width]`.
+    """Crop the middle of an image `uint8 [3, H, W]` to the shape of `height` and `width`, and resize it to them.
 
-    Of the same height and width, it is the image itself.
+    An image that has this size already is returned unchanged.
     """
     own_height, own_width = pixels.shape[1:]
     tall = min(own_height, max(1, own_width * height // width))

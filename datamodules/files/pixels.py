@@ -1,4 +1,4 @@
-"""Images of any kind as pixels: files, PIL images, arrays, tensors."""
+"""Convert images of any kind to pixels: files, PIL images, arrays, tensors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ _CHANNELS = (1, 3)
 
 
 def image_pixels(image: object) -> Tensor:
-    """Pixels `uint8 [3, H, W]` of one image.
+    """Convert one image to pixels, `uint8 [3, H, W]`.
 
     Args:
-        image: A path, a PIL image, or an array or a tensor. Where both its first and its last size could be that of the
-            channels, they come last in an array and first in a tensor.
+        image: A path, a PIL image, an array or a tensor. If both its first and its last dimension could be that of the
+            channels, it is the last one of an array and the first one of a tensor.
 
     Raises:
-        SettingsError: It is none of these.
+        SettingsError: The image is none of these.
     """
     if isinstance(image, str | Path):
         with Image.open(image) as opened:
@@ -45,21 +45,21 @@ def image_pixels(image: object) -> Tensor:
 
 
 def fitted_pixels(image: object, height: int, width: int) -> Tensor:
-    """Pixels `uint8 [3, height, width]` of one image; of a file, those that a cache would hold. See `image_pixels`."""
+    """Convert one image (see `image_pixels`) to pixels `uint8 [3, height, width]`, those of a cache if it is a file."""
     if isinstance(image, str | Path) and height == width:
         return decode_image(Path(image).read_bytes(), height)
     return fitted(image_pixels(image), height, width)
 
 
 def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:
-    """What images are brought to.
+    """Find the height and width that images are resized to.
 
     Args:
-        image_size: One number for both, or both; None is the size that all images have.
-        images: See `image_pixels`.
+        image_size: The height and width in pixels, one number or both. None: the size that all images have.
+        images: The images, see `image_pixels`; they are only read if `image_size` is None.
 
     Raises:
-        SettingsError: It is not above 0, or is None and the images have several sizes.
+        SettingsError: `image_size` is below 1, or is None and the images have several sizes.
     """
     if image_size is not None:
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -68,22 +68,22 @@ def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[ob
         return height, width
     sizes = {tuple(image_pixels(image).shape[1:]) for image in images}
     if len(sizes) != 1:
-        raise SettingsError(f"images have {len(sizes)} sizes: give the image_size that they are brought to")
+        raise SettingsError(f"images have {len(sizes)} sizes: give image_size, to which all are resized")
     [(height, width)] = sizes
     return height, width
 
 
 def is_stack(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor") -> bool:
-    """Whether an array holds several images: by its dimensions, and, of three, by none being that of the channels."""
+    """Tell whether an array holds several images: it has four dimensions, or three, none of them that of channels."""
     shape = tuple(array.shape)
     return len(shape) == 4 or (len(shape) == 3 and shape[0] not in _CHANNELS and shape[2] not in _CHANNELS)
 
 
 def stacked_pixels(images: object) -> Tensor:
-    """Pixels `uint8 [N, 3, H, W]` of an array or a tensor of N images, of which three dimensions are gray ones.
+    """Convert an array or a tensor of N images to pixels, `uint8 [N, 3, H, W]`; three dimensions are gray images.
 
     Raises:
-        SettingsError: It is nothing of the kind.
+        SettingsError: The argument is no such array or tensor.
     """
     pixels = _uint8(images)
     if pixels.ndim == 3:
@@ -102,7 +102,7 @@ def _uint8(array: object) -> Tensor:
 
 
 def _channels_first(pixels: Tensor, source: object) -> Tensor:
-    """`[N, 3, H, W]` of `[N, C, H, W]` or `[N, H, W, C]`."""
+    """Bring `[N, C, H, W]` or `[N, H, W, C]` to `[N, 3, H, W]`."""
     first, last = pixels.shape[1] in _CHANNELS, pixels.shape[3] in _CHANNELS
     if not first and not last:
         raise _refused(source)
@@ -116,5 +116,5 @@ def _refused(value: object) -> SettingsError:
     if isinstance(value, np.ndarray | Tensor):
         kind += f" of {value.dtype} {list(value.shape)}"
         if "float" in str(value.dtype):
-            kind += ", maybe of a transform such as ToTensor"
+            kind += ", perhaps from a transform such as ToTensor"
     return SettingsError(f"an image is a {kind}; {ACCEPTED}")

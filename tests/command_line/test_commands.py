@@ -30,7 +30,7 @@ def test_an_unknown_command_is_one_message() -> None:
     result = tailmatch("fitt", "--config=demo.yaml")
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == (
-        "tailmatch: error: fitt is no command; there are fit, validate, test, predict, export, configs\n"
+        "tailmatch: error: unknown command fitt; the commands are fit, validate, test, predict, export, configs\n"
         "  Did you mean: fit?\n"
     )
 

@@ -1,4 +1,4 @@
-"""DARP for methods that predict pseudo-labels in every step, and for labels that are made at one time."""
+"""DARP for methods that predict pseudo-labels in every step, and for labels that are all made at once."""
 
 from typing import Any
 
@@ -18,33 +18,38 @@ from tailmatch.lightning_modules.training.distributed import gather_interleaved,
 
 
 class DARP(Callback):
-    """Projects the pseudo-labels of the whole unlabeled set onto those with given class totals.
+    """DARP: projects the pseudo-labels of the whole unlabeled set onto given class totals.
 
-    Kim et al., NeurIPS 2020, arXiv 2007.08844; authors' code bbuing9/DARP `training_functions.py`. The newest
-    prediction of every unlabeled image is kept, unrefined. After the warm-up, all are refined together every few
-    steps (`Solver.solve`), and in between the refined rows are handed out. It works for every method with a
-    pseudo-label stage, between sharpening and selection.
+    The method is that of Kim et al., NeurIPS 2020, arXiv 2007.08844 (authors' code: bbuing9/DARP
+    `training_functions.py`). The callback keeps the newest, unrefined prediction of every unlabeled image. After the
+    warm-up it refines all of them together every few steps (`Solver.solve`), and hands out the refined rows in between.
+    It works with every method that has a pseudo-label stage, and acts between sharpening and selection.
 
-    Images that were not predicted yet take no part, and the totals are scaled to those that were. (The authors begin
-    with uniform rows, all replaced in their long warm-up; after a short one such rows would absorb the projection and
-    spoil the others.)
+    Images without a prediction yet are left out, and the totals are scaled to the number of the others. (The authors
+    start from uniform rows, all of which are replaced during their long warm-up. After a short warm-up such rows would
+    absorb the projection and spoil the others.)
 
-    On several devices each process keeps the rows of its own unlabeled images (index modulo world size), and the
-    solver exchanges K-vectors only. Predictions, refined rows, counters and the solver's warm start are saved:
-    a checkpoint holds `2 N K` numbers for them, gathered in the order of the images, so that it resumes with
-    another number of processes.
+    On several devices each process keeps the rows of its own unlabeled images (index modulo world size), and the solver
+    exchanges only vectors of K entries. A checkpoint contains the predictions, the refined rows, the counters and the
+    solver's warm start: `2 N K` numbers in the order of the images, so that a run can resume with another number of
+    processes.
 
     Args:
-        target: Class totals of the unlabeled set: null in proportion to the labeled counts, a list of K numbers,
-            a `prior.json` of `UnlabeledPriorEstimator`, or `oracle` (the truth, for analysis).
-        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
-        warmup_epochs: Epochs without refinement. 200 of 500 in the paper; the authors' code begins one epoch
-            later (`epoch > warm`).
-        refine_every: Steps between refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
-        tolerance: Largest error of a class total that the solver leaves, as a share of that total (of one image,
-            where the total is smaller).
-        max_iterations: Most iterations of the solver. Where the target is not reached, a warning names the error that
-            is left.
+        target: The class totals of the unlabeled set: a list of K numbers, the path of a `prior.json` written by
+            `UnlabeledPriorEstimator`, or `oracle` (the true totals, for analysis). Only their ratios matter. None: the
+            totals are proportional to the labeled counts.
+        alpha: The number of images that class k keeps before the projection, as a multiple of `target_k`; at least 1.
+            The most likely images are kept.
+        warmup_epochs: The number of epochs without refinement. The paper has 200 of 500; the authors' code begins one
+            epoch later (`epoch > warm`).
+        refine_every: The number of steps between two refinements: 10 on CIFAR-10, 100 on CIFAR-100 and STL-10.
+        tolerance: The largest accepted error of a class total, as a share of that total (of one image, if the total is
+            smaller).
+        max_iterations: The largest number of iterations of the solver. If it does not reach the target, a warning says
+            how far it is off.
+
+    Raises:
+        SettingsError: An argument is outside its domain.
     """
 
     def __init__(
@@ -76,7 +81,8 @@ class DARP(Callback):
         """Register with the method.
 
         Raises:
-            SettingsError: The method has no pseudo-labels, the warm-up fills the training, or the target is bad.
+            SettingsError: The method has no pseudo-label stage, the warm-up is at least as long as the training, or
+                `target` is not valid.
         """
         if stage != "fit":
             return
@@ -96,11 +102,11 @@ class DARP(Callback):
         pl_module.add_refiner(self)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Refine after the warm-up; a run that resumes within an epoch does not start that epoch again."""
+        """Note whether the warm-up is over, in every step, since a run may resume in the middle of an epoch."""
         self._warmed_up = trainer.current_epoch >= self.warmup_epochs
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Log the solver's state with the training numbers."""
+        """Log the residual and the iterations of the solver together with the training metrics."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.last is not None and every and trainer.global_step % every == 0:
             scalars = {"darp/residual": self.last.residual, "darp/iterations": float(self.last.iterations)}
@@ -109,7 +115,7 @@ class DARP(Callback):
     # The refinement
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
-        """Keep the predictions, and give the refined ones after the warm-up. See `PseudoLabelRefiner`."""
+        """Keep the predictions and return the refined ones, after the warm-up; see `PseudoLabelRefiner`."""
         rows = index // self._world_size
         self._predictions, self._solved = self._predictions.to(probs.device), self._solved.to(probs.device)
         self._predictions[rows] = probs.detach().float()
@@ -142,7 +148,7 @@ class DARP(Callback):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, warm start and all rows in the order of the images."""
+        """Give the counters, the warm start and all rows in the order of the images."""
         return {
             "steps": self._steps,
             "warm_start": self._warm_start,
@@ -151,10 +157,10 @@ class DARP(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take this process' rows.
+        """Take the counters, the warm start and this process' rows of a checkpoint.
 
         Raises:
-            SettingsError: The state is of another unlabeled set.
+            SettingsError: The state is that of another unlabeled set.
         """
         self._steps = state_dict["steps"]
         self._warm_start = state_dict["warm_start"]
@@ -175,17 +181,24 @@ class DARP(Callback):
 
 
 class DARPRefinement:
-    """Projects predictions onto given class totals, for labels that are made at one time (`PseudoLabelGenerator`).
+    """DARP for labels that are all made at once: projects predictions onto given class totals.
 
-    `DARP` does the same within methods that predict a batch of pseudo-labels in every step.
+    `PseudoLabelGenerator` takes one as its `refiner`. `DARP` does the same for methods that predict a batch of
+    pseudo-labels in every step.
 
     Args:
-        target: Class totals of the unlabeled set, as `DARP.target`.
-        alpha: Class k keeps its `alpha * target_k` most likely images before the projection.
-        tolerance: Largest error of a class total that the solver leaves, as a share of that total (of one image,
-            where the total is smaller).
-        max_iterations: Most iterations of the solver. Where the target is not reached, a warning names the error that
-            is left.
+        target: The class totals of the unlabeled set: a list of K numbers, the path of a `prior.json` written by
+            `UnlabeledPriorEstimator`, or `oracle` (the true totals, for analysis). Only their ratios matter. None: the
+            totals are proportional to the labeled counts.
+        alpha: The number of images that class k keeps before the projection, as a multiple of `target_k`; at least 1.
+            The most likely images are kept.
+        tolerance: The largest accepted error of a class total, as a share of that total (of one image, if the total is
+            smaller).
+        max_iterations: The largest number of iterations of the solver. If it does not reach the target, a warning says
+            how far it is off.
+
+    Raises:
+        SettingsError: An argument is outside its domain.
     """
 
     def __init__(
@@ -199,14 +212,14 @@ class DARPRefinement:
         self.solver = Solver(alpha, tolerance, max_iterations)
 
     def __call__(self, probs: Tensor, data: LabeledUnlabeledDataModule) -> Tensor:
-        """Refined rows.
+        """Refine predictions.
 
         Args:
-            probs: `float32 [n, K]` of this process' unlabeled images.
-            data: After its `setup`.
+            probs: `float32 [n, K]`, the predictions of this process' unlabeled images; each row sums to 1.
+            data: The data module, after its `setup`.
 
         Returns:
-            `[n, K]`, rows sum to 1.
+            `float32 [n, K]`, the refined predictions; each row sums to 1.
         """
         solution = self.solver.solve(probs, unlabeled_totals(self.target, data))
         warn_if_short(solution)
@@ -214,7 +227,7 @@ class DARPRefinement:
 
 
 def warn_if_short(solution: Solution, hint: str = "") -> None:
-    """Say how far off the class totals are where the solver did not reach them; the hint ends the sentence."""
+    """Warn if the solver did not reach the class totals, and say how far off they are; `hint` ends the sentence."""
     if not solution.converged:
         rank_zero_warn(
             f"DARP's target was not reached: a class total is off by {100 * solution.residual:.3g}% of the unlabeled "
@@ -223,10 +236,10 @@ def warn_if_short(solution: Solution, hint: str = "") -> None:
 
 
 def reads_labels(pl_module: LightningModule) -> bool:
-    """Whether a method trains on pseudo-labels that were made beforehand."""
+    """Tell whether a method trains on pseudo-labels that were made beforehand."""
     return isinstance(pl_module, ImageModule) and pl_module.reads_pseudo_labels
 
 
 def known(rows: Tensor) -> Tensor:
-    """Which rows `[n, K]` were written: `bool [n]`. Before, they are zero."""
+    """Find the rows `[n, K]` that were written, `bool [n]`; the others are zero."""
     return rows.sum(dim=1) > 0

@@ -1,7 +1,7 @@
 """The dual of DARP's projection, and the damped Newton step on it: how the prices of all classes move at once.
 
-`solver.py` says what is solved. Here are the rows and what they do at given prices, and the step as functions of
-vectors over the classes.
+`solver.py` says what is solved. This module has the rows and their totals at given prices, and the step, as functions
+of vectors over the classes.
 """
 
 import math
@@ -22,14 +22,14 @@ SOFTMAX_CLASSES = 16  # of shorter rows, torch's softmax takes ten times as long
 
 @dataclass(frozen=True)
 class State:
-    """Prices and what the rows do at them; over all ranks if not said otherwise.
+    """Prices and the totals of the rows at them, over all ranks unless stated otherwise.
 
     Attributes:
-        nu: [K] float64, the smallest 0.
-        totals: [K] float64, column totals.
-        contested: [K] float64, sum_i y_ik (1 - y_ik): how much of a column a small move of its price touches.
-        degrees: [K] float64, sum_i H_i y_ik (1 - y_ik): the diagonal of the Laplacian.
-        coupling: [K, K] float64, sum_i H_i y_ik y_ij over some of this rank's rows, zero on the diagonal.
+        nu: `float64 [K]`, the smallest 0.
+        totals: `float64 [K]`, column totals.
+        contested: `float64 [K]`, sum_i y_ik (1 - y_ik): how much of a column a small move of its price touches.
+        degrees: `float64 [K]`, sum_i H_i y_ik (1 - y_ik): the diagonal of the Laplacian.
+        coupling: `float64 [K, K]`, sum_i H_i y_ik y_ij over some of this rank's rows, zero on the diagonal.
         distance: sum of |totals - target|.
         close: whether every column is within its band of the target.
     """
@@ -45,14 +45,14 @@ class State:
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows of one rank, with what does not change while prices are sought.
+    """Rows of one rank, with all that does not depend on the prices.
 
     Attributes:
-        logs: [n, K] float32, logarithms of the predictions.
-        entropies: [n] float32, in nats.
-        target: [K] float64, with the number of rows over all ranks as sum.
+        logs: `float32 [n, K]`, logarithms of the predictions.
+        entropies: `float32 [n]`, in nats.
+        target: `float64 [K]`, with the number of rows over all ranks as sum.
         share: this rank's share of the rows.
-        diffuse: [1] float64, entropy over all ranks as a number of uniform rows.
+        diffuse: `float64 [1]`, entropy over all ranks as a number of uniform rows.
         part: one row in so many tells the curvature.
         reduce: sum over ranks.
     """
@@ -67,7 +67,7 @@ class Problem:
 
     @classmethod
     def of(cls, probs: Tensor, totals: Totals) -> "Problem":
-        """The problem of predictions [n, K], whose memory it takes for their logarithms."""
+        """Make the problem of predictions [n, K]; it overwrites them with their logarithms."""
         entropies = to_logs(probs)
         return cls._of_logs(probs, entropies, totals)
 
@@ -81,7 +81,7 @@ class Problem:
         return cls(logs, entropies, target, len(logs) / totals.rows, diffuse, part, reduce)
 
     def every(self, stride: int, rows: float) -> "Problem":
-        """The problem of one row in `stride`, given the number of all rows over the ranks."""
+        """Make the problem of one row in `stride`, given the number of rows over all ranks."""
         logs = self.logs[::stride].contiguous()
         count = self.reduce(self.target.new_full((1,), len(logs))).item()
         totals = Totals(self.target * (count / rows), count, self.reduce)
@@ -91,8 +91,8 @@ class Problem:
         """Visit all rows once: column totals at prices [K], and the curvature of the dual.
 
         Args:
-            nu: [K] prices; a shift of all changes nothing.
-            band: [K] largest |total - target| that counts as close.
+            nu: `[K]` prices; a shift of all changes nothing.
+            band: `[K]` largest |total - target| that counts as close.
         """
         target, classes = self.target, len(self.target)
         nu = torch.where(target > 0, nu - torch.where(target > 0, nu, torch.inf).min(), 0.0)
@@ -119,7 +119,7 @@ class Problem:
         return State(nu, totals, contested, degrees, coupling.double().fill_diagonal_(0), distance, outside == 0)
 
     def rows_at(self, nu: Tensor) -> Tensor:
-        """This rank's rows y [n, K] at prices [K], in the memory of `logs`, which are lost."""
+        """Compute this rank's rows y [n, K] at prices [K]; it overwrites `logs`."""
         exponents = _exponents(nu, self.target)
         for span, work in blocks(self.logs):
             _shares(self.logs[span], self.entropies[span], exponents, work, out=self.logs[span])
@@ -144,7 +144,7 @@ def _shares(logs: Tensor, entropies: Tensor, exponents: Tensor, work: Tensor, ou
 
 
 def wanted_losses(problem: Problem, state: State) -> Tensor:
-    """How much each column should lose to first order such that it arrives at the target beyond first order.
+    """Compute how much each column should lose to first order, so that it reaches the target beyond first order.
 
     Newton's method takes (c - q) for it and is far off where the rows of a column are nearly decided: there
     the contested mass v changes by the exponential of a move. With x the fall in nats and v x the loss, the
@@ -161,7 +161,7 @@ def wanted_losses(problem: Problem, state: State) -> Tensor:
     many at the median. With it all converge.
 
     Returns:
-        [K] v x, positive where a column has too much.
+        `[K]` v x, positive where a column has too much.
     """
     have, target = state.totals.clamp(min=1e-30), problem.target
     contested = torch.minimum(state.contested, have * (1 - 1e-9)).maximum(have * 1e-12)
@@ -174,10 +174,10 @@ def wanted_losses(problem: Problem, state: State) -> Tensor:
 
 
 def direction(problem: Problem, state: State) -> Tensor:
-    """Solve (Laplacian) step = losses; each rank with its own rows' coupling, and the mean of the results.
+    """Solve (Laplacian) step = losses on each rank, with the coupling of its own rows, and average the results.
 
     A mean of inverses of positive definite matrices is one too: the step is Newton's on one rank and close to
-    it on several, if each has a fair sample of the rows. The same amount on all prices is of no account.
+    it on several, if each has a fair sample of the rows. Adding the same amount to all prices changes nothing.
     """
     coupling = state.coupling
     if problem.part > 1 or problem.share < 1:
@@ -205,14 +205,15 @@ def _with_row_sums(matrix: Tensor, sums: Tensor) -> Tensor:
 
 
 def moved(problem: Problem, state: State, step: Tensor) -> Tensor:
-    """Add a step to prices, less of it where a price would fall so low that uniform rows flock to the column.
+    """Add a step to prices, and limit it where a price would fall so low that uniform rows flock to the column.
 
-    As they have most entropy they are the first to do so, and what they will do is known: their shares are a
-    softmax. A column may attract some more of them than it lacks.
+    Uniform rows have the largest entropy and react first, and their reaction is known: their shares are a softmax. A
+    column may attract somewhat more of them than it lacks.
 
-    It is for warm starts, which nearly all refinements of a training are: after one row in twenty of the problems in
-    `wanted_losses` has changed, the worst takes 43 evaluations instead of 159, and all together 1722 instead of 2691.
-    A cold start takes 4569 instead of 4852 (of 3000 rows, on 100 problems, 1056 instead of 936).
+    The limit is for warm starts, which nearly all refinements of a training are: after one row in twenty of the
+    problems in `wanted_losses` has changed, the worst takes 43 evaluations instead of 159, and all together 1722
+    instead of 2691. From a cold start they take 4569 instead of 4852 (with 3000 rows, on 100 problems, 1056 instead
+    of 936).
     """
     nats = uniform_entropy(step)
     logits = torch.where(problem.target > 0, -nats * state.nu, -torch.inf)
@@ -224,5 +225,5 @@ def moved(problem: Problem, state: State, step: Tensor) -> Tensor:
 
 
 def uniform_entropy(classes: Tensor) -> float:
-    """Entropy of a uniform row over the entries of a vector `[K]`, in nats; that of two classes at least."""
+    """Compute the entropy of a uniform row over the entries of a vector [K], in nats; that of at least two classes."""
     return math.log(max(2, len(classes)))

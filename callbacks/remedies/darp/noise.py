@@ -23,17 +23,17 @@ def remove_noise(probs: Tensor, totals: Totals, alpha: float) -> Tensor:
         t_ik    = p_ik (q_k + 1e-6) / (sum(kept_k) + 1e-6) + 1e-6 if kept, else 1e-6
         result  = t_ik / sum_j t_ij
 
-    Of entries tied at the threshold the authors keep those that their sort happens to put first. Here each is
+    Among entries tied at the threshold, the authors keep those that their sort happens to put first. Here each is
     kept in the same proportion, such that the kept sum is the authors': the mean of t over the orders of the
     tied, and the same for any order of the rows and any number of ranks.
 
     Args:
-        probs: [N, K] float32, non-negative; this rank's rows.
+        probs: `float32 [N, K]`, non-negative; this rank's rows.
         totals: the class totals q.
         alpha: share of its total that a class keeps, positive.
 
     Returns:
-        [N, K] float32, positive, rows sum to 1.
+        `float32 [N, K]`, positive, rows sum to 1.
     """
     target = totals.target
     kept = (alpha * target).floor().clamp(max=totals.rows)
@@ -61,9 +61,9 @@ class _Bracket:
     """Bits of the m-th largest entry of each column, from below (inclusive) and above (exclusive).
 
     Attributes:
-        bits: [2, K] int64: with at least `wanted` entries at or above, and with fewer.
-        above: [2, K] float64: number of entries at or above `bits`.
-        wanted: [K] float64, m.
+        bits: `int64 [2, K]`: with at least `wanted` entries at or above, and with fewer.
+        above: `float64 [2, K]`: number of entries at or above `bits`.
+        wanted: `float64 [K]`, m.
     """
 
     bits: Tensor
@@ -72,7 +72,7 @@ class _Bracket:
 
     @classmethod
     def of(cls, wanted: Tensor, total: float) -> "_Bracket":
-        """All non-negative floats, or the ends of them where nothing or everything is wanted."""
+        """Begin with all non-negative floats, or with one end of them where nothing or everything is wanted."""
         low = torch.where(wanted > 0, 0, INFINITY_BITS - 1)
         high = torch.where(wanted < total, INFINITY_BITS, 1)
         above_low = torch.where(wanted > 0, total, 0.0).double()
@@ -85,16 +85,16 @@ class _Bracket:
 
     @property
     def width(self) -> Tensor:
-        """Of each column; 1 where the threshold is known."""
+        """The number of floats inside the bracket of each column; 1 where the threshold is known."""
         return self.bits[1] - self.bits[0]
 
     @property
     def inside(self) -> Tensor:
-        """Number of entries inside the bracket of each column."""
+        """The number of entries inside the bracket of each column."""
         return self.above[0] - self.above[1]
 
     def narrow(self, probes: Tensor, above: Tensor) -> "_Bracket":
-        """Use that `above` [P, K] entries are at or above `probes` [P, K], rising bits from low to high."""
+        """Use that `above` `[P, K]` entries are at or above `probes` `[P, K]`, rising bits from low to high."""
         bits = torch.cat([self.bits[:1], probes, self.bits[1:]])
         counts = torch.cat([self.above[:1], above, self.above[1:]])
         last = (above >= self.wanted).sum(0, keepdim=True)
@@ -122,15 +122,15 @@ def column_thresholds(probs: Tensor, kept: Tensor, total: float, reduce: Reduce)
     and a search over the bits of a float32 finds the exact values by counts alone.
 
     Args:
-        probs: [N, K] float32, non-negative; this rank's rows.
-        kept: [K] float64, m of each column, whole numbers from 0 to the total.
+        probs: `float32 [N, K]`, non-negative; this rank's rows.
+        kept: `float64 [K]`, m of each column, whole numbers from 0 to the total.
         total: number of rows over all ranks.
         reduce: sum over ranks.
 
     Returns:
-        [K] threshold, float64: m entries are at or above it if none are tied.
-        [K] share in [0, 1], float64: how much of each entry that is tied at the threshold makes m.
-        [K] excess: entries at or above the threshold beyond m, as a number.
+        `float64 [K]`, the threshold: m entries are at or above it if none are tied.
+        `float64 [K]`, the share in [0, 1] with which each entry tied at the threshold counts, to make m.
+        `float64 [K]`, the excess: the number of entries at or above the threshold beyond m.
     """
     bracket = _Bracket.of(kept, total)
     if total > SAMPLE_ROWS:
@@ -167,7 +167,7 @@ def _sample_quantiles(probs: Tensor, kept: Tensor, total: float, reduce: Reduce)
 
 
 def _count_at_or_above(probs: Tensor, probes: Tensor) -> Tensor:
-    """Count this rank's entries of each column at or above probes [P, K]; [P, K] float64."""
+    """Count this rank's entries of each column at or above probes [P, K]; `float64 [P, K]`."""
     counts = torch.zeros(probes.shape, dtype=torch.float64, device=probs.device)
     limits = _floats(probes)
     for span, work in blocks(probs):
@@ -196,14 +196,14 @@ def _candidate_counter(probs: Tensor, bracket: _Bracket, reduce: Reduce) -> Call
 
 
 def _keys(values: Tensor, places: Tensor, classes: int) -> Tensor:
-    """Whole numbers that sort entries [n] of a flat [N, K] by column, then by value."""
+    """Make whole numbers that sort entries [n] of a flat [N, K] by column, then by value."""
     return ((places % classes) << 32) | values.view(torch.int32).long()
 
 
 def _count_by_sort(keys: list[Tensor], classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Sort keys, whole numbers since PyTorch sorts those far faster than floats; return a counter.
 
-    It gives the number of each column's entries at or above bits [P, K], as [P, K] float64.
+    It gives the number of each column's entries at or above bits [P, K], as `float64 [P, K]`.
     """
     column = torch.arange(classes, device=device) << 32
     ordered = torch.cat([*keys, column[:0]]).sort().values

@@ -1,4 +1,4 @@
-"""What both parts of DARP's solver share: class totals, rows in blocks, logarithms and entropies of rows."""
+"""Class totals, rows in blocks, and the logarithms and entropies of rows, for both parts of DARP's solver."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 Reduce = Callable[[Tensor], Tensor]
-"""Sum of a float64 tensor over the ranks, bit-identical on each; leaves its argument alone."""
+"""The sum of a float64 tensor over the ranks, bit-identical on each rank; its argument is not changed."""
 
 FLOOR = 1e-6  # added to kept predictions and to both sides of the column scale by the authors' code
 LOG_TINY = -85.0  # logarithm of a normal float32 next to zero
@@ -20,7 +20,7 @@ class Totals:
     """Class totals for the rows of all ranks.
 
     Attributes:
-        target: [K] float64, non-negative, sums to `rows`.
+        target: `float64 [K]`, non-negative, sums to `rows`.
         rows: number of rows over all ranks.
         reduce: sum over ranks.
     """
@@ -34,8 +34,8 @@ class Totals:
         """Check predictions and totals, and scale the totals to the exact number of rows.
 
         Args:
-            probs: [N, K] float32, this rank's rows.
-            target: [K], non-negative, with the number of rows over all ranks as sum.
+            probs: `float32 [N, K]`, this rank's rows.
+            target: `[K]`, non-negative, with the number of rows over all ranks as sum.
             reduce: sum over ranks.
 
         Raises:
@@ -65,10 +65,10 @@ def to_logs(probs: Tensor) -> Tensor:
     entropy of a nearly one-hot row, 1e-5 or so, few digits.
 
     Args:
-        probs: [N, K] float32, rows sum to 1; afterwards log p_ik, minus infinity for zeros.
+        probs: `float32 [N, K]`, rows sum to 1; afterwards log p_ik, minus infinity for zeros.
 
     Returns:
-        [N], in nats.
+        `[N]`, in nats.
     """
     result, spare = probs.new_empty(len(probs)), scratch(probs)
     for span, work in blocks(probs):

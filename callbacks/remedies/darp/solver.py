@@ -1,4 +1,4 @@
-"""DARP's solver: predictions are refined to class totals, by pure computations on tensors.
+"""DARP's solver: refine predictions to class totals, by pure computations on tensors.
 
 Kim et al., "Distribution Aligning Refinery of Pseudo-label for Imbalanced Semi-supervised Learning", NeurIPS
 2020, arXiv 2007.08844, and the authors' code, https://github.com/bbuing9/DARP (`common.py`:
@@ -52,11 +52,11 @@ MOST_HALVINGS = 20
 
 @dataclass(frozen=True)
 class Solution:
-    """Rows with the class totals that were asked for, and how they were reached.
+    """Rows with the requested class totals, and how they were reached.
 
     Attributes:
-        rows: [N, K], float32, each row sums to 1.
-        nu: [K], float64, the smallest 0 (a shift changes no row); pass it as `warm_start` next time. It has no
+        rows: `float32 [N, K]`, each row sums to 1.
+        nu: `float64 [K]`, the smallest 0 (a shift changes no row); pass it as `warm_start` next time. It has no
             meaning where the target is 0: those columns are empty, at no finite price.
         residual: largest |column total - target| as a share of all rows.
         converged: whether every column total is within the solver's tolerance of its target.
@@ -74,11 +74,11 @@ class Solver:
     """Refines predictions to class totals.
 
     Args:
-        alpha: Class k keeps its top int(alpha * target_k) predictions; at least 1.
-        tolerance: Largest error of a class total that is left, as a share of that total (of one row, where the total
-            is smaller).
-        max_iterations: Most evaluations of the column totals.
-        reduce: Sum over ranks.
+        alpha: The number of predictions that class k keeps, as a multiple of target_k; at least 1.
+        tolerance: The largest accepted error of a class total, as a share of that total (of one row, if the total is
+            smaller).
+        max_iterations: The largest number of evaluations of the column totals.
+        reduce: The sum over ranks.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Solver:
         """Remove noise from predictions, then project them onto class totals.
 
         Args:
-            probs: [N, K] float32, rows sum to 1; this rank's rows. They are left as they are.
-            target: [K] class totals, non-negative, with the number of rows over all ranks as sum.
-            warm_start: [K], the `nu` of an earlier solution.
+            probs: `float32 [N, K]`, rows sum to 1; this rank's rows. They are left as they are.
+            target: `[K]` class totals, non-negative, with the number of rows over all ranks as sum.
+            warm_start: `[K]`, the `nu` of an earlier solution.
 
         Raises:
             ValueError: shapes, type or totals do not fit.
@@ -111,7 +111,7 @@ class Solver:
         return self._project_in_place(remove_noise(probs, totals, self.alpha), totals, warm_start)
 
     def project(self, probs: Tensor, target: Tensor, warm_start: Tensor | None = None) -> Solution:
-        """Entropy-weighted KL projection of predictions onto class totals. The arguments are those of `solve`.
+        """Project predictions onto class totals (entropy-weighted KL). The arguments are those of `solve`.
 
         Positive predictions (those of `remove_noise` are) always have a solution. Zeros stay zeros and one-hot
         rows stay as they are, so that with those the totals may be out of reach: the result is then as close as
@@ -138,7 +138,7 @@ class Solver:
 
 
 def coarse_prices(problem: Problem, rows: float) -> Tensor:
-    """Prices [K] for one row in `COARSE_STRIDE`, to begin with: within half a standard error of a count."""
+    """Find initial prices [K] from one row in `COARSE_STRIDE`, within half a standard error of a count."""
     coarse = problem.every(COARSE_STRIDE, rows)
     band = 0.5 * (1 + coarse.target).sqrt()
     state, _ = find_prices(coarse, torch.zeros_like(coarse.target), band, COARSE_BUDGET)
@@ -153,8 +153,8 @@ def find_prices(problem: Problem, nu: Tensor, band: Tensor, budget: int) -> tupl
 
     Args:
         problem: rows and target.
-        nu: [K] prices to begin with.
-        band: [K] largest |total - target|.
+        nu: `[K]` prices to begin with.
+        band: `[K]` largest |total - target|.
         budget: most evaluations.
     """
     state, used = problem.at(nu, band), 1

@@ -218,7 +218,7 @@ def test_a_resumed_run_goes_on_with_the_labels_it_had(soft: bool, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "teacher, every_n_epochs and warmup_epochs are null"),
+        ({}, "teacher, every_n_epochs and warmup_epochs are None"),
         ({"every_n_epochs": 0}, "every_n_epochs is 0; it must be at least 1"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1; it must be at least 0"),
         ({"every_n_epochs": 1, "teacher_network": NETWORK}, "teacher_network is given without a teacher"),

@@ -89,7 +89,7 @@ def test_images_are_brought_to_the_size_of_the_training(photos: Path) -> None:
     unknown = method()
     unknown.image_size = None
     assert torch.equal(unknown.predict(photos / "c.png").probs, method().predict(photos / "c.png").probs)
-    with pytest.raises(ValueError, match="images have 3 sizes: give the image_size"):
+    with pytest.raises(ValueError, match="images have 3 sizes: give image_size"):
         unknown.predict(photos)
 
 
@@ -151,7 +151,7 @@ def test_an_ensemble_predicts_at_the_size_of_its_first_member(photos: Path, tmp_
         ([], "there are no images"),
         (3, "images are a int; images are files, PIL images.*or a folder, or a list of these"),
         (np.zeros((2, 8, 8, 3)), r"ndarray of float64 \[2, 8, 8, 3\]"),
-        (torch.zeros(3, 8, 8), r"an image is a Tensor of torch.float32 \[3, 8, 8\], maybe of a transform"),
+        (torch.zeros(3, 8, 8), r"an image is a Tensor of torch.float32 \[3, 8, 8\], perhaps from a transform"),
         (torch.zeros(2, 5, 8, 8, dtype=torch.uint8), r"Tensor of torch.uint8 \[2, 5, 8, 8\]"),
         ([Path(__file__)], "images cannot be read:\n  .*test_prediction.py: no image of a known format"),
     ],
