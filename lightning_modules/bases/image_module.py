@@ -43,18 +43,16 @@ class ImageModule(Described, LightningModule):
 
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
-        network: Network class or function that makes the network for K classes. In Python, it may also be the network
-            itself or any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
-        optimizer: Optimizer class or function that makes the optimizer for a list of parameter groups.
-        lr_scheduler: Schedule class or function that makes the learning rate schedule for an optimizer. The schedule
+        network: Network class, or function that makes the network for K classes. In Python, also the network itself, or
+            any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
+        optimizer: Optimizer class, or function that makes the optimizer for a list of parameter groups.
+        lr_scheduler: Schedule class, or function that makes the learning rate schedule for an optimizer. The schedule
             advances after every optimizer step.
-        ema_decay: Decay in [0, 1) of the exponential moving average of the weights, which is evaluated in place of the
-            trained weights; None evaluates the trained weights.
+        ema_decay: Decay in [0, 1) of the averaged weights that are evaluated; None evaluates the trained weights.
         decay_norm_and_bias: Whether the optimizer's weight decay also applies to normalization weights and biases.
-        pretrained: Path or URL of weights with which a new fit begins, except for the head (see `load_pretrained`): a
-            checkpoint of this package, a torchvision state dict, or a state dict with names under `module.` or
-            `encoder_q.`. A resumed or tested run has its own weights and does not read the file. None begins with the
-            network's initial weights.
+        pretrained: Path or URL of weights with which a new fit begins, except for the head: a checkpoint of this
+            package, a torchvision state dict, or one with names under `module.` or `encoder_q.` (see
+            `load_pretrained`). A resumed or tested run does not read the file. None begins with the initial weights.
     """
 
     streams: tuple[str, ...] = ("labeled",)

@@ -37,8 +37,8 @@ class MixingClassifier(SemiSupervisedClassifier):
         statistics_of_every_pass: Whether every pass updates BatchNorm's running statistics, including the passes that
             guess labels.
         temperature: Temperature T, above 0, that sharpens the pseudo-labels; 1 leaves them unchanged.
-        optimizer: Optimizer class or function that makes the optimizer for a list of parameter groups.
-        lr_scheduler: Schedule class or function that makes the learning rate schedule for an optimizer. The authors'
+        optimizer: Optimizer class, or function that makes the optimizer for a list of parameter groups.
+        lr_scheduler: Schedule class, or function that makes the learning rate schedule for an optimizer. The authors'
             learning rate is constant.
         **kwargs: Other arguments of `SemiSupervisedClassifier`.
 
