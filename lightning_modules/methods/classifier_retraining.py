@@ -22,8 +22,8 @@ class ClassifierRetraining(FrozenBackbone, Supervised):
         checkpoint: Path or URL of a checkpoint of another method, such as `<run>/checkpoints/best.ckpt`. The command
             line also takes the network from it, unless `network` is given.
         head: New head, `CRT()` or `LWS()`; None is `CRT()`.
-        optimizer: Optimizer class or function that makes the optimizer for a list of parameter groups.
-        lr_scheduler: Schedule class or function that makes the learning rate schedule for an optimizer. The paper
+        optimizer: Optimizer class, or function that makes the optimizer for a list of parameter groups.
+        lr_scheduler: Schedule class, or function that makes the learning rate schedule for an optimizer. The paper
             (section 5.1) uses half a cosine to zero, over 10 epochs of cRT or 5 of LWS.
         ema_decay: Decay in [0, 1) of the averaged weights that are evaluated; None evaluates the trained weights, as in
             the paper.

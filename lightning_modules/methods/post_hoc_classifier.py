@@ -23,8 +23,8 @@ class PostHocClassifier(FrozenBackbone):
         checkpoint: Path or URL of a checkpoint of another method, such as `<run>/checkpoints/best.ckpt`. The command
             line also takes the network from it, unless `network` is given.
         head: New head, `TauNorm()` or `NCM()`.
-        network: Network class or function that makes the network for K classes. In Python, it may also be the network
-            itself or any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
+        network: Network class, or function that makes the network for K classes. In Python, also the network itself, or
+            any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
     """
 
     def __init__(

@@ -37,8 +37,9 @@ class SelfTraining(Supervised):
     every run, prints and logs it.
 
     With `relabel_threshold`, confident predictions also replace the labels of labeled images that they contradict
-    (`relabel`). Each relabeling starts from the given labels. The report lists the changes in `relabeled.csv` in the
-    run folder.
+    (`relabel`). Each relabeling starts from the given labels. Sampling also follows the given labels: with
+    `labeled_sampling: balanced`, a class that gained or lost labels is drawn more or less often than the others. The
+    report lists the changes in `relabeled.csv` in the run folder.
 
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
@@ -51,8 +52,7 @@ class SelfTraining(Supervised):
         unlabeled_view: View of the unlabeled images; None is `view`, as in the authors' code. `StrongView` makes a
             noisy student.
         relabel_threshold: Smallest confidence, in [0, 1], of a prediction that replaces a given label; None keeps all
-            labels. The data module's `labeled_sampling` still follows the given labels: with `balanced`, a class that
-            gained or lost labels is drawn more or less often than the others.
+            labels. The data module's `labeled_sampling` still follows the given labels.
         **kwargs: Other arguments of `Supervised`.
 
     Raises:
