@@ -1,1 +1,1 @@
-"""What every method stands on: training, evaluation, the pseudo-label stage."""
+"""Base classes of the methods: training, evaluation, and the pseudo-label stage."""

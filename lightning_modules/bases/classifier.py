@@ -1,4 +1,4 @@
-"""The base of all methods that classify: evaluation, and the classes in a checkpoint."""
+"""The base of all methods that classify: evaluation, prediction, and the classes in a checkpoint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ from tailmatch.lightning_modules.training.run_folder import run_folder
 
 
 class ImageClassifier(ImageModule):
-    """A classifier with evaluation; a method adds its views and its training step.
+    """A classifier with evaluation and prediction; a method adds its views and its training step.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        **kwargs: The other arguments of `ImageModule`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        **kwargs: Other arguments of `ImageModule`.
     """
 
     brings_weights: bool = False
-    """Whether its weights come from its own arguments: it is then evaluated without `--ckpt_path`, and not trained."""
+    """Whether the weights come from the method's arguments: it is evaluated without `--ckpt_path`, and not trained."""
 
     class_counts: Tensor
 
@@ -41,10 +41,10 @@ class ImageClassifier(ImageModule):
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
-        self.trained_steps = 0  # of the checkpoint that was loaded: a test's trainer counts none
+        self.trained_steps = 0  # steps of the loaded checkpoint, since the trainer of a test counts none
 
     def setup(self, stage: str) -> None:
-        """Take the facts of the data: names and labeled counts of classes, height and width of images too."""
+        """Take class names, labeled class counts and image size from the data, besides what `ImageModule` takes."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
@@ -56,16 +56,16 @@ class ImageClassifier(ImageModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names and the size of images."""
+        """Save the class names and the image size."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["class_names"] = self.class_names
         checkpoint["image_size"] = self.image_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights for other classes, or of other levels of categories.
+        """Refuse weights that were trained on other classes or with other levels of categories.
 
         Raises:
-            SettingsError: The checkpoint's classes are not those of the data, in the same order.
+            SettingsError: The checkpoint's classes differ from those of the data, or have another order.
         """
         super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
@@ -81,20 +81,22 @@ class ImageClassifier(ImageModule):
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
-        """The method of a checkpoint, with its arguments and the weights that were evaluated; see `tailmatch.load`.
+        """Load the method of a checkpoint, with its arguments and the weights that were evaluated.
+
+        `tailmatch.load` does the same for a checkpoint of any method.
 
         Args:
-            checkpoint_path: File or URL; of a run of the command line, or saved by a `Trainer`. No code of it is
-                executed.
-            map_location: Device of the result; None is the CPU.
-            hparams_file: Not for these: the file has the arguments.
-            strict: Whether all weights must be there, which is so.
-            weights_only: Whether only tensors and plain values are read, which is so.
-            **kwargs: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
-                data, such as `network=module`.
+            checkpoint_path: Path or URL of a checkpoint, from a run of the command line or from
+                `Trainer.save_checkpoint`. No code in the file is executed.
+            map_location: Device of the loaded method; None is the CPU.
+            hparams_file: Leave this out: the checkpoint contains the arguments.
+            strict: Leave this out: all weights are required.
+            weights_only: Leave this out: only tensors and plain values are read.
+            **kwargs: Arguments that replace those of the checkpoint, and arguments that a checkpoint cannot contain
+                because they are not plain data, such as `network=module`.
 
         Raises:
-            SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
+            SettingsError: The file does not exist, its method is of another class, or the method cannot be built.
         """
         from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
 
@@ -109,20 +111,20 @@ class ImageClassifier(ImageModule):
     # Evaluation
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
-        """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], as `network_input` makes them."""
+        """Compute logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], which `network_input` makes of a batch."""
         logits: Tensor = self.network(images)
         return logits
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Count a validation batch."""
+        """Update the validation metrics with a batch."""
         self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Count a test batch."""
+        """Update the test metrics with a batch."""
         self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Predictions of a batch: `index int64 [B]` as it came, and `probs float32 [B, K]`."""
+        """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""
         return {"index": batch["index"], "probs": self(network_input(self.network, batch)).float().softmax(dim=1)}
 
     @torch.no_grad()
@@ -134,23 +136,25 @@ class ImageClassifier(ImageModule):
         image_size: int | Sequence[int] | None = None,
         batch_size: int = 256,
     ) -> Predictions:
-        """Predictions of images of any kind, prepared as those that the method was evaluated on.
+        """Predict images of any kind, with the preprocessing that the evaluation of the method used.
 
-        Files are decoded as `tailmatch predict` decodes them, to the same pixels. Every image is brought to the height
-        and width of the training data: the middle of that shape, resized. The modes of all modules stay as they were.
+        Files are decoded to the same pixels as in `tailmatch predict`. Every image is cropped at its center to the
+        aspect ratio of the training images, and resized to their height and width. The training or evaluation mode of
+        each module is unchanged afterwards.
 
         Args:
-            images: A path of an image file or of a folder (all images in it, at any depth, in the order of their
-                paths), a PIL image, an array or a tensor of uint8 (an image `[H, W]`, `[H, W, 3]` or `[3, H, W]`, or N
-                of them, `[N, H, W, 3]`, `[N, 3, H, W]` or, gray, `[N, H, W]`), or a list of these.
-            categories: What else is known of the images, for a network that was trained with categories: by the name of
-                a level, the value of each image, None where unknown. Without them, all are unknown.
-            image_size: Height and width, or both in one number; None are those of the training data.
-            batch_size: Images that pass through the network together.
+            images: Path of an image file or of a folder (all images in it, at any depth, ordered by path), a PIL image,
+                an array or tensor of uint8 (an image `[H, W]`, `[H, W, 3]` or `[3, H, W]`, or N images `[N, H, W, 3]`,
+                `[N, 3, H, W]` or, in gray, `[N, H, W]`), or a list of these.
+            categories: Categories of the images, for a network that was trained with categories: a dict from the name
+                of a level to the value of each image, None where it is unknown. Without this argument, all values are
+                unknown.
+            image_size: Height and width in pixels, or one number for both; None takes those of the training images.
+            batch_size: Number of images that pass through the network together.
 
         Raises:
-            MissingFileError: A file is missing.
-            SettingsError: An image is of no such kind or cannot be read, or `categories` are not those of the network.
+            MissingFileError: A file or folder does not exist.
+            SettingsError: An image has another type or cannot be read, or the network does not know the `categories`.
         """
         check_at_least("batch_size", batch_size, 1)
         items = listed_images(images)
@@ -167,20 +171,20 @@ class ImageClassifier(ImageModule):
         return predicted
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/...`."""
+        """Compute the validation metrics and log them as `val/...`."""
         scalars = self._finish_evaluation("val", self.val_metrics)
         shown = "val/balanced_accuracy"
         self.log(shown, scalars.pop(shown), prog_bar=True)
         self.log_dict(scalars)
 
     def on_test_epoch_end(self) -> None:
-        """Log `test/...` and write `test_metrics.json` beside the logs."""
+        """Compute the test metrics, log them as `test/...` and write `test_metrics.json` to the run folder."""
         scalars = self._finish_evaluation("test", self.test_metrics)
         self.log_dict(scalars)
         self._write_test_metrics(run_folder(self.trainer), scalars)
 
     def evaluated_checkpoint(self) -> str | list[str] | None:
-        """Where the evaluated weights are from, None if from a fit of this process."""
+        """Return the path of the evaluated checkpoint; None if the weights come from a fit in this process."""
         checkpoint = self.trainer.ckpt_path
         return None if checkpoint is None else str(checkpoint)
 
@@ -203,15 +207,15 @@ class ImageClassifier(ImageModule):
 
 
 def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:
-    """Refuse a checkpoint of other classes.
+    """Refuse a checkpoint that was trained on other classes.
 
     Args:
-        there: The checkpoint's classes.
-        here: Those it is to be used on.
-        checkpoint: Names it in the message.
+        there: Class names of the checkpoint.
+        here: Class names of the data or the checkpoint that it is used with.
+        checkpoint: Description of the checkpoint, with which the message begins.
 
     Raises:
-        SettingsError: They are not the same in the same order; the message shows the difference.
+        SettingsError: The class names or their order differ; the message shows the difference.
     """
     if there == here:
         return
@@ -223,10 +227,10 @@ def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> No
 
 
 def check_predictions(probs: Tensor) -> None:
-    """Refuse predictions, of any shape, with NaN among them. Waits for the device.
+    """Refuse predictions of any shape that contain NaN or infinite values. The check waits for the device.
 
     Raises:
-        SettingsError: There is one.
+        SettingsError: A prediction is NaN or infinite.
     """
     if not bool(probs.isfinite().all()):
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Features of a whole set of images, as evaluation sees them."""
+"""Features of a whole set of images, computed as in evaluation."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,10 @@ from tailmatch.lightning_modules.training.distributed import gather_interleaved
 
 
 def data_module_of(method: ImageModule) -> LabeledUnlabeledDataModule:
-    """The data module of the method's run.
+    """Return the data module of the method's trainer.
 
     Raises:
-        SettingsError: The run has none.
+        SettingsError: The trainer has no `LabeledUnlabeledDataModule`.
     """
     data = getattr(method.trainer, "datamodule", None)
     if not isinstance(data, LabeledUnlabeledDataModule):
@@ -27,7 +27,9 @@ def data_module_of(method: ImageModule) -> LabeledUnlabeledDataModule:
 
 
 def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
-    """Features `float32 [N, D]` of images without augmentation; each process computes its share and gets all.
+    """Compute features `float32 [N, D]` of images without augmentation.
+
+    Each process computes a part of the rows and receives all of them.
 
     Raises:
         SettingsError: A feature is NaN.

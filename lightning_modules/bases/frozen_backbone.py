@@ -1,4 +1,4 @@
-"""The base of methods that give a trained network a new head and change nothing else."""
+"""The base of methods that replace the head of a trained network and leave the rest unchanged."""
 
 from typing import Any
 
@@ -18,20 +18,23 @@ from tailmatch.lightning_modules.heads import NewHead
 class FrozenBackbone(ImageClassifier):
     """A network from a checkpoint, with a new head.
 
-    Not one bit of the network outside its head changes, channel statistics included: its parameters take no gradient,
-    are in no optimizer and in no average, and its BatchNorm and dropout are in evaluation mode throughout (in the
-    authors' and in DARP's code, the running statistics of BatchNorm go on moving).
+    No bit of the network outside its head changes, channel statistics included. Its parameters get no gradient and
+    belong to no optimizer and no average; its BatchNorm and dropout are always in evaluation mode. (In the authors' and
+    in DARP's code, the running statistics of BatchNorm continue to move.)
 
-    The checkpoint is read at the start of a fit that is not resumed: the weights that were evaluated, averaged if it
-    has averages. A resumed or tested run has its own weights and does not read the file.
+    The checkpoint is read at the start of a fit that is not resumed. It provides the weights that were evaluated, which
+    are the averages if it has any. A resumed or tested run has its own weights and does not read the file.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        checkpoint: File of another method's run, `<run>/checkpoints/best.ckpt`. On the command line its network is
-            taken as well, unless one is given.
-        head: The new head.
-        pretrained: Not for this method: the checkpoint has all weights.
-        **kwargs: The other arguments of `ImageClassifier`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        checkpoint: Path or URL of a checkpoint of another method, such as `<run>/checkpoints/best.ckpt`. The command
+            line also takes the network from it, unless `network` is given.
+        head: New head of the network.
+        pretrained: Leave this out: all weights come from the checkpoint.
+        **kwargs: Other arguments of `ImageClassifier`.
+
+    Raises:
+        SettingsError: `pretrained` is given.
     """
 
     def __init__(
@@ -50,23 +53,23 @@ class FrozenBackbone(ImageClassifier):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of everything but the backbone, which stays in evaluation mode."""
+        """Set the mode of all modules except the backbone, which stays in evaluation mode."""
         super().train(mode)
         self.network.eval()
         self.network.head.train(mode)
         return self
 
     def on_train_start(self) -> None:
-        """Lightning restores the mode of each module by itself after an evaluation; begin in the right ones."""
+        """Set the right modes at the start; after an evaluation, Lightning restores the mode of each module."""
         self.train()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Begin a fit that follows with these weights, and not with those of another checkpoint."""
+        """Let a subsequent fit begin with the loaded weights, not with those of `checkpoint`."""
         super().on_load_checkpoint(checkpoint)
         self.checkpoint = None
 
     def begin_fit(self) -> None:
-        """Take the checkpoint's network, at the start of a fit that is not resumed."""
+        """Load the checkpoint's network, at the start of a fit that is not resumed."""
         if self.checkpoint is None:
             return
         source = read_checkpoint(self.checkpoint)
@@ -75,7 +78,7 @@ class FrozenBackbone(ImageClassifier):
         )
         self._load(source, self.checkpoint)
         self.print(f"network of checkpoint {self.checkpoint}, with a new head: {type(self.new_head).__name__}")
-        self.checkpoint = None  # a second fit goes on with what the first one made of it
+        self.checkpoint = None  # a second fit continues from the first
 
     def _load(self, source: TrainedCheckpoint, path: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The base of everything that trains: network, optimizer, schedule, views, training numbers."""
+"""The base of all methods: network, optimizer, schedule, views, and logged training numbers."""
 
 import math
 from abc import abstractmethod
@@ -32,36 +32,37 @@ from tailmatch.lightning_modules.training.weight_averaging import WeightAveragin
 from tailmatch.lightning_modules.views import View
 
 Batch = dict[str, dict[str, Any]]
-"""A training batch: `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, of the method's `streams`, plus views."""
+"""A training batch: an `ImageBatch` by the name of each of the method's `streams`, to which its views are added."""
 
 
 class ImageModule(Described, LightningModule):
-    """Trains a network on views of images; a method adds the views and the step.
+    """A network that is trained on views of images; a method adds the views and the training step.
 
-    What it needs to know of the data (channel statistics, whether images may be mirrored) it takes from the data
-    module in `setup`; a checkpoint carries it from then on.
+    `setup` takes facts about the data (channel statistics, whether images may be mirrored) from the data module. The
+    checkpoint contains them.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        network: Makes the network for K classes. In Python also the network itself, or any `torch.nn.Module` that gives
-            logits or features (see `ModuleNetwork`).
-        optimizer: Makes the optimizer for parameter groups.
-        lr_scheduler: Makes the schedule, stepped after every optimizer step.
-        ema_decay: Decay of the averaged weights that are evaluated; null evaluates the trained weights.
-        decay_norm_and_bias: Apply the optimizer's weight decay to normalization weights and biases too.
-        pretrained: File of weights that a new fit begins with, all but the head (see `load_pretrained`): a
-            checkpoint of this package, a torchvision state dict, or one with names under `module.` or
-            `encoder_q.`. A resumed or tested run has its own weights and does not read the file.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        network: Network class, or function that makes the network for K classes. In Python, also the network itself, or
+            any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
+        optimizer: Optimizer class, or function that makes the optimizer for a list of parameter groups.
+        lr_scheduler: Schedule class, or function that makes the learning rate schedule for an optimizer. The schedule
+            advances after every optimizer step.
+        ema_decay: Decay in [0, 1) of the averaged weights that are evaluated; None evaluates the trained weights.
+        decay_norm_and_bias: Whether the optimizer's weight decay also applies to normalization weights and biases.
+        pretrained: Path or URL of weights with which a new fit begins, except for the head: a checkpoint of this
+            package, a torchvision state dict, or one with names under `module.` or `encoder_q.` (see
+            `load_pretrained`). A resumed or tested run does not read the file. None begins with the initial weights.
     """
 
     streams: tuple[str, ...] = ("labeled",)
-    """The training streams that the method reads; the data module serves no other."""
+    """Names of the training streams that the method reads; the data module loads no others."""
 
     reads_pseudo_labels: bool = False
-    """Whether the method trains on the data module's `pseudo_labels`; with others, giving them is an error."""
+    """Whether the method trains on the data module's `pseudo_labels`; any other method refuses them."""
 
     progress_bar: tuple[str, ...] = ("loss",)
-    """Training numbers that the progress bar shows."""
+    """Names of the training numbers that the progress bar shows."""
 
     def __init__(
         self,
@@ -91,20 +92,20 @@ class ImageModule(Described, LightningModule):
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a step, `[]`; calls `track` with the numbers to log."""
+        """Compute the loss `[]` of a step, and call `track` with the numbers to log."""
 
     def make_views(self, batch: Batch) -> Batch:
-        """Add the method's views to a training batch on the device. Random numbers are those of the step."""
+        """Add the method's views to a training batch on the device; torch's generator is seeded for the step before."""
         return batch
 
     # Set-up
 
     def setup(self, stage: str) -> None:
-        """Take the facts of the data: channel statistics, mirroring.
+        """Take channel statistics, categories, and whether images may be mirrored, from the data module.
 
         Raises:
-            SettingsError: It is to be trained without a data module of this package, or pseudo-labels are given to a
-                method that does not read them.
+            SettingsError: A fit has no data module of this package, or its data module has pseudo-labels that the
+                method does not read.
         """
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and not isinstance(data, LabeledUnlabeledDataModule):
@@ -133,21 +134,21 @@ class ImageModule(Described, LightningModule):
                 module.adapt(data.horizontal_flip)
 
     def begin_fit(self) -> None:
-        """Take the pretrained weights, at the start of a fit that is not resumed; a checkpoint has its own."""
+        """Load the pretrained weights, at the start of a fit that is not resumed."""
         if self.pretrained is not None:
             self.print(load_pretrained(self.network, self.pretrained))
-            self.pretrained = None  # a second fit goes on with what the first one made of them
+            self.pretrained = None  # a second fit continues from the first
 
     def configure_callbacks(self) -> list[Callback]:
-        """The averaged weights are part of the method, and begin from those of `begin_fit`."""
+        """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves."""
         return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
-        """The weights that are evaluated (averaged ones if the method averages), for the time of a `with` in a fit."""
+        """Return a context in which the network has the evaluated weights: the averages, if the method averages."""
         return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
-        """Optimizer over two groups, schedule by step."""
+        """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step."""
         optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
         self._settings = settings_of(optimizer)
         prefer_new_settings(optimizer, self._settings_before)
@@ -157,12 +158,13 @@ class ImageModule(Described, LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training, by `max_steps` or `max_epochs`, whichever comes first.
+        """Return the number of optimizer steps of the training: `max_steps` or `max_epochs`, whichever ends it first.
 
-        What `max_time` allows is no length known beforehand: a training that it cuts short ends within its schedule.
+        The trainer's `max_time` is not considered, since its number of steps is not known in advance: a training that
+        it stops ends before the end of its schedule.
 
         Raises:
-            SettingsError: The training has no end.
+            SettingsError: The trainer sets no end.
         """
         steps = training_length.total_steps(self.trainer)
         if steps == math.inf:
@@ -173,13 +175,13 @@ class ImageModule(Described, LightningModule):
         return int(steps)
 
     def total_epochs(self) -> float:
-        """Epochs of the whole training, the last maybe cut short; infinite if it has no end that is known."""
+        """Return the number of epochs that the training begins; infinite without a known end."""
         return training_length.total_epochs(self.trainer)
 
     # Training
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Seed the step's random numbers from (seed, step, rank), then make the views."""
+        """Seed torch's generator from (seed, step, rank), then make the views of a training batch."""
         if not self.trainer.training:
             return batch
         step = training_step_index(self.trainer)
@@ -189,10 +191,10 @@ class ImageModule(Described, LightningModule):
             return views_with_categories(self.network, batch) if self.network.takes_categories else batch
 
     def track(self, **values: Tensor) -> None:
-        """Log the means of these numbers as `train/...`, once in `log_every_n_steps` steps.
+        """Record numbers `[]` of a step, and log their means as `train/...` every `log_every_n_steps` steps.
 
         Raises:
-            SettingsError: One of them is NaN or infinite, or gradients are at every step (see `loss_scale`).
+            SettingsError: A number is NaN or infinite, or the gradients of every step are (see `loss_scale`).
         """
         self._means.add(values)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
@@ -208,7 +210,7 @@ class ImageModule(Described, LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never save weights of a broken step; keep the arguments, and what categories mean."""
+        """Refuse to save weights after a NaN; save the method's arguments and the values of the categories."""
         self._check_finite()
         checkpoint[SETTINGS_KEY] = self._settings
         checkpoint[METHOD_KEY] = {
@@ -220,21 +222,21 @@ class ImageModule(Described, LightningModule):
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the embeddings of the checkpoint's categories, before its weights are loaded."""
+        """Prepare the network for the checkpoint's categories, before its weights are loaded."""
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
-        self.pretrained = None  # a fit that follows begins with the checkpoint's weights
+        self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
 
     @classmethod
     def class_path(cls) -> str:
-        """The name of the method in a checkpoint."""
+        """Return the class path by which a checkpoint names the method."""
         try:
             return class_path(cls)
-        except NotPlainData:  # of a notebook: `load_from_checkpoint` of this class knows the name
+        except NotPlainData:  # a class of a notebook; its `load_from_checkpoint` compares this name
             return f"{cls.__module__}.{cls.__qualname__}"
 
     def _check_finite(self) -> float | None:
-        """Refuse a training that is broken; gives the loss scale."""
+        """Raise an error if a number is NaN or infinite; return the loss scale, or None without one."""
         bad = self._means.not_finite()
         if bad:
             raise SettingsError(
@@ -245,10 +247,10 @@ class ImageModule(Described, LightningModule):
 
 
 class _BeginFit(Callback):
-    """Calls `begin_fit`.
+    """Callback that calls `begin_fit` at the start of a fit that is not resumed.
 
-    `setup` does not know yet whether the fit is resumed, and a module's own `on_fit_start` comes after that of the
-    averaged weights.
+    `setup` is too early, since the trainer does not know yet whether the fit is resumed. A module's own `on_fit_start`
+    is too late, since it runs after that of `WeightAveraging`.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

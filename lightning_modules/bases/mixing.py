@@ -1,4 +1,4 @@
-"""What MixMatch and its descendants share: mixup over labeled and unlabeled images, interleaved passes, ramp-up."""
+"""The base of MixMatch and its successors: mixup of labeled and unlabeled images, interleaved passes, ramp-up."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,26 +17,33 @@ from tailmatch.lightning_modules.views.mixup import interleaved_order, mixup, mi
 
 
 class MixingClassifier(SemiSupervisedClassifier):
-    """A method that mixes labeled images with views of unlabeled ones and their pseudo-labels.
+    """A method that mixes labeled images with views of unlabeled images and their pseudo-labels.
 
-    Batch normalization: mixed images pass through the network in chunks as large as the labeled batch, interleaved
-    so that each has its part of labeled images, and each chunk is normalized by its own statistics. Running
-    statistics see the first of these chunks only, as in google-research/mixmatch `mixmatch.py` (google-research/
-    remixmatch takes the last: the chunks are alike); bbuing9/DARP updates them in every pass.
+    The mixed images pass through the network in chunks of the size of the labeled batch. The chunks are interleaved, so
+    that each contains a share of the labeled images, and BatchNorm normalizes each chunk by its own statistics. Only
+    the first chunk updates the running statistics, as in google-research/mixmatch `mixmatch.py`. (In
+    google-research/remixmatch, only the last chunk does; the chunks are alike. In bbuing9/DARP, every pass does.)
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        mix_alpha: alpha of mixup's Beta(alpha, alpha), above 0.
-        mix_per_image: Draw mixup's weight for each image (the authors), or one for the batch (bbuing9/DARP).
-        rampup_steps: Steps over which the unlabeled weight rises linearly from 0; null is the whole training, as in
-            bbuing9/DARP. google-research/mixmatch: 1024 * 1024 images in batches of 64.
-        interleaved: Pass the mixed images in interleaved chunks; false passes them all at once, which is faster and
-            normalizes all by the same statistics.
-        statistics_of_every_pass: Update the running statistics in every pass, also those that guess labels.
-        temperature: See `SemiSupervisedClassifier`.
-        optimizer: See `ImageModule`.
-        lr_scheduler: See `ImageModule`; the authors' rate is constant.
-        **kwargs: The other arguments of `SemiSupervisedClassifier`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        mix_alpha: Parameter alpha, above 0, of the distribution Beta(alpha, alpha) of mixup's weights.
+        mix_per_image: Whether a mixup weight is drawn for each image (the authors), or one for the batch
+            (bbuing9/DARP).
+        rampup_steps: Number of optimizer steps over which the weight of the unlabeled loss rises linearly from 0. None
+            is the length of the training, as in bbuing9/DARP. In google-research/mixmatch it is 1024 * 1024 images in
+            batches of 64.
+        interleaved: Whether the mixed images pass through the network in interleaved chunks. False passes all at once,
+            which is faster and normalizes all images by the same statistics.
+        statistics_of_every_pass: Whether every pass updates BatchNorm's running statistics, including the passes that
+            guess labels.
+        temperature: Temperature T, above 0, that sharpens the pseudo-labels; 1 leaves them unchanged.
+        optimizer: Optimizer class, or function that makes the optimizer for a list of parameter groups.
+        lr_scheduler: Schedule class, or function that makes the learning rate schedule for an optimizer. The authors'
+            learning rate is constant.
+        **kwargs: Other arguments of `SemiSupervisedClassifier`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -64,28 +71,31 @@ class MixingClassifier(SemiSupervisedClassifier):
         self.statistics_of_every_pass = statistics_of_every_pass
 
     def ramp(self) -> float:
-        """Share of the unlabeled weight at the present step, in [0, 1]."""
+        """Return the factor in [0, 1] of the unlabeled loss at the present step."""
         length = self.total_steps() if self.rampup_steps is None else self.rampup_steps
         return min(1.0, self.trainer.global_step / length) if length else 1.0
 
     def side_pass(self) -> AbstractContextManager[None]:
-        """Context of passes beside the mixed one: they leave running statistics alone, unless every pass counts."""
+        """Return the context of passes other than that of the mixed images, which keeps BatchNorm's running statistics.
+
+        With `statistics_of_every_pass`, it does nothing.
+        """
         return nullcontext() if self.statistics_of_every_pass else running_statistics_kept(self.network)
 
     def mixed_logits(
         self, labeled: Tensor, labels: Tensor, views: list[Tensor], pseudo_labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mix all images with each other, and predict.
+        """Mix all images with each other, and compute the logits of the mixtures.
 
         Args:
-            labeled: `[B, 3, H, W]`, one view of the labeled images.
-            labels: `int64 [B]`.
-            views: V views `[U, 3, H, W]` of the unlabeled images, U a multiple of B.
-            pseudo_labels: `[U, K]` probs.
+            labeled: One view of the labeled images, `[B, 3, H, W]`.
+            labels: Classes of the labeled images, `int64 [B]`.
+            views: V views of the unlabeled images, each `[U, 3, H, W]`, with U a multiple of B.
+            pseudo_labels: Pseudo-labels of the unlabeled images, probs `[U, K]`.
 
         Returns:
-            `[B, K]` logits and probs (the mixed targets) of mixtures with more of a labeled image, then `[V U, K]`
-            of those with more of an unlabeled one.
+            Logits and mixed targets, `[B, K]` each, of the mixtures in which a labeled image has the larger weight;
+            then logits and mixed targets, `[V U, K]` each, of those in which an unlabeled image has it.
         """
         images = torch.cat([labeled, *views])
         one_hot = functional.one_hot(labels, self.num_classes).to(pseudo_labels.dtype)

@@ -1,4 +1,4 @@
-"""The base of self-supervised pre-training: images without labels, judged by their nearest neighbors."""
+"""The base of self-supervised pre-training: learning without labels, evaluated by nearest neighbors."""
 
 from typing import Any
 
@@ -13,22 +13,26 @@ from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
 
 class Pretraining(ImageClassifier):
-    """Learns features from all training images without their labels.
+    """A method that learns features from all training images without their labels.
 
-    In evaluation it classifies by the labeled images whose features are nearest (`knn_scores`): every metric under
-    `val/` and `test/`, `best.ckpt` and `test_metrics.json` are those of that classifier. The features of the labeled
-    images, as they are, are computed anew at the start of each validation and test and never saved.
+    In evaluation, it classifies an image by the labeled images with the nearest features (`knn_scores`). All metrics
+    under `val/` and `test/`, `best.ckpt` and `test_metrics.json` are those of this classifier. The features of the
+    labeled images, without augmentation, are computed at the start of each validation and test, and are not saved.
 
-    The result for other methods is their `pretrained: <run>/checkpoints/last.ckpt`.
+    Other methods begin with the result by `pretrained: <run>/checkpoints/last.ckpt`.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        knn_neighbors: k, at most the number of labeled images (all of them, if they are fewer); 200 in
-            Wu et al. 2018 (arXiv 1805.01978), section 3.4.
-        knn_temperature: T of the votes; 0.07 there.
-        ema_decay: See `ImageModule`; none by default, since what is handed on is the network as trained, as in the
-            authors' code.
-        **kwargs: The other arguments of `ImageClassifier`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        knn_neighbors: Number of nearest labeled images that vote; all of them, if there are fewer. 200 in Wu et al.
+            2018 (arXiv 1805.01978), section 3.4.
+        knn_temperature: Temperature T, above 0, of the votes' weights; 0.07 in Wu et al. 2018.
+        ema_decay: Decay in [0, 1) of the averaged weights that are evaluated; None evaluates the trained weights. The
+            default is None because the trained weights are those that other methods begin with, as in the authors'
+            code.
+        **kwargs: Other arguments of `ImageClassifier`.
+
+    Raises:
+        SettingsError: The network takes categories, or an argument lies outside its domain.
     """
 
     streams = ("pool",)
@@ -55,7 +59,11 @@ class Pretraining(ImageClassifier):
         self._bank: tuple[Tensor, Tensor] | None = None
 
     def setup(self, stage: str) -> None:
-        """Refuse to predict: the labeled images that it would compare with belong to validation and test."""
+        """Set up a fit, validation or test.
+
+        Raises:
+            SettingsError: The stage is `predict`, in which there are no labeled images to compare with.
+        """
         if stage == "predict":
             raise SettingsError(
                 f"{type(self).__name__} is a pre-training and has no classifier to predict with: train one that begins "
@@ -64,10 +72,10 @@ class Pretraining(ImageClassifier):
         super().setup(stage)
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
-        """Scores `[B, K]` of images `[B, 3, H, W]` in [0, 1] by their nearest labeled images, as log votes.
+        """Compute scores `[B, K]` of images `[B, 3, H, W]` in [0, 1] from their nearest labeled images (`knn_scores`).
 
         Raises:
-            SettingsError: Outside of a validation or test there are no labeled images to compare with.
+            SettingsError: No validation or test is running, so that there are no labeled images to compare with.
         """
         if self._bank is None:
             raise SettingsError(
@@ -86,15 +94,15 @@ class Pretraining(ImageClassifier):
         self._bank = self._labeled_features()
 
     def on_validation_end(self) -> None:
-        """Free them."""
+        """Free the features of the labeled images."""
         self._bank = None
 
     def on_test_end(self) -> None:
-        """Free them."""
+        """Free the features of the labeled images."""
         self._bank = None
 
     def _labeled_features(self) -> tuple[Tensor, Tensor]:
-        """Features `[N, D]` of the labeled images and their targets `[N]`."""
+        """Compute the features `[N, D]` of the labeled images, and return them with the targets `int64 [N]`."""
         data = data_module_of(self)
         return features_of(self, data.labeled), data.labeled.targets.to(self.device)
 
@@ -102,22 +110,23 @@ class Pretraining(ImageClassifier):
 def knn_scores(
     features: Tensor, bank: Tensor, targets: Tensor, num_classes: int, neighbors: int, temperature: float
 ) -> Tensor:
-    """Log of each class' share in the votes of the nearest images, up to a constant for each row.
+    """Compute the logarithm of each class's share of the votes of the nearest images, up to a constant for each row.
 
-    The n nearest images of the bank by cosine vote for their class with weight `exp(cosine / T)` (Wu et al. 2018,
-    arXiv 1805.01978, section 3.4). A class without a vote gets the logarithm of the smallest positive number, so
-    that the softmax over a row is the shares and its logarithm stays finite.
+    The n images of the bank with the largest cosine similarity vote for their class with weight `exp(cosine / T)`
+    (Wu et al. 2018, arXiv 1805.01978, section 3.4). A class without votes gets the logarithm of the smallest positive
+    float32, so that all scores are finite. The softmax over a row gives the shares.
 
     Args:
-        features: `[B, D]`.
-        bank: `[N, D]`.
-        targets: `int64 [N]`, classes of the bank.
-        num_classes: K.
-        neighbors: n; all N images, if there are fewer.
-        temperature: T.
+        features: Features `[B, D]` of the images to classify.
+        bank: Features `[N, D]` of the labeled images.
+        targets: Classes of the labeled images, `int64 [N]`.
+        num_classes: Number of classes K.
+        neighbors: Number n of images that vote; all N images, if there are fewer.
+        temperature: Temperature T of the votes, above 0.
 
     Returns:
-        `float32 [B, K]`; the nearest image's vote counts 1, so its class has at least 0.
+        Scores `float32 [B, K]`. Votes are scaled so that the nearest image's counts 1; its class has a score of at
+        least 0.
     """
     with torch.autocast(features.device.type, enabled=False):
         cosine = functional.normalize(features.float(), dim=1) @ functional.normalize(bank.float(), dim=1).T

@@ -1,4 +1,4 @@
-"""The base of semi-supervised methods: two streams and the pseudo-label stage."""
+"""The base of semi-supervised methods: labeled and unlabeled streams, and the pseudo-label stage."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,43 +11,53 @@ from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 
 @runtime_checkable
 class PseudoLabelRefiner(Protocol):
-    """A remedy that changes pseudo-labels: `callbacks` implement it and register with the method."""
+    """A remedy that changes pseudo-labels: a callback that implements `refine` and registers with `add_refiner`."""
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
-        """Refined rows.
+        """Refine the pseudo-labels of a batch.
 
         Args:
-            probs: `float32 [B, K]` predictions, rows sum to 1.
-            index: `int64 [B]` places in the unlabeled set.
+            probs: Predictions `float32 [B, K]`, whose rows sum to 1.
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
 
         Returns:
-            `[B, K]`, rows sum to 1.
+            Refined predictions `[B, K]`, whose rows sum to 1.
         """
 
 
 @runtime_checkable
 class TargetedRefiner(PseudoLabelRefiner, Protocol):
-    """A refiner with class totals that it moves pseudo-labels to: reports show them beside the pseudo-labels."""
+    """A refiner that moves pseudo-labels towards target class totals, which reports show beside the pseudo-labels."""
 
     @property
     def target_totals(self) -> Tensor:
-        """Class totals of the unlabeled set, `[K]` in any scale; they may change within a training."""
+        """Target class totals of the unlabeled set, `[K]` in any scale; they may change during a training."""
 
 
 class PseudoLabelObserver(Protocol):
-    """Something that watches the pseudo-labels, refined or not."""
+    """A callback that receives the pseudo-labels of every step, before and after refinement."""
 
     def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
-        """One step's pseudo-labels: `raw` and `refined [B, K]` probs, `selected bool [B]`, `index int64 [B]`."""
+        """Receive the pseudo-labels of one step.
+
+        Args:
+            raw: Sharpened predictions before any refinement, probs `[B, K]`.
+            refined: Pseudo-labels after all refinement, probs `[B, K]`.
+            selected: Whether each pseudo-label is used in the loss, `bool [B]`.
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
+        """
 
 
 class SemiSupervisedClassifier(ImageClassifier):
     """A method with pseudo-labels: probs of weak views -> align -> sharpen -> refine -> select -> target.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        temperature: T of the pseudo-labels' sharpening, above 0; 1 leaves them as they are.
-        **kwargs: The arguments of `ImageClassifier`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        temperature: Temperature T, above 0, that sharpens the pseudo-labels; 1 leaves them unchanged.
+        **kwargs: Other arguments of `ImageClassifier`.
+
+    Raises:
+        SettingsError: `temperature` is not above 0.
     """
 
     streams = ("labeled", "unlabeled")
@@ -61,39 +71,39 @@ class SemiSupervisedClassifier(ImageClassifier):
         self._observers: list[PseudoLabelObserver] = []
 
     def add_refiner(self, refiner: PseudoLabelRefiner, before_sharpening: bool = False) -> None:
-        """Let a callback refine the pseudo-labels from now on. Refiners work in the order of their adding.
+        """Register a refiner of the pseudo-labels. Refiners are called in the order in which they were added.
 
-        Adding one twice (a second `fit`) has no effect.
+        Adding a refiner again, as in a second `fit`, has no effect.
 
         Args:
-            refiner: A callback with `refine`; with `target_totals` too, reports know what it aims at.
-            before_sharpening: Whether it works on the predictions as they are (distribution alignment), or on the
-                sharpened ones (DARP).
+            refiner: Object with `refine`, such as a callback. If it also has `target_totals`, reports show them.
+            before_sharpening: Whether it refines the predictions before they are sharpened (as distribution alignment
+                does), or after (as DARP does).
         """
         refiners = self._aligners if before_sharpening else self._refiners
         if refiner not in refiners:
             refiners.append(refiner)
 
     def target_totals(self) -> Tensor | None:
-        """What the pseudo-labels are refined to, `[K]` in any scale: the target of the last refiner that has one."""
+        """Return the target class totals `[K]`, in any scale, of the last refiner that has them, or None."""
         for refiner in reversed([*self._aligners, *self._refiners]):
             if isinstance(refiner, TargetedRefiner):
                 return refiner.target_totals
         return None
 
     def add_observer(self, observer: PseudoLabelObserver) -> None:
-        """Let a callback see the pseudo-labels of every step from now on, once."""
+        """Register an observer of the pseudo-labels of every step. Adding it again has no effect."""
         if observer not in self._observers:
             self._observers.append(observer)
 
     def pseudo_labels(self, probs: Tensor, index: Tensor) -> Tensor:
-        """Sharpened and refined predictions, `[B, K]`: call it once a step.
+        """Align, sharpen and refine predictions to pseudo-labels `[B, K]`. Call this once in each step.
 
-        Autocast ends here: whatever the precision of the training, remedies compute in float32.
+        Autocast is disabled here: remedies compute in float32, whatever the precision of the training.
 
         Args:
-            probs: `float32 [B, K]` predictions on weak views, rows sum to 1.
-            index: `int64 [B]` places in the unlabeled set.
+            probs: Predictions on weak views, `float32 [B, K]`, whose rows sum to 1.
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
         """
         with torch.autocast(probs.device.type, enabled=False):
             aligned = probs
@@ -107,14 +117,14 @@ class SemiSupervisedClassifier(ImageClassifier):
         return refined
 
     def select(self, probs: Tensor) -> Tensor:
-        """Which refined pseudo-labels `[B, K]` teach, `bool [B]`; all, unless a method chooses."""
+        """Select which refined pseudo-labels `[B, K]` are used in the loss, `bool [B]`; the default is all."""
         return torch.ones(len(probs), dtype=torch.bool, device=probs.device)
 
 
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
-    """`p_k^(1/T) / sum_j p_j^(1/T)` of rows `[B, K]` (MixMatch, arXiv 1905.02249, equation 7).
+    """Compute `p_k^(1/T) / sum_j p_j^(1/T)` of rows `[B, K]` (MixMatch, arXiv 1905.02249, equation 7).
 
-    Rows are divided by their maximum first: with T = 0.1, thousands of classes would underflow in float32.
+    Each row is first divided by its maximum: otherwise, with T = 0.1 and thousands of classes, float32 underflows.
     """
     if temperature == 1:
         return probs

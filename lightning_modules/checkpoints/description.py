@@ -1,7 +1,7 @@
-"""What an object was made with, as plain data: how a checkpoint says which method and which network it holds.
+"""Descriptions of objects as plain data, by which a checkpoint says which method and network it contains.
 
-The data has the form of a configuration, `{"class_path": ..., "init_args": {...}}`, and names classes alone. No code is
-ever written to a file.
+A description has the form of a configuration, `{"class_path": ..., "init_args": {...}}`, and only refers to classes by
+name. No code is ever written to a file.
 """
 
 import inspect
@@ -15,25 +15,25 @@ from typing_extensions import Self
 
 
 class NotPlainData(Exception):
-    """A value that a configuration cannot express, such as a function or a module; the message names it."""
+    """A value cannot be expressed in a configuration, as a function or a module; the message describes the value."""
 
 
 class _SignatureOfInit:
-    """`inspect.signature` of a class: that of its `__init__`, as without a `__new__`."""
+    """A descriptor that makes `inspect.signature` of a class return that of `__init__`, not that of `__new__`."""
 
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
         if instance is not None:
             raise AttributeError("__signature__")
-        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # of this very class
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # that of this class, not of an instance
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class Described:
-    """An object that knows what it was made with.
+    """An object that remembers the arguments it was made with.
 
     Attributes:
-        init_args: The arguments that were given, by name, as plain data.
-        unknown: What the other arguments were that were given, by name: no plain data expresses them.
+        init_args: Given arguments that can be expressed as plain data, by name.
+        unknown: Descriptions of the other given arguments, in words, by name.
     """
 
     __signature__ = _SignatureOfInit()
@@ -41,7 +41,7 @@ class Described:
     unknown: dict[str, str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note the arguments before `__init__` has them."""
+        """Record the arguments before `__init__` runs."""
         made = super().__new__(cls)
         object.__setattr__(made, "init_args", {})  # before `nn.Module.__init__`
         object.__setattr__(made, "unknown", {})
@@ -50,7 +50,7 @@ class Described:
         return made
 
     def remember(self, name: str, value: Any) -> None:
-        """Note an argument, in place of what was noted of it before."""
+        """Record an argument, in place of an earlier record of the same name."""
         self.init_args.pop(name, None)
         self.unknown.pop(name, None)
         try:
@@ -59,10 +59,10 @@ class Described:
             self.unknown[name] = str(error)
 
     def description(self) -> dict[str, Any]:
-        """Class and arguments.
+        """Return the class and the arguments as plain data.
 
         Raises:
-            NotPlainData: An argument is unknown.
+            NotPlainData: An argument cannot be expressed as plain data.
         """
         for name, what in self.unknown.items():
             raise NotPlainData(f"a {type(self).__name__} whose {name} is {what}")
@@ -70,10 +70,10 @@ class Described:
 
 
 def described(value: Any) -> Any:
-    """A value as plain data; classes and objects that are `Described` by name and arguments.
+    """Convert a value to plain data; classes and `Described` objects become their class path and arguments.
 
     Raises:
-        NotPlainData: There is no such form of it.
+        NotPlainData: The value cannot be expressed as plain data.
     """
     if isinstance(value, Described):
         return value.description()
@@ -97,10 +97,10 @@ def described(value: Any) -> Any:
 
 
 def class_path(kind: type) -> str:
-    """The shortest path of a class, that of the package which exports it.
+    """Return the shortest path by which a class can be imported, that of the package that exports it.
 
     Raises:
-        NotPlainData: It cannot be imported by name: it belongs to a script, a notebook or a function.
+        NotPlainData: The class cannot be imported, since it is defined in a script, a notebook or a function.
     """
     parts = kind.__module__.split(".")
     for count in range(1, len(parts) + 1):
@@ -111,7 +111,7 @@ def class_path(kind: type) -> str:
 
 
 def _named(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by name; none where they do not fit, which `__init__` will say (or a copy is made without it)."""
+    """Return arguments by name; none if they do not fit the signature: then `__init__` raises, or a copy skips it."""
     signature = inspect.signature(kind.__init__)  # type: ignore[misc]  # of this very class
     try:
         arguments = signature.bind(None, *args, **kwargs).arguments

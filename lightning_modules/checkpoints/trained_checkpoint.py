@@ -31,9 +31,9 @@ class TrainedCheckpoint:
         head: Tensors of the head, with their names in the head.
         class_names: Names of the classes; None if the checkpoint has none.
         image_size: Height and width of the images it was evaluated on; None if the checkpoint does not say.
-        settings: The run's configuration. For a run that was not started by the command line, it only has the `model`,
-            in which `unknown` lists the arguments that are not plain data and what they were. Empty if the checkpoint
-            does not say.
+        settings: The run's configuration. For a run that was not started by the command line, it only has the `model`.
+            Empty if the checkpoint does not say.
+        unknown: Descriptions of the method's arguments that are not plain data and are missing in `settings`, by name.
         categories: The network's `vocabulary`; None for a network of images alone.
         splits: Saved states of data modules, which describe the split of the data, by the module's name.
     """
@@ -92,13 +92,13 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
 
 
 def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:
-    """What the configuration in a checkpoint's content lacks, see `TrainedCheckpoint.unknown`."""
+    """Return `TrainedCheckpoint.unknown` of a checkpoint's content."""
     unknown: dict[str, str] = {} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {})
     return unknown
 
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration in a checkpoint's content, see `TrainedCheckpoint.settings`."""
+    """Return `TrainedCheckpoint.settings` of a checkpoint's content."""
     if CONFIG_KEY in content:
         settings: dict[str, Any] = yaml.safe_load(content[CONFIG_KEY])
         return settings

@@ -1,1 +1,1 @@
-"""Trained networks in use: rebuilt from a checkpoint, exported."""
+"""Use of trained networks: loading from a checkpoint, prediction, export."""

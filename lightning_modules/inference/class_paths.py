@@ -1,8 +1,9 @@
-"""What a `class_path` names: classes of this package by their public path, and any other by its own.
+"""The meaning of a `class_path` in configurations and checkpoints, including those of former versions.
 
-The public path of a class is its name behind the package that exports it: `tailmatch.lightning_modules.FixMatch`,
-`tailmatch.callbacks.DARP`. Configurations and checkpoints of former versions have no `tailmatch.` in front, and some
-name a module (`lightning_modules.networks.cifar_resnet.CifarResNet`); files have moved since, names have not.
+The public path of a class of this package is the package that exports it, and its name:
+`tailmatch.lightning_modules.FixMatch`, `tailmatch.callbacks.DARP`. In former versions, paths did not begin with
+`tailmatch.`, and some of them name a module (`lightning_modules.networks.cifar_resnet.CifarResNet`). Modules have moved
+since, but classes have kept their names. A class of another package has its ordinary path.
 """
 
 import importlib
@@ -19,10 +20,10 @@ _PACKAGES = ("lightning_modules", "callbacks", "datamodules")
 
 
 def class_named(class_path: str) -> Any:
-    """What a configuration's `class_path` names.
+    """Import the class or function that a `class_path` names.
 
     Raises:
-        SettingsError: There is no such module, or nothing of that name in it.
+        SettingsError: The module does not exist, or it has nothing of that name.
     """
     module, _, name = public_path(class_path).rpartition(".")
     try:
@@ -32,10 +33,11 @@ def class_named(class_path: str) -> Any:
 
 
 def public_path(class_path: str) -> str:
-    """The public path of a class of this package, also from a path of a former version; any other path as it is.
+    """Return the public path of a class of this package, also from a path of a former version.
 
-    `callbacks.DARP` is ours, and so is `callbacks.darp.DARP`, for DARP is defined in a folder of that name. Where there
-    is a package `callbacks` that is not ours, `callbacks.mine.DARP` and `callbacks.Mine` are the user's own.
+    The path of any other class is returned unchanged. `callbacks.DARP` names a class of this package, and so does
+    `callbacks.darp.DARP`, since a folder of that name defines DARP. If the user has another package `callbacks`,
+    `callbacks.mine.DARP` and `callbacks.Mine` name classes of the user.
     """
     parts = class_path.removeprefix("tailmatch.").split(".")
     if parts[0] not in _PACKAGES or len(parts) == 1:
@@ -50,7 +52,7 @@ def public_path(class_path: str) -> str:
 
 
 def with_public_paths(settings: Any) -> Any:
-    """Settings of a configuration in which every `class_path` is the public one."""
+    """Return settings of a configuration in which every `class_path` is replaced by the public path."""
     if isinstance(settings, list):
         return [with_public_paths(value) for value in settings]
     if not isinstance(settings, dict):
@@ -62,13 +64,13 @@ def with_public_paths(settings: Any) -> Any:
 
 
 def public_names() -> list[str]:
-    """The names of all public classes of this package."""
+    """Return the names of all public classes of this package."""
     return [name for package in _PACKAGES for name in _public_classes(package)]
 
 
 @cache
 def _public_classes(package: str) -> dict[str, tuple[str, str]]:
-    """By name, what a package and the packages in it export: the public path, and the module that defines it."""
+    """Return, by name, the public path and the defining module of what a package and its subpackages export."""
     top = importlib.import_module(f"tailmatch.{package}")
     folders = [module.name for module in iter_modules(top.__path__) if module.ispkg]
     inner = [importlib.import_module(f"{top.__name__}.{folder}") for folder in folders]
@@ -80,13 +82,13 @@ def _public_classes(package: str) -> dict[str, tuple[str, str]]:
 
 
 def _in_order(words: list[str], among: list[str]) -> bool:
-    """Whether all words are among others, in the same order."""
+    """Return whether `among` contains all `words` in the same order, possibly with others between them."""
     rest = iter(among)
     return all(word in rest for word in words)
 
 
 def _is_the_users(package: str) -> bool:
-    """Whether `import package` would find one that is not ours (which lies in the folder of a checkout)."""
+    """Return whether `import package` would find another package than ours, which a checkout has in its folder."""
     spec = find_spec(package)
     found = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
     ours = Path(tailmatch.__file__).parent / package

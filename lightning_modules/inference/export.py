@@ -34,9 +34,12 @@ class PixelClassifier(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor, categories: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute probs and logits, `float32 [B, K]` each, of images `uint8 [B, 3, H, W]`.
+        """Compute probs and logits, `float32 [B, K]` each.
 
-        `categories int64 [B, L]` are positions of the values in the network's `vocabulary`, -1 where unknown.
+        Args:
+            images: Images `uint8 [B, 3, H, W]`.
+            categories: Positions of the images' values in the L levels of the network's `vocabulary`, `int64 [B, L]`,
+                -1 where unknown; None if all are unknown.
         """
         logits = self.network(self.network.with_categories(to_float(images), categories)).float()
         return logits.softmax(dim=1), logits
@@ -94,10 +97,10 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Network) -> dict[str, str]:
-    """Return what a user of the file needs to know, as JSON by name.
+    """Return the metadata of an exported file, each entry as JSON.
 
-    These are `class_names` in the order of the outputs, `image_size`, and, for a network that uses categories, the
-    values of each level as `categories`.
+    The entries are `class_names` in the order of the outputs, `image_size` (height and width), and, for a network that
+    uses categories, the values of each level as `categories`.
     """
     facts: dict[str, Any] = {"class_names": list(class_names), "image_size": list(image_size)}
     if network.vocabulary is not None:
@@ -111,7 +114,7 @@ def export(trained: str | ImageClassifier, out: str | Path, image_size: Sequence
     Args:
         trained: Path or URL of a checkpoint of this package, or a method that was trained or loaded.
         out: Path of the file, `.onnx` or `.pt2`.
-        image_size: Height and width of the images in pixels; None takes those of the data that it was trained on.
+        image_size: Height and width of the images in pixels; None takes those of the training images.
 
     Raises:
         SettingsError: The checkpoint, the method, the size or the file's suffix is wrong.

@@ -1,4 +1,4 @@
-"""What a network says of a whole set of images within a fit, without a trace in the training."""
+"""Predictions of a whole set of images during a fit, without an effect on the training."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,19 +16,19 @@ from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
 Compute = Callable[[Tensor | TaggedImages], Tensor]
-"""From a batch of a network's input to rows `[B, D]`."""
+"""A function that computes rows `[B, D]` of a batch of a network's input."""
 
 
 def predict_set(
     trainer: Trainer, network: Network, loader: Loader, keep: Callable[[Tensor], Tensor] = lambda probs: probs
 ) -> Tensor:
-    """Probabilities of this process' images, `float32 [n, K]` on the device.
+    """Predict this process' images: probabilities `float32 [n, K]` on the device.
 
     Args:
         trainer: The fit's trainer, whose precision and progress bar are used.
-        network: Gives logits.
-        loader: Every image once, over the processes.
-        keep: What is kept of a batch's `probs [B, K]`; all, by default.
+        network: Network that outputs logits.
+        loader: Loader that gives this process its part of the images; all processes together see each image once.
+        keep: Function that reduces a batch's probabilities `[B, K]` to those that are returned; the default keeps all.
 
     Raises:
         SettingsError: A prediction is NaN.
@@ -43,19 +43,19 @@ def predict_set(
 def rows_of_set(
     trainer: Trainer, network: Network, loader: Loader, compute: Compute
 ) -> Iterator[tuple[Tensor, Mapping[str, Any]]]:
-    """Go through a set in the trainer's precision: what is computed of each batch, and the batch itself.
+    """Iterate over a set in the trainer's precision; yield the computed rows of each batch, and the batch.
 
-    The network is in evaluation mode while it computes, without gradient; each of its modules is in its own mode again
-    whenever the caller's code runs.
+    The network computes in evaluation mode and without gradient. Each of its modules is in its previous mode whenever
+    the caller's code runs.
 
     Args:
         trainer: The fit's trainer, whose precision and progress bar are used.
-        network: The network that `compute` calls; its device and categories are those of the input.
-        loader: Every image once, over the processes.
-        compute: Rows `[B, D]` of a batch of the network's input.
+        network: Network that `compute` calls; it determines the device of the input, and which categories it has.
+        loader: Loader that gives this process its part of the images; all processes together see each image once.
+        compute: Function that computes rows `[B, D]` of a batch of the network's input.
 
     Raises:
-        SettingsError: A number is NaN or infinite. It is noticed after the last batch, since it waits for the device.
+        SettingsError: A row is NaN or infinite. This is checked after the last batch, since it waits for the device.
     """
     sums: list[Tensor] = []
     for batch in shown(trainer, loader):
@@ -68,7 +68,7 @@ def rows_of_set(
 
 
 def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:
-    """The batches, with a progress bar on process 0 if the trainer shows one."""
+    """Iterate over the batches of a loader, with a progress bar on process 0 if the trainer shows one."""
     bar = trainer.progress_bar_callback
     if bar is None or not trainer.is_global_zero:
         yield from loader

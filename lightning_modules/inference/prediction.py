@@ -1,4 +1,4 @@
-"""Images of any kind, ready for a network, and what was predicted of them."""
+"""Preparation of images of any kind for a network, and the predictions of them."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ Item: TypeAlias = "Path | Image.Image | Tensor"
 """One image: a file, a PIL image, or pixels `uint8 [3, H, W]`."""
 
 SHOWN = 5
-"""Most images that a printed result shows."""
+"""Largest number of images that a printed result shows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,9 +36,9 @@ class Predictions:
     """Predictions of N images.
 
     Attributes:
-        probs: `float32 [N, K]`, rows sum to 1, on the CPU.
-        class_names: K names, in the order of the columns.
-        files: The path of each image that was a file, None of another.
+        probs: Class probabilities `float32 [N, K]` on the CPU, whose rows sum to 1.
+        class_names: Names of the K classes, in the order of the columns.
+        files: Path of each image that was given as a file; None for any other image.
     """
 
     probs: Tensor
@@ -50,21 +50,21 @@ class Predictions:
 
     @property
     def labels(self) -> Tensor:
-        """The likeliest class of each image, `int64 [N]`."""
+        """The most likely class of each image, `int64 [N]`."""
         return self.probs.argmax(dim=1)
 
     @property
     def names(self) -> list[str]:
-        """The name of the likeliest class of each image."""
+        """The name of the most likely class of each image."""
         return [self.class_names[label] for label in self.labels.tolist()]
 
     @property
     def confidence(self) -> Tensor:
-        """The probability of the likeliest class, `float32 [N]`."""
+        """The probability of the most likely class of each image, `float32 [N]`."""
         return self.probs.amax(dim=1)
 
     def __repr__(self) -> str:
-        """The first images with their class and its probability."""
+        """Return the first images with their class and its probability."""
         rows = zip(self.files, self.names, self.confidence.tolist(), strict=True)
         shown = [f"{'' if file is None else f'{file}: '}{name} {share:.3f}" for file, name, share in rows][:SHOWN]
         more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
@@ -72,11 +72,11 @@ class Predictions:
 
 
 def listed_images(images: object) -> list[Item]:
-    """Images one by one, of what `ImageClassifier.predict` takes.
+    """List the single images in whatever was given to `ImageClassifier.predict`.
 
     Raises:
-        MissingFileError: A path leads nowhere.
-        SettingsError: They are of no kind that is known, or none.
+        MissingFileError: A file or folder does not exist.
+        SettingsError: An object is not an image of a known kind, or there are no images.
     """
     items = list(_items(images))
     if not items:
@@ -114,29 +114,30 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def files_of(items: Sequence[Item]) -> list[str | None]:
-    """The path of each image that is a file."""
+    """Return the path of each image that is a file, None for any other image."""
     return [str(item) if isinstance(item, Path) else None for item in items]
 
 
 def pixel_batches(
     items: Sequence[Item], image_size: int | Sequence[int] | None, batch_size: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of a batch and their pixels `uint8 [B, 3, H, W]`, read in parallel, batch by batch.
+    """Read images in parallel, batch by batch; yield the rows of a batch and its pixels `uint8 [B, 3, H, W]`.
 
     Args:
-        items: The images.
-        image_size: H and W; None is that of the first image, which all must have.
-        batch_size: B.
+        items: Images to read.
+        image_size: Height and width in pixels, or one number for both; None requires that all images have the same
+            size, and keeps it.
+        batch_size: Largest number B of images in a batch.
 
     Raises:
-        SettingsError: Images cannot be read, or have no common size.
+        SettingsError: An image cannot be read, or `image_size` is None and the images have several sizes.
     """
     height, width = height_and_width(image_size, items)
 
     def read(item: Item) -> Tensor | str:
         try:
             return fitted_pixels(item, height, width)
-        except UnidentifiedImageError:  # its message has an address in memory
+        except UnidentifiedImageError:  # its message contains a memory address
             return f"{item}: no image of a known format"
         except UNREADABLE as error:
             return f"{item}: {error}"

@@ -1,4 +1,4 @@
-"""The method or the network of a checkpoint, built from what the file says: for use without the run that made it."""
+"""Loading: the method or the network of a checkpoint, built from the settings in the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,25 +17,25 @@ from tailmatch.lightning_modules.networks import Network
 T = TypeVar("T", bound=ImageClassifier)
 
 _OF_TRAINING = ("optimizer", "lr_scheduler")
-"""Arguments that only training needs, and that may name files or packages that are not here."""
+"""Arguments that only training needs. They may name packages that are not installed here."""
 
 _OF_PREDICTION = ("network", "head")
-"""Arguments that a prediction cannot do without."""
+"""Arguments that a prediction needs."""
 
 
 def trained_network(source: TrainedCheckpoint, path: str) -> Network:
-    """The evaluated network of a checkpoint of any method, with the head that its method gave it.
+    """Build the evaluated network of a checkpoint of any method, with the head that its method gave it.
 
-    Frozen, and in evaluation mode. Classes of this package or of the user are built by name, as the command line
-    builds them; no code of the file is executed.
+    The network is frozen and in evaluation mode. Classes of this package or of the user are found by name, as on the
+    command line; no code in the file is executed.
 
     Args:
-        source: What `read_checkpoint` found.
-        path: The checkpoint's file, for messages.
+        source: Content of the checkpoint, from `read_checkpoint`.
+        path: Path of the checkpoint, for messages.
 
     Raises:
-        SettingsError: The file does not say which network it was, it cannot be built, or its method does not classify
-            by the network alone.
+        SettingsError: The checkpoint does not say how to build the network, the network cannot be built, or the method
+            does not classify by the network alone.
     """
     method = method_of(ImageClassifier, source, path, training=False)  # type: ignore[type-abstract]  # see `load`
     check_classifies_by_network(method, f"checkpoint {path!r} is of a {type(method).__name__}, which")
@@ -46,10 +46,14 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
 
 
 def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
-    """Refuse a method whose predictions are not the network's, such as a pre-training or an ensemble.
+    """Refuse a method whose predictions are not those of its network, such as a pre-training or an ensemble.
+
+    Args:
+        method: Method to check.
+        what: Description of the method, with which the message begins.
 
     Raises:
-        SettingsError: It is one; `what` begins the message.
+        SettingsError: The method overrides `forward`.
     """
     if type(method).forward is not ImageClassifier.forward:
         raise SettingsError(
@@ -59,27 +63,35 @@ def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
 
 
 def load(checkpoint: str | Path, **arguments: Any) -> ImageClassifier:
-    """The method of a checkpoint, with its arguments and the weights that were evaluated.
+    """Load the method of a checkpoint, with its arguments and the weights that were evaluated.
 
     Args:
-        checkpoint: File or URL; of a run of the command line, or saved by a `Trainer`.
-        **arguments: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
-            data, such as `network=module`.
+        checkpoint: Path or URL of a checkpoint, from a run of the command line or from `Trainer.save_checkpoint`. No
+            code in the file is executed.
+        **arguments: Arguments that replace those of the checkpoint, and arguments that a checkpoint cannot contain
+            because they are not plain data, such as `network=module`.
 
     Returns:
-        The method, on the CPU. `predict` predicts with it, `Trainer.test` tests it, and a fit goes on with its weights.
+        The method, on the CPU. Use `predict` to predict images with it, `Trainer.test` to test it, and `Trainer.fit` to
+        continue from its weights.
 
     Raises:
-        SettingsError: There is no such file, or the method cannot be built from it.
+        SettingsError: The file does not exist, or the method cannot be built from it.
     """
     return load_as(ImageClassifier, checkpoint, arguments)  # type: ignore[type-abstract]  # any class that derives from it
 
 
 def load_as(kind: type[T], checkpoint: str | Path, arguments: Mapping[str, Any]) -> T:
-    """`load` a method that must be of a class.
+    """Load a method as `load` does, and require that it is of a class.
+
+    Args:
+        kind: Class of the method, or a base class of it.
+        checkpoint: Path or URL of the checkpoint.
+        arguments: Arguments as in `load`, by name.
 
     Raises:
-        SettingsError: It is of another class, or see `load`.
+        SettingsError: The checkpoint's method is of another class, the file does not exist, or the method cannot be
+            built from it.
     """
     path = str(checkpoint)
     content: Any = read_file(path)
@@ -99,19 +111,19 @@ def method_of(
     given: Mapping[str, Any] = MappingProxyType({}),
     training: bool = True,
 ) -> T:
-    """The method of a checkpoint, without its weights.
+    """Build the method of a checkpoint, without its weights.
 
-    It does not begin with pretrained weights again, and its network fetches none.
+    Pretrained weights with which the method began are neither loaded nor downloaded.
 
     Args:
-        kind: The class that it must be of.
-        source: What `read_checkpoint` found.
-        path: The checkpoint's file, for messages.
-        given: Arguments in place of the checkpoint's.
-        training: Whether it must be able to train; otherwise what only training needs is left out.
+        kind: Class of the method, or a base class of it.
+        source: Content of the checkpoint, from `read_checkpoint`.
+        path: Path of the checkpoint, for messages.
+        given: Arguments that replace those of the checkpoint, by name.
+        training: Whether the method must be able to train; False leaves out arguments that only training needs.
 
     Raises:
-        SettingsError: The file does not say which method it was, or it cannot be built.
+        SettingsError: The checkpoint does not say which method it contains, or the method cannot be built.
     """
     settings = source.settings.get("model")
     if settings is None or source.class_names is None:
@@ -134,13 +146,13 @@ def method_of(
     except ArgumentError as error:
         raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
     method = found(**{name: built[name] for name in plain}, **ready)
-    method.init_args |= plain  # and not what the parser made of it
+    method.init_args |= plain  # the settings of the checkpoint, not the objects that the parser made
     method.unknown = {name: what for name, what in method.unknown.items() if name not in plain} | unknown
     return method
 
 
 def _method_class(name: str, path: str, kind: type[T]) -> type[T]:
-    """The class of a checkpoint's method: `kind`, or one that derives from it."""
+    """Return the class of a checkpoint's method, which must be `kind` or a subclass."""
     if name == kind.class_path():
         return kind
     try:
@@ -162,10 +174,10 @@ def _method_class(name: str, path: str, kind: type[T]) -> type[T]:
 
 
 def _stand_ins(unknown: Mapping[str, str], method: type, path: str, training: bool) -> dict[str, Any]:
-    """What takes the place of arguments that the checkpoint does not have: something that refuses to train.
+    """Make stand-ins for arguments that the checkpoint does not contain; a stand-in raises an error in a training.
 
     Raises:
-        SettingsError: Nothing can take the place of one.
+        SettingsError: An argument is needed and has no stand-in.
     """
     stand_ins = {}
     for name, what in unknown.items():
@@ -181,10 +193,10 @@ def _stand_ins(unknown: Mapping[str, str], method: type, path: str, training: bo
 
 
 class _Refusal:
-    """In place of an optimizer or a schedule that only a training would need.
+    """A stand-in for an optimizer or a schedule, which raises an error when a training calls it.
 
     Args:
-        message: What a training says.
+        message: Message of the error.
     """
 
     def __init__(self, message: str) -> None:
@@ -195,7 +207,7 @@ class _Refusal:
 
 
 def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a network, and of one in it, that fetch no pretrained weights: the checkpoint's take their place."""
+    """Return settings of a network, and of networks in it, that download no pretrained weights."""
     found = class_named(network["class_path"])
     if not (isinstance(found, type) and issubclass(found, Network)):
         return network  # the parser will refuse it

@@ -1,1 +1,1 @@
-"""The methods, one file each: views, targets, losses."""
+"""The methods, one file each: views, targets and losses."""

@@ -1,4 +1,4 @@
-"""Several trained networks as one classifier."""
+"""Ensembles: several trained networks as one classifier."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +18,19 @@ from tailmatch.lightning_modules.views.prediction import MOST_CROPS, resized, vi
 MeanOf: TypeAlias = Literal["probs", "logits"]
 
 CROP_SHARE = 224 / 256
-"""Height of a crop by that of the image in Krizhevsky et al. 2012, section 4.1."""
+"""Default height of a crop as a share of the image's height (Krizhevsky et al. 2012, section 4.1)."""
 
 
 def log_mean_probs(logits: Tensor, weights: Tensor) -> Tensor:
-    """`log(sum_m w_m softmax(logits_m))`, `[B, K]`, of `logits [M, B, K]` and `weights [M]` that sum to 1.
+    """Compute `log(sum_m w_m softmax(logits_m))`, `[B, K]`, of `logits [M, B, K]` and `weights [M]` that sum to 1.
 
-    Its softmax is the mean of the probabilities.
+    The softmax of the result is the mean of the probabilities.
     """
     return torch.logsumexp(logits.log_softmax(dim=-1) + weights.log().view(-1, 1, 1), dim=0)
 
 
 def mean_logits(logits: Tensor, weights: Tensor) -> Tensor:
-    """`sum_m w_m logits_m`, `[B, K]`, of `logits [M, B, K]` and `weights [M]` that sum to 1."""
+    """Compute `sum_m w_m logits_m`, `[B, K]`, of `logits [M, B, K]` and `weights [M]` that sum to 1."""
     return (logits * weights.view(-1, 1, 1)).sum(dim=0)
 
 
@@ -38,15 +38,15 @@ MEANS: dict[MeanOf, Callable[[Tensor, Tensor], Tensor]] = {"probs": log_mean_pro
 
 
 class MeanNetwork(Network):
-    """Networks that classify the same images, one after another; each normalizes and resizes them for itself.
+    """The mean of several networks for the same images; each network normalizes and resizes them itself.
 
-    It has no weights of its own: its head is the identity, and its features are the mean.
+    This network adds no weights: its features are the mean, and its head is the identity.
 
     Args:
-        members: Give logits of K classes.
-        sizes: Height and width of the images that each was trained on, None to take images as they are.
-        weights: Of the members, with sum 1.
-        mean: `log_mean_probs` or `mean_logits`.
+        members: Networks that output logits of K classes.
+        sizes: Height and width in pixels to which the images are resized for each network; None does not resize.
+        weights: Weights of the networks, which sum to 1.
+        mean: Function that combines the logits, `log_mean_probs` or `mean_logits`.
     """
 
     weights: Tensor
@@ -75,11 +75,11 @@ class MeanNetwork(Network):
             member.adapt_categories(values, training, evaluated)
 
     def with_categories(self, images: Tensor, categories: Tensor | None) -> Tensor | TaggedImages:
-        """Images whose tags are the data's categories, which each member reads for itself."""
+        """Return images whose tags are the data's categories, which each network translates itself."""
         return images if categories is None else TaggedImages(images, categories[:, :, None, None])
 
     def features(self, images: Tensor | TaggedImages) -> Tensor:
-        """The mean over members, `[B, K]`, of images `[B, 3, H, W]` in [0, 1], with or without categories."""
+        """Compute the combined logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], with or without categories."""
         pixels = self.normalize(untagged(images))
         categories = images.tags.flatten(1) if isinstance(images, TaggedImages) else None
         logits = [
@@ -93,24 +93,27 @@ class MeanNetwork(Network):
 
 
 class Ensemble(ImageClassifier):
-    """The mean prediction of trained networks: validates, tests and predicts, and is not trained.
+    """The mean prediction of trained networks, for validation, test and prediction; it cannot be trained.
 
-    Each network is that of a checkpoint of any method, with its averaged weights, its own channel statistics and its
-    own image size: the data's images are resized for it. All of them need the same classes, which must be the data's,
-    and a checkpoint of another split of the same images is refused, as in a test of it alone.
+    Each network comes from a checkpoint of any method, with its evaluated (averaged) weights, channel statistics and
+    image size, to which the images are resized. All checkpoints must have the classes of the data, in the same order. A
+    checkpoint that was trained with another split of the same images is refused, as in a test of this checkpoint alone.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        checkpoints: Files of runs, `<run>/checkpoints/best.ckpt`.
-        weights: One for each checkpoint, at least 0, not all 0; they are divided by their sum. None: equal ones.
-        mean_of: `probs` or `logits`. The mean of logits is a geometric mean of probabilities, for networks whose
-            logits have one scale.
-        flip: Predict the mirrored images too, where the data set says that they keep their labels.
-        crops: Predict this many crops instead of the image: the middle, then the corners; at most 5.
-        crop_share: Height and width of a crop, by the image's; None is 224 / 256.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        checkpoints: Paths or URLs of the checkpoints, such as `<run>/checkpoints/best.ckpt`.
+        weights: Weight of each checkpoint, at least 0 and not all 0; they are divided by their sum. None weighs all
+            equally.
+        mean_of: Whether the `probs` or the `logits` are averaged. The mean of logits is a geometric mean of
+            probabilities, for networks whose logits have the same scale.
+        flip: Whether the prediction is the mean over an image and its mirror image; an error where the data set says
+            that mirroring changes the label.
+        crops: Number of crops that are predicted and averaged instead of the whole image, from 0 (the whole image) to
+            5: the center first, then the corners.
+        crop_share: Height and width of a crop as a share in (0, 1) of the image's; None is 224 / 256.
 
     Raises:
-        SettingsError: A file or a weight is wrong, or the classes differ.
+        SettingsError: A checkpoint cannot be used, an argument lies outside its domain, or the classes differ.
     """
 
     brings_weights = True
@@ -148,8 +151,8 @@ class Ensemble(ImageClassifier):
         """Compare the data with that of the checkpoints.
 
         Raises:
-            SettingsError: It is to be trained, the data has other classes, another split of the same images, or images
-                that must not be mirrored.
+            SettingsError: The stage is `fit`; or the data has other classes, another split of the same images, or, with
+                `flip`, images whose label mirroring changes.
         """
         if stage == "fit":
             raise SettingsError(
@@ -170,7 +173,7 @@ class Ensemble(ImageClassifier):
         super().setup(stage)
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
-        """Logits `[B, K]` of images `[B, 3, H, W]` in [0, 1]: the logarithm of the mean probs, or the mean logits."""
+        """Compute logits `[B, K]` of images `[B, 3, H, W]` in [0, 1]: the log of the mean probs, or the mean logits."""
         tags = images.tags if isinstance(images, TaggedImages) else None
         views = views_for_prediction(untagged(images), self.flip, self.crops, self.crop_share)
         logits = torch.stack([self.network(view if tags is None else TaggedImages(view, tags)) for view in views])
@@ -182,10 +185,15 @@ class Ensemble(ImageClassifier):
 
 
 def normalized_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Weights of an ensemble's members, divided by their sum; None gives equal ones.
+    """Divide the weights of an ensemble's checkpoints by their sum; None gives equal weights.
+
+    Args:
+        weights: Weight of each checkpoint, or None.
+        count: Number of checkpoints.
 
     Raises:
-        SettingsError: There are no members, or the weights are not one finite number of at least 0 for each, or all 0.
+        SettingsError: There are no checkpoints, there is not one weight for each, or the weights are not finite, not
+            at least 0, or all 0.
     """
     if count == 0:
         raise SettingsError("checkpoints is []; an ensemble needs one or more files of runs")

@@ -13,30 +13,34 @@ from tailmatch.lightning_modules.views import StrongView, View, WeakView
 
 
 class FixMatch(SemiSupervisedClassifier):
-    r"""Confident predictions on a weak view teach strong views of the same image.
+    r"""Consistency training: confident predictions on a weak view are the targets of strong views of the same image.
 
     With `q = softmax(logits(weak))` sharpened and refined, and `p` the prediction on a strong view:
 
         loss = CE(labeled) + lambda_u * mean(1[max q >= threshold] * CE(argmax q, p))
 
-    Defaults are the paper's for CIFAR (table 4; mu = 7 is the data module's `unlabeled_ratio`).
+    The defaults are the paper's for CIFAR (table 4). The paper's mu = 7 is the data module's `unlabeled_ratio`.
 
-    The weak view passes through the network without gradient and apart from the other images, as in
-    bbuing9/DARP `training_functions.py`: half the cost of the authors' joint pass, in which no gradient
-    flows from it either. BatchNorm therefore normalizes the weak batch by its own statistics, and running
-    statistics see both passes, weak batch first; google-research/fixmatch interleaves labeled, weak and
-    strong images through one pass.
+    The weak views pass through the network separately and without gradient, as in bbuing9/DARP
+    `training_functions.py`. This costs half of a joint pass, in which no gradient flows from the weak views either.
+    BatchNorm therefore normalizes the weak views by their own statistics, and both passes update the running
+    statistics, that of the weak views first. google-research/fixmatch interleaves labeled, weak and strong images in
+    one pass.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        threshold: tau; pseudo-labels with a refined maximum below it are not used.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        threshold: Confidence threshold tau in [0, 1]: a pseudo-label is used if its largest refined probability is at
+            least tau.
         lambda_u: Weight of the unlabeled loss.
-        label_smoothing: Smoothing of labeled and pseudo-label targets (Smoothed-FixMatch).
-        strong_views: Strong views of each unlabeled image; bbuing9/DARP uses 2.
-        weak: Weak view, of labeled and unlabeled images.
-        strong: Strong view.
-        **kwargs: The arguments of `SemiSupervisedClassifier`; its temperature matters to the threshold and to
-            refiners only.
+        label_smoothing: Label smoothing in [0, 1] of labels and pseudo-labels (Smoothed-FixMatch); 0 for none.
+        strong_views: Number of strong views of each unlabeled image, at least 1; bbuing9/DARP uses 2.
+        weak: Weak view of labeled and unlabeled images; None is `WeakView()`.
+        strong: Strong view of unlabeled images; None is `StrongView()`.
+        **kwargs: Other arguments of `SemiSupervisedClassifier`. The `temperature` only affects the comparison with the
+            threshold, and refiners.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     progress_bar = ("loss", "selected")
@@ -65,7 +69,7 @@ class FixMatch(SemiSupervisedClassifier):
         self.strong = strong or StrongView()
 
     def make_views(self, batch: Batch) -> Batch:
-        """Weak views of both streams, strong views of the unlabeled one."""
+        """Make a weak view of every image, and strong views of the unlabeled ones."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         labeled["weak"] = self.weak(labeled["image"])
         unlabeled["weak"] = self.weak(unlabeled["image"])
@@ -97,9 +101,9 @@ class FixMatch(SemiSupervisedClassifier):
         return loss
 
     def select(self, probs: Tensor) -> Tensor:
-        """Those whose maximum reaches the threshold."""
+        """Select the pseudo-labels whose largest probability is at least the threshold."""
         return probs.amax(dim=1) >= self.threshold
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Smoothed cross-entropy of each row, `[B]`, from `logits [B, K]` and `target int64 [B]`."""
+        """Compute each sample's smoothed cross-entropy `[B]` from `logits [B, K]` and `target int64 [B]`."""
         return functional.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)

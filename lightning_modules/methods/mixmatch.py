@@ -13,21 +13,26 @@ from tailmatch.lightning_modules.views import View, WeakView
 
 
 class MixMatch(MixingClassifier):
-    r"""Predictions averaged over views and sharpened teach mixtures of labeled and unlabeled images.
+    r"""Mixup of labeled and unlabeled images, whose pseudo-labels are averaged over views and sharpened.
 
-    With `q = sharpen(mean_k softmax(logits(view_k)))` refined, and all images mixed with each other (`mixing.py`):
+    With the refined `q = sharpen(mean_k softmax(logits(view_k)))`, and all images mixed with each other
+    (`MixingClassifier`):
 
         loss = CE(mixed labeled) + ramp * lambda_u * mean((softmax(logits(mixed unlabeled)) - mixed q)^2)
 
-    the mean over images and classes. Defaults are the paper's for CIFAR-10 (section 4.1.2: 75 from lambda_u, 0.75
-    from alpha). Batches are of as many unlabeled as labeled images (`unlabeled_ratio` 1 of the data module).
+    where the mean is over images and classes. The defaults are the paper's for CIFAR-10 (section 4.1.2: lambda_u = 75,
+    alpha = 0.75). The paper's batches have as many unlabeled as labeled images: the data module's `unlabeled_ratio` of
+    1.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        views: K, weak views of each unlabeled image.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        views: Number of weak views of each unlabeled image, at least 1.
         lambda_u: Weight of the unlabeled loss after the ramp-up.
-        weak: Weak view, of labeled and unlabeled images.
-        **kwargs: The arguments of `MixingClassifier`.
+        weak: Weak view of labeled and unlabeled images; None is `WeakView()`.
+        **kwargs: Other arguments of `MixingClassifier`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -40,7 +45,7 @@ class MixMatch(MixingClassifier):
         self.weak = weak or WeakView()
 
     def make_views(self, batch: Batch) -> Batch:
-        """One weak view of the labeled stream, K of the unlabeled one."""
+        """Make one weak view of each labeled image, and several of each unlabeled image."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         labeled["weak"] = self.weak(labeled["image"])
         unlabeled["weak"] = [self.weak(unlabeled["image"]) for _ in range(self.views)]
@@ -58,7 +63,7 @@ class MixMatch(MixingClassifier):
     def mixed_loss(
         self, labeled: dict[str, Any], unlabeled: dict[str, Any], view_logits: list[Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """MixMatch's loss `[]` and its parts, given the logits `[U, K]` of each unlabeled view."""
+        """Compute MixMatch's loss `[]` and its parts, given the logits `[U, K]` of each unlabeled view."""
         with torch.no_grad():
             probs = torch.stack([logits.softmax(dim=1) for logits in view_logits]).mean(dim=0)
             target = self.pseudo_labels(probs, unlabeled["index"])

@@ -19,35 +19,39 @@ from tailmatch.lightning_modules.views.base import to_device
 
 
 class MoCoPretraining(Pretraining):
-    r"""Tells a second view of an image from the views of many others, kept in a queue.
+    r"""Momentum contrast: recognizes another view of the same image among views of other images in a queue.
 
-    With `q` the query network's projection of one view, `k+` the key network's of another, `k_i` the queue, all of
-    unit length:
+    With `q` the query network's projection of one view, `k+` the key network's projection of another view of the same
+    image, and `k_i` the keys in the queue, all of unit length:
 
         loss = CE(positive, [q . k+, q . k_1, ..., q . k_Q] / T)
         key network <- momentum * key network + (1 - momentum) * query network
 
-    The keys then take the place of the oldest in the queue. The key network begins as a copy of the query network, and
-    keeps BatchNorm statistics of its own, as in facebookresearch/moco `moco/builder.py`.
+    The new keys then replace the oldest keys in the queue. The key network begins as a copy of the query network and
+    has its own BatchNorm statistics, as in facebookresearch/moco `moco/builder.py`.
 
-    A sample's query and key must not share the batch that normalizes them, or they are told apart by its statistics:
-    over all processes, the key network sees the images in another order, the same on all of them. On one device that is
-    of use together with `norm_splits` only (the authors train on eight). The queue is a ring of any size above the
-    batch of all processes; the authors' must be a multiple of it.
+    BatchNorm must not normalize an image's query and key within the same batch, or the batch statistics reveal which
+    key belongs to a query. Therefore, the images of all processes are shuffled together for the key network, in an
+    order that all processes share. On one device, this is only effective together with `norm_splits` (the authors train
+    on eight). The queue may have any size of at least the batch of all processes; the authors require a multiple of it.
 
-    Defaults are the authors' for ImageNet (`main_moco.py` with the README's options for v2).
+    The defaults are the authors' for ImageNet (`main_moco.py` with the README's options for v2).
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        queue_size: Q, keys of earlier steps.
-        momentum: Of the key network, moved at every training batch.
-        temperature: T.
-        dim: Length of a projection.
-        norm_splits: Parts of a batch that BatchNorm takes apart, to train on one device as on this many; must divide
-            the batch.
-        view: View whose two draws are query and key; None is MoCo v2's: SimCLR's with crops of at least 0.2 of the
-            image and half its jitter.
-        **kwargs: The arguments of `Pretraining`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        queue_size: Number Q of keys of earlier steps in the queue, at least the batch of all processes.
+        momentum: Weight in [0, 1] of the key network's own parameters when it moves towards the query network, in every
+            training batch.
+        temperature: Temperature T of the similarities, above 0.
+        dim: Size of a projection.
+        norm_splits: Number of parts of a batch that BatchNorm normalizes separately, which simulates this many devices
+            on one; it must divide the batch size.
+        view: View that is drawn twice, for query and key; None is that of MoCo v2: `SimCLRView` with crops of at least
+            0.2 of the image and half the color jitter.
+        **kwargs: Other arguments of `Pretraining`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     progress_bar = ("loss", "contrast_accuracy")
@@ -84,10 +88,11 @@ class MoCoPretraining(Pretraining):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def begin_fit(self) -> None:
-        """Begin with equal networks.
+        """Copy the query network's weights, which may be pretrained, to the key network.
 
         Raises:
-            SettingsError: BatchNorm is synchronized, so that queries and keys are normalized by the same images again.
+            SettingsError: BatchNorm is synchronized over the processes, so that it normalizes queries and keys by the
+                same images.
         """
         if any(isinstance(module, nn.SyncBatchNorm) for module in self.modules()):
             raise SettingsError(
@@ -97,7 +102,7 @@ class MoCoPretraining(Pretraining):
         self.key_network.load_state_dict(self.network.state_dict())
 
     def make_views(self, batch: Batch) -> Batch:
-        """Two views of the pool, and the order of all processes' images for the key network."""
+        """Make two views of each image, and draw the order of all processes' images for the key network."""
         pool = batch["pool"]
         pool["query"], pool["key"] = self.view(pool["image"]), self.view(pool["image"])
         random = generator(global_seed(), SHUFFLE_STREAM, training_step_index(self.trainer))  # the same on each rank
@@ -123,27 +128,27 @@ class MoCoPretraining(Pretraining):
 
 
 def contrast_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Similarities over T, `[B, 1 + Q]`, of `query [B, D]` to its own row of `key [B, D]` and to `queue [Q, D]`."""
+    """Compute similarities of `query [B, D]` to its row of `key [B, D]` and to `queue [Q, D]`, by T: `[B, 1 + Q]`."""
     with torch.autocast(query.device.type, enabled=False):
         positive = (query * key).sum(dim=1, keepdim=True)
         return torch.cat([positive, query @ queue.T], dim=1) / temperature
 
 
 def update_by_momentum(key_network: nn.Module, query_network: nn.Module, momentum: float) -> None:
-    """Move each parameter of the key network to `momentum * own + (1 - momentum) * query's`, in place."""
+    """Set each parameter of the key network to `momentum * key + (1 - momentum) * query`, in place."""
     average_into(list(key_network.parameters()), list(query_network.parameters()), momentum)
 
 
 def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
-    """Write keys over the oldest of a ring, in place and without waiting for the device.
+    """Replace the oldest keys of a ring buffer, in place and without waiting for the device.
 
     Args:
-        queue: `[Q, D]`.
-        pointer: `int64 []`, row of the oldest key; moves on.
-        keys: `[n, D]`, those of all processes.
+        queue: Ring buffer of keys, `[Q, D]`.
+        pointer: Row of the oldest key, `int64 []`; it is advanced by n, modulo Q.
+        keys: New keys of all processes, `[n, D]`.
 
     Raises:
-        SettingsError: There are more keys than places.
+        SettingsError: There are more new keys than rows in the queue.
     """
     if len(keys) > len(queue):
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Classifiers that are computed on a trained network, without training: tau-normalization, nearest class mean."""
+"""Classifiers that are computed from a trained network without training: tau-normalization, nearest class mean."""
 
 import torch
 from torch.optim import SGD, Optimizer
@@ -11,18 +11,20 @@ from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet
 
 
 class PostHocClassifier(FrozenBackbone):
-    """Computes a new head from features of a checkpoint.
+    """A new head that is computed, not trained, on the frozen backbone of a checkpoint.
 
-    A fit computes the head, validates it and saves it, in one step that trains nothing; `trainer.max_epochs` has no
-    part in it. The checkpoint is an ordinary one.
+    A fit computes the head, validates it and saves it, in a single step that trains nothing, whatever
+    `trainer.max_epochs` is. It writes checkpoints like those of any other method.
 
-    It has no optimizer, schedule, loss or average among its arguments, since it would not use them.
+    There are no arguments for optimizer, schedule, loss and weight averaging, since they would have no effect.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        checkpoint: See `FrozenBackbone`.
-        head: `TauNorm()` or `NCM()`.
-        network: See `ImageModule`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        checkpoint: Path or URL of a checkpoint of another method, such as `<run>/checkpoints/best.ckpt`. The command
+            line also takes the network from it, unless `network` is given.
+        head: New head, `TauNorm()` or `NCM()`.
+        network: Network class, or function that makes the network for K classes. In Python, also the network itself, or
+            any `torch.nn.Module` that outputs logits or features (see `ModuleNetwork`).
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class PostHocClassifier(FrozenBackbone):
         self.automatic_optimization = False
 
     def begin_fit(self) -> None:
-        """Compute the head too."""
+        """Load the checkpoint's network and compute the head from its features."""
         if self.checkpoint is None:
             return
         images = self.computed_head.images(data_module_of(self))
@@ -43,13 +45,13 @@ class PostHocClassifier(FrozenBackbone):
         self.print(f"{type(self.computed_head).__name__}: {found}")
 
     def configure_optimizers(self) -> Optimizer:
-        """One that moves nothing: Lightning counts steps by it, and saves no checkpoint before step 1."""
+        """Make an optimizer that changes nothing: Lightning counts its steps, and saves no checkpoint before step 1."""
         return SGD(self.network.head.parameters(), lr=0.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]  # there is no loss
-        """The only step: the head is there, and the end of an epoch validates and saves it.
+        """Count one step and stop: the head is complete, and the end of the epoch validates and saves it.
 
-        Gradients are zero, and not left out: the loss scaling of 16-mixed takes no step without any.
+        The gradients are zero rather than missing, since the loss scaling of 16-mixed needs gradients for a step.
         """
         self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.network.head.parameters()]).sum())
         self.optimizers().step()  # type: ignore[union-attr]  # there is one

@@ -19,27 +19,30 @@ from tailmatch.lightning_modules.views.rotation import rotate_quarters
 class ReMixMatch(MixingClassifier):
     r"""MixMatch with distribution alignment, augmentation anchoring and a rotation loss.
 
-    With `q = sharpen(align(softmax(logits(weak))))` refined, all images mixed with each other (`mixing.py`), and one
-    strong view of each unlabeled image turned by a random number of quarter turns:
+    With the refined `q = sharpen(align(softmax(logits(weak))))`, all images mixed with each other (`MixingClassifier`),
+    and one strong view of each unlabeled image rotated by a random number of quarter turns:
 
         loss = CE(mixed labeled) + ramp * lambda_u * CE(mixed weak and strong views, mixed q)
                + ramp * lambda_strong * CE(first strong view, q) + lambda_rotation * CE(turned first strong view, turns)
 
-    Defaults are the paper's (section 4; google-research/remixmatch `remixmatch_no_cta.py`), with RandAugment and
-    Cutout as the strong view where the authors learn theirs (CTAugment). bbuing9/DARP has two strong views.
+    The defaults are the paper's (section 4; google-research/remixmatch `remixmatch_no_cta.py`), except that the strong
+    view is RandAugment with Cutout, in place of the authors' learned CTAugment. bbuing9/DARP has two strong views.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        strong_views: K, strong views of each unlabeled image.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        strong_views: Number of strong views of each unlabeled image, at least 1.
         lambda_u: Weight of the mixed unlabeled loss after the ramp-up.
-        lambda_strong: Weight of the loss of the first strong view, not mixed, after the ramp-up.
+        lambda_strong: Weight, after the ramp-up, of the loss of the first strong view, which is not mixed.
         lambda_rotation: Weight of the rotation loss.
-        align: Align the pseudo-labels' distribution with the labeled classes; for another target, add a
-            `DistributionAlignment` to the trainer's callbacks, which takes the place of this one.
-        labeled_strong: Whether labeled images are seen strongly (algorithm 1, both public codes), or weakly.
-        weak: Weak view.
-        strong: Strong view.
-        **kwargs: The arguments of `MixingClassifier`.
+        align: Whether the class distribution of the pseudo-labels is aligned with that of the labeled images. For
+            another target, add a `DistributionAlignment` to the trainer's callbacks; it replaces this one.
+        labeled_strong: Whether labeled images get the strong view (algorithm 1 and both public codes) or the weak view.
+        weak: Weak view; None is `WeakView()`.
+        strong: Strong view; None is `StrongView()`.
+        **kwargs: Other arguments of `MixingClassifier`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -69,12 +72,12 @@ class ReMixMatch(MixingClassifier):
         self.rotation_head = nn.Linear(self.network.feature_dim, 4)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Distribution alignment is part of the method, unless the user brings one with another target."""
+        """Add distribution alignment, which is part of the method, unless the trainer already has one."""
         present = any(isinstance(callback, DistributionAlignment) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         return [*super().configure_callbacks(), *([DistributionAlignment()] if self.align and not present else [])]
 
     def make_views(self, batch: Batch) -> Batch:
-        """A view of the labeled stream; a weak, K strong and a turned one of the unlabeled stream."""
+        """Make one view of each labeled image; a weak, several strong and a rotated view of each unlabeled image."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         labeled["view"] = (self.strong if self.labeled_strong else self.weak)(labeled["image"])
         unlabeled["weak"] = self.weak(unlabeled["image"])

@@ -16,21 +16,22 @@ ROTATIONS = 4
 
 
 class RotationPretraining(Pretraining):
-    r"""Recognizes by how many quarter turns an image was rotated.
+    r"""Rotation prediction: learns to recognize by how many quarter turns an image was rotated.
 
         loss = CE(turns, head(features(rotate(view(image), turns))))
 
     Each image gets one random rotation, as in YyzHarry/imbalanced-semi-self `pretrain_rot.py` (arXiv 2006.07529);
-    Gidaris et al. feed all four copies of it. The four rotations are equally many in a batch, up to one where four
-    does not divide its size. (The authors' `utils.rotation` shuffles up to four surplus turns among them and cuts
-    the batch off after that, so theirs are equal up to a few.) Images are cropped and flipped before they are turned.
+    Gidaris et al. use all four rotations of it. Each rotation is equally frequent in a batch, up to one image if four
+    does not divide the batch size. (The authors' `utils.rotation` shuffles up to four more turns into the list before
+    it is cut to the batch size, so that their numbers differ by a few.) Images are cropped and flipped before they are
+    rotated.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        all_rotations: Feed each image in all four rotations: four times the work of a step.
-        view: View of an image before it is turned; None is the weak view. The authors' crop is padded with black,
-            the weak view's by mirroring.
-        **kwargs: The arguments of `Pretraining`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        all_rotations: Whether each image is used in all four rotations, for four times the cost of a step.
+        view: View of an image before it is rotated; None is `WeakView()`. The authors pad with black before cropping,
+            and the weak view pads by reflection.
+        **kwargs: Other arguments of `Pretraining`.
     """
 
     progress_bar = ("loss", "rotation_accuracy")
@@ -44,7 +45,7 @@ class RotationPretraining(Pretraining):
         self.network.head = nn.Linear(self.network.feature_dim, ROTATIONS)
 
     def make_views(self, batch: Batch) -> Batch:
-        """Weak views of the pool, turned."""
+        """Make a view of each image and rotate it."""
         pool = batch["pool"]
         images = self.view(pool["image"])
         if self.all_rotations:
@@ -66,5 +67,5 @@ class RotationPretraining(Pretraining):
 
 
 def balanced_turns(size: int) -> Tensor:
-    """Quarter turns `int64 [size]` in random order, each of the four `size / 4` times, rounded up or down at random."""
+    """Draw quarter turns `int64 [size]` in random order, each of the four `size / 4` times, rounded at random."""
     return torch.randperm(ROTATIONS)[torch.arange(size) % ROTATIONS][torch.randperm(size)]

@@ -20,35 +20,43 @@ from tailmatch.lightning_modules.views import View
 
 
 class SelfTraining(Supervised):
-    """`Supervised` on labeled and pseudo-labeled images together.
+    """Supervised training on labeled and pseudo-labeled images together.
 
         loss = sum_i w_i l_i / sum_i w_i        over both streams, which pass through the network together
 
-    with w = 1 for a labeled image, `unlabeled_weight` for a selected pseudo-labeled one and 0 for the others, times
+    where w is 1 for a labeled image, `unlabeled_weight` for a selected pseudo-labeled image and 0 for the others, times
     the class weights. This is the mean over a batch of YyzHarry/imbalanced-semi-self `train_semi.py`, which draws from
-    the union of both sets; the data module's `unlabeled_ratio` gives the same mixture if it is the ratio of the sets
-    (5 there). The paper's weight of the unlabeled loss, omega, is 1 in that code. Margins and class weights follow
-    the counts of labeled and selected images together (`dataset/imbalance_cifar.py`, `num_per_cls_dict`).
+    the union of both sets; the mixture is the same if the data module's `unlabeled_ratio` is the ratio of the sizes of
+    the sets (5 in that code). The paper's weight omega of the unlabeled loss is 1 in that code. Margins and class
+    weights follow the counts of labeled and selected images together (`dataset/imbalance_cifar.py`,
+    `num_per_cls_dict`).
 
-    Labels come from the data module's `pseudo_labels` (a file of `PseudoLabelWriter`) or from a
-    `PseudoLabelGenerator`. They are selected when they arrive, once, among all unlabeled images. Observers are told of
-    it (`add_observer`): `tailmatch.callbacks.SelfTrainingReport` prints and logs it, on the command line by itself.
+    Pseudo-labels come from the data module's `pseudo_labels` (a file that `PseudoLabelWriter` wrote) or from a
+    `PseudoLabelGenerator`. Whenever new ones arrive, they are selected once, among all unlabeled images. Observers
+    (`add_observer`) are told of the selection; `tailmatch.callbacks.SelfTrainingReport`, which the command line adds to
+    every run, prints and logs it.
 
-    With `relabel_threshold` they also replace labels of labeled images that the teacher contradicts (`relabeling.py`),
-    always from the given ones; the report lists them in `relabeled.csv` in the run folder.
+    With `relabel_threshold`, confident predictions also replace the labels of labeled images that they contradict
+    (`relabel`). Each relabeling starts from the given labels. Sampling also follows the given labels: with
+    `labeled_sampling: balanced`, a class that gained or lost labels is drawn more or less often than the others. The
+    report lists the changes in `relabeled.csv` in the run folder.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        soft: Train on the teacher's probs instead of its most likely class; needs the loss `CrossEntropy`, and a
-            file with `probs`.
-        unlabeled_weight: omega.
-        threshold: Least confidence of a pseudo-label; 0 uses all, as the authors' code.
-        top_k_per_class: The most confident pseudo-labels of each class, no more than this many; None for all.
-        unlabeled_view: View of the unlabeled images; None is `view`, as there. `StrongView` makes a noisy student.
-        relabel_threshold: Least confidence of a prediction that replaces a given label; None keeps them all. Which
-            images are drawn follows the given labels all the same (the data module's `labeled_sampling`): with
-            `balanced`, a class is then seen more or less often than the others, by the labels that it gained or lost.
-        **kwargs: The arguments of `Supervised`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        soft: Whether the targets are the teacher's probabilities instead of its most likely class. This needs the loss
+            `CrossEntropy`, and pseudo-labels with `probs`.
+        unlabeled_weight: Weight omega, at least 0, of a selected pseudo-labeled image.
+        threshold: Smallest confidence, in [0, 1], of a selected pseudo-label; 0 uses all, as the authors' code does.
+        top_k_per_class: Largest number of selected pseudo-labels of each class, the most confident first; None for no
+            limit.
+        unlabeled_view: View of the unlabeled images; None is `view`, as in the authors' code. `StrongView` makes a
+            noisy student.
+        relabel_threshold: Smallest confidence, in [0, 1], of a prediction that replaces a given label; None keeps all
+            labels. The data module's `labeled_sampling` still follows the given labels.
+        **kwargs: Other arguments of `Supervised`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain, or `soft` is true and the loss is not `CrossEntropy`.
     """
 
     selected_share: Tensor
@@ -88,25 +96,26 @@ class SelfTraining(Supervised):
         self.register_buffer("selected_share", torch.zeros(()), persistent=False)
         self._observers: list[SelfTrainingObserver] = []
         self._expects_pseudo_labels = False
-        # Of this process' unlabeled images, whose index modulo the world size is its rank:
+        # Rows of this process' unlabeled images only, those whose index modulo the world size is its rank:
         self._target: Tensor | None = None
         self._weights = torch.empty(0)
-        self._relabeled: Tensor | None = None  # of all labeled images
+        self._relabeled: Tensor | None = None  # targets of all labeled images
 
     def add_observer(self, observer: SelfTrainingObserver) -> None:
-        """Let a callback know of every labeling from now on, once."""
+        """Register an observer that is told of every labeling. Adding it again has no effect."""
         if observer not in self._observers:
             self._observers.append(observer)
 
     def expect_pseudo_labels(self) -> None:
-        """Say, before a fit begins, that `take_pseudo_labels` will be called in it: it may then begin without any."""
+        """Allow a fit to begin without pseudo-labels, since `take_pseudo_labels` will be called during it."""
         self._expects_pseudo_labels = True
 
     def on_train_start(self) -> None:
         """Take the data module's pseudo-labels.
 
         Raises:
-            SettingsError: There are none, and nobody said that they will come; or they do not fit `relabel_threshold`.
+            SettingsError: There are none, and `expect_pseudo_labels` was not called; or there are predictions of
+                labeled images without `relabel_threshold`, or the reverse.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.pseudo_labels is not None:
@@ -119,10 +128,15 @@ class SelfTraining(Supervised):
             )
 
     def take_pseudo_labels(self, labels: PseudoLabels, labeled: PseudoLabels | None = None) -> None:
-        """Train on these pseudo-labels of all unlabeled images from now on, and relabel by those of all labeled ones.
+        """Train on new pseudo-labels from the present step on.
+
+        Args:
+            labels: Pseudo-labels of all unlabeled images.
+            labeled: Predictions of all labeled images, for `relabel_threshold`; None without it.
 
         Raises:
-            SettingsError: They have no probs and `soft` needs them, or there are none to relabel with.
+            SettingsError: `soft` is true and `labels` have no probs, or `relabel_threshold` is set and `labeled` is
+                None.
         """
         if self.soft and labels.probs is None:
             raise SettingsError(
@@ -150,12 +164,12 @@ class SelfTraining(Supervised):
             observer.observe_selection(self, selected, counts)
 
     def make_views(self, batch: Batch) -> Batch:
-        """One view of both streams."""
+        """Make one view of every image."""
         batch["unlabeled"]["view"] = self.unlabeled_view(batch["unlabeled"]["image"])
         return super().make_views(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """See `ImageModule.training_step`. Before the first pseudo-labels, the labeled images teach alone."""
+        """See `ImageModule.training_step`. Until the first pseudo-labels arrive, it uses the labeled images alone."""
         images, target = batch["labeled"]["weak"], batch["labeled"]["target"]
         if self._relabeled is not None:
             target = self._relabeled[batch["labeled"]["index"]]

@@ -12,22 +12,26 @@ from tailmatch.lightning_modules.methods.mixmatch import MixMatch
 
 
 class SimMixMatch(MixMatch):
-    r"""MixMatch (`mixmatch.py`) whose K views of an unlabeled image also attract each other.
+    r"""MixMatch with SimCLR's contrastive loss, which attracts the views of an unlabeled image to each other.
 
         loss = loss of MixMatch + lambda_s * NT-Xent(views of unlabeled images)
 
-    (SimCLR, arXiv 2002.05709; `losses/nt_xent.py` for K views.) The passes that guess labels are the ones that are
-    contrasted, with gradient; the guesses themselves carry none. On several devices each process contrasts its views
-    with those of all.
+    SimCLR is arXiv 2002.05709; `nt_xent` generalizes its loss to K views. The contrastive loss uses the passes that
+    guess labels, with gradient; the guessed labels have no gradient. On several devices, each process contrasts its
+    views with those of all processes.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
+        num_classes: Number of classes K; the command line takes it from the data module.
         lambda_s: Weight of the contrastive loss.
-        contrast_temperature: Of its similarities, above 0; 0.1 is best in SimCLR's table 5.
-        contrast_on: Contrast the classifier's logits, or a projection of the features (SimCLR's: two layers).
-        projection_dim: Size of the projection (SimCLR: 128).
-        views: K, at least 2.
-        **kwargs: The other arguments of `MixMatch`.
+        contrast_temperature: Temperature of the contrastive loss, above 0; 0.1 is best in SimCLR's table 5.
+        contrast_on: What is contrasted: the classifier's `logits`, or a `projection` of the features by two layers, as
+            in SimCLR.
+        projection_dim: Size of the projection; 128 in SimCLR. It has no effect with `logits`.
+        views: Number K of weak views of each unlabeled image, at least 2.
+        **kwargs: Other arguments of `MixMatch`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class SimMixMatch(MixMatch):
         return loss
 
     def contrast(self, embeddings: Tensor) -> Tensor:
-        """NT-Xent `[]` of this process' `[K, U, D]` embeddings among those of all processes."""
+        """Compute NT-Xent `[]` of this process' embeddings `[K, U, D]` among those of all processes."""
         everything, process = embeddings[None], 0
         if self.trainer.world_size > 1:
             everything, process = cast(Tensor, self.all_gather(embeddings, sync_grads=True)), self.global_rank

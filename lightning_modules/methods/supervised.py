@@ -1,4 +1,4 @@
-"""Supervised training on the labeled stream: the baseline, and losses for long tails and noisy labels."""
+"""Supervised training on the labeled images: the baseline, with losses for long tails and noisy labels."""
 
 from typing import Any
 
@@ -15,16 +15,21 @@ from tailmatch.lightning_modules.views.mixup import mixup_partners
 
 
 class Supervised(ImageClassifier):
-    """A loss on labeled images alone, or on mixtures of them.
+    """Supervised training on the labeled images alone, or on mixtures of them.
 
     Args:
-        num_classes: The number of classes; the command line takes it from the data module.
-        loss: The loss; None is `CrossEntropy()`.
-        class_weights: Weights of the classes in the loss, and from when on; None weighs all images equally.
-        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412); 0 for none. bbuing9/DARP's base classifier
-            mixes with `max(l, 1 - l)`, `l` from Beta(alpha, alpha), one for the batch.
-        view: View of the labeled images; None is the weak view.
-        **kwargs: The arguments of `ImageClassifier`.
+        num_classes: Number of classes K; the command line takes it from the data module.
+        loss: Classification loss; None is `CrossEntropy()`.
+        class_weights: Weights of the classes in the loss, and the time from which they apply; None weighs all images
+            equally.
+        mixup: Parameter alpha, at least 0, of mixup (Zhang et al. 2018, arXiv 1710.09412); 0 for no mixup. As in
+            bbuing9/DARP's base classifier, one weight `max(l, 1 - l)`, with `l` from Beta(alpha, alpha), is drawn for
+            the batch.
+        view: View of the labeled images; None is `WeakView()`.
+        **kwargs: Other arguments of `ImageClassifier`.
+
+    Raises:
+        SettingsError: `mixup` is negative.
     """
 
     label_weights: Tensor
@@ -48,7 +53,7 @@ class Supervised(ImageClassifier):
         self.register_buffer("label_weights", torch.ones(self.num_classes), persistent=False)
 
     def setup(self, stage: str) -> None:
-        """Give the labeled counts to the loss and to the class weights too."""
+        """Pass the labeled class counts to the loss and to the class weights, besides `ImageClassifier.setup`."""
         super().setup(stage)
         if stage != "fit":
             return
@@ -57,13 +62,13 @@ class Supervised(ImageClassifier):
         self.adapt_loss(self.class_counts)
 
     def adapt_loss(self, class_counts: Tensor) -> None:
-        """Give counts `int64 [K]` of the training images to the loss and to the class weights."""
+        """Pass class counts `int64 [K]` of the training images to the loss and to the class weights."""
         self.loss.adapt(class_counts, self.network.head)
         if self.class_weights is not None:
             self.label_weights = self.class_weights.weights(class_counts)
 
     def make_views(self, batch: Batch) -> Batch:
-        """One view of the labeled stream."""
+        """Make one view of each labeled image."""
         batch["labeled"]["weak"] = self.view(batch["labeled"]["image"])
         return batch
 
@@ -74,12 +79,12 @@ class Supervised(ImageClassifier):
         return loss
 
     def mean_loss(self, images: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss of images or of their mixtures, `[]`.
+        """Compute the mean loss `[]` of images or, with `mixup`, of their mixtures.
 
         Args:
-            images: `[B, 3, H, W]` in [0, 1].
-            target: `int64 [B]`, or what the loss takes besides.
-            weights: `[B]` of the images' own targets; None weighs all equally, beside class weights.
+            images: Images `[B, 3, H, W]` in [0, 1].
+            target: Classes `int64 [B]`; with `CrossEntropy`, also probabilities `[B, K]`.
+            weights: Weights `[B]` of the images in the loss, times class weights; None weighs all images equally.
         """
         if not self.mixup:
             return self.criterion(self.network(images).float(), target, weights)
@@ -91,6 +96,6 @@ class Supervised(ImageClassifier):
         return share * own + (1 - share) * other
 
     def criterion(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss, `[]`, of `logits [B, K]`, with the class weights where they hold; see `mean_loss`."""
+        """Compute the mean loss `[]` of `logits [B, K]`, with class weights if they are active; see `mean_loss`."""
         active = self.class_weights is not None and self.class_weights.active(self)
         return self.loss.mean(logits, target, self.label_weights if active else None, weights)

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""A context in which a module is in evaluation mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode, for the time of a `with`; each part of it then has the mode that it had."""
+    """Set a module to evaluation mode within a `with` block; afterwards, each submodule has its previous mode."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""The input of a network: images as float in [0, 1], with their categories where they have any."""
+"""The input of a network: images as float in [0, 1], with their categories if they have any."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def network_input(network: Network, batch: Mapping[str, Any]) -> Tensor | TaggedImages:
-    """Return a loader's batch as the network's input: its images without augmentation, and their categories.
+    """Return the network's input for a loader's batch: images without augmentation, and their categories.
 
     Raises:
-        SettingsError: The batch comes from another loader.
+        SettingsError: The batch does not come from a data module of this package.
     """
     if not isinstance(batch, Mapping) or "image" not in batch:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Any torch module as a network: torchvision's classifiers, the user's own."""
+"""Adapter of any torch module to a network, such as torchvision's classifiers or the user's own modules."""
 
 import copy
 import inspect
@@ -13,33 +13,37 @@ from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory
 
 PROBED_SIZES = (32, 224)
-"""Heights of the images that a module is tried on: small ones, and those that vision transformers insist on."""
+"""Heights of the images on which a module is tried: a small one, and the one that vision transformers require."""
 
 
 class ModuleNetwork(Network):
-    """A copy of a module that maps images to logits or to features.
+    """A network around a copy of any module that maps images to logits or to features.
 
-    What the module needs is found by one small forward pass in evaluation mode:
+    One small forward pass in evaluation mode determines which of the two the module outputs:
 
-    * Where its output is that of an `nn.Linear` with K outputs, this layer becomes the head, with its weights.
-    * Another output `[B, D]`, or `[B, D, h, w]` whose mean over h and w is taken, is features, and a new linear head
-      is added.
+    * If its output is that of an `nn.Linear` with K outputs, this layer becomes the head and keeps its weights.
+    * Any other output `[B, D]` is taken as features, and so is the mean over h and w of an output `[B, D, h, w]`. A new
+      linear head is added.
 
-    The module gets normalized images. A checkpoint cannot say how to make it: give it again where one is loaded,
-    `FixMatch.load_from_checkpoint(file, network=module)`.
+    The module receives normalized images. A checkpoint does not contain the module's code: pass the module again when
+    the checkpoint is loaded, `FixMatch.load_from_checkpoint(file, network=module)`.
 
     Args:
-        num_classes: number of logits.
-        module: takes images `[B, 3, H, W]`; it stays as it is, since a copy is trained.
-        feature_dim: D, for a module that ends in a linear layer and gives features; None finds it.
-        image_size: height and width of the images that it is tried on; None tries 32, then 224.
-        mean: see `Network`; give what the module was trained with, if it was.
-        std: see `Network`.
-        channels_last: see `Network`; false by default, since modules that use `view` need it.
-        cosine_scale: see `Network`; it replaces the module's own head.
+        num_classes: Number of logits K, at least 2.
+        module: Module that takes images `[B, 3, H, W]`. It is copied, and itself stays unchanged.
+        feature_dim: Size D of the features, for a module that ends in a linear layer and outputs features; None finds
+            it by the forward pass.
+        image_size: Height and width in pixels of the images in the forward pass; None tries 32, then 224.
+        mean: Channel means of images in [0, 1], given together with `std`: for a trained module, those of its training.
+            None takes both from the data set.
+        std: Channel standard deviations of images in [0, 1], all positive. None takes them from the data set.
+        channels_last: Whether weights and activations are kept in channels-last memory format. The default is False,
+            since modules that call `view` do not work with this format.
+        cosine_scale: Scale s of a new `NormalizedLinear` head, which replaces the module's own head. None keeps the
+            module's head, or adds a linear head.
 
     Raises:
-        SettingsError: if the module cannot be run, or gives something else.
+        SettingsError: The module cannot be run, or its output is neither logits nor features.
     """
 
     def __init__(
@@ -80,10 +84,14 @@ class ModuleNetwork(Network):
 
 
 def as_network(network: NetworkFactory | nn.Module, num_classes: int) -> Network:
-    """The network that a method was given: a `Network`, any other module, or what makes one for K classes.
+    """Return the network of a method: the given one, the given module in an adapter, or what the given function makes.
+
+    Args:
+        network: A `Network`, any other module, or a class or function that makes one for a number of classes.
+        num_classes: Number of classes K.
 
     Raises:
-        SettingsError: It is none of these, or not for K classes.
+        SettingsError: `network` is none of these, or does not output K logits.
     """
     made: Any = network
     if isinstance(network, type) or not isinstance(network, nn.Module):
@@ -102,13 +110,13 @@ def as_network(network: NetworkFactory | nn.Module, num_classes: int) -> Network
 
 
 def _called(factory: NetworkFactory, num_classes: int) -> Any:
-    """What a factory makes; one that takes arguments by name alone (torchvision's) takes `num_classes`."""
+    """Call a factory with the number of classes, by the name `num_classes` if it takes keywords only (torchvision)."""
     try:
         inspect.signature(factory).bind(num_classes)
     except TypeError:
         by_name: Any = factory
         return by_name(num_classes=num_classes)
-    except ValueError:  # it has no signature
+    except ValueError:  # the factory has no signature
         pass
     return factory(num_classes)
 
@@ -126,7 +134,7 @@ def _check_classes(network: Network, num_classes: int) -> None:
 
 
 def _probed(module: nn.Module, sizes: Sequence[int], num_classes: int) -> tuple[int, str | None]:
-    """Numbers that a module gives for an image, and the name of the linear layer that makes them, if one does."""
+    """Return the size of a module's output for an image, and the name of the linear layer that computes it, or None."""
     made: dict[str, Tensor] = {}
     hooks = [
         part.register_forward_hook(lambda _module, _inputs, output, name=name: made.update({name: output}))
@@ -140,7 +148,7 @@ def _probed(module: nn.Module, sizes: Sequence[int], num_classes: int) -> tuple[
             for size in sizes:
                 try:
                     output = module(torch.zeros(2, 3, size, size, device=place.device))
-                except Exception as error:  # whatever a module of the user raises
+                except Exception as error:  # a module of the user may raise anything
                     failure = f"{type(error).__name__}: {error}"
                     continue
                 features = _pooled(output, module, num_classes)
@@ -157,7 +165,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _pooled(output: object, module: nn.Module, num_classes: int) -> Tensor:
-    """Features `[B, D]` of what a module gave."""
+    """Return features `[B, D]` from the output of a module."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 4):
         shape = f" {list(output.shape)}" if isinstance(output, Tensor) else ""
         raise _unfit(module, f"gives a {type(output).__name__}{shape}", num_classes)
@@ -165,7 +173,7 @@ def _pooled(output: object, module: nn.Module, num_classes: int) -> Tensor:
 
 
 def _as_head(linear: nn.Linear) -> nn.Linear:
-    """A layer as the head of our networks, where it has a bias as theirs."""
+    """Convert a linear layer to the head of our networks; one without bias stays as it is."""
     if linear.bias is None:
         return linear
     head = DropoutLinear(linear.in_features, linear.out_features).to(linear.weight)

@@ -184,15 +184,15 @@ class Network(Described, nn.Module):
         """
 
     def category_codes(self, values: Mapping[str, Sequence[str | None]], count: int) -> Tensor:
-        """Categories `int64 [N, M]` for `with_categories`, of values given by name.
+        """Translate values given by name to categories `int64 [N, M]` for `with_categories`.
 
         Args:
-            values: of each level, by its name: a value of each image, None where unknown. Levels may be left out, and a
-                value that the network never saw counts as unknown.
-            count: N.
+            values: Values of the N images by the name of a level, None where unknown. Levels may be left out; a value
+                that did not occur in training counts as unknown.
+            count: Number of images N.
 
         Raises:
-            SettingsError: if the network looks at images alone, or has no such level, or there are not N values.
+            SettingsError: The network takes images alone, it has no level of that name, or there are not N values.
         """
         raise SettingsError(
             f"categories are given ({', '.join(values)}), and the network, a {type(self).__name__}, looks at images "

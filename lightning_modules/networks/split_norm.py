@@ -7,18 +7,19 @@ from tailmatch.datamodules.arguments import SettingsError
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm that normalizes every `splits`-th sample of a training batch together, with shared weights.
+    """A BatchNorm that normalizes each of several parts of a training batch by its own statistics.
 
-    One device then behaves as several do: facebookresearch/moco `colab/moco_cifar10_demo.ipynb` (branch
-    colab-notebook), where 8 parts simulate 8 GPUs. The running statistics move by the mean over the parts. Evaluation
-    and the names in the state dict are BatchNorm's.
+    A part consists of every `splits`-th sample. One device thus behaves as several do: facebookresearch/moco
+    `colab/moco_cifar10_demo.ipynb` (branch colab-notebook), where 8 parts simulate 8 GPUs. All parts share the weights,
+    and the running statistics are updated by the mean over the parts. Evaluation and the names in the state dict are
+    those of BatchNorm.
 
     Args:
         norm: BatchNorm to replace; its weights and statistics are copied.
-        splits: Number of parts.
+        splits: Number of parts, which must divide the batch size in training.
 
     Raises:
-        SettingsError: The BatchNorm has no momentum (it averages its statistics cumulatively).
+        SettingsError: The BatchNorm's momentum is None, so that it averages its statistics cumulatively.
     """
 
     running_mean: Tensor
@@ -33,7 +34,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         self.share = norm.momentum
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize `[B, C, H, W]`.
+        """Normalize activations `[B, C, H, W]`.
 
         Raises:
             SettingsError: In training, `splits` does not divide B.

@@ -1,1 +1,1 @@
-"""What happens to pseudo-labels: alignment, selection, relabeling."""
+"""Operations on pseudo-labels: alignment, selection, relabeling."""

@@ -1,4 +1,4 @@
-"""The class totals of the unlabeled set that pseudo-labels are brought to, from a prior that is given or assumed."""
+"""Target class totals of the unlabeled set, from a prior that is given or assumed."""
 
 import json
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabele
         data: The data module, after `setup`.
 
     Returns:
-        `float64 [K]`, whose sum is the size of the unlabeled set.
+        Class totals `float64 [K]`, whose sum is the size of the unlabeled set.
 
     Raises:
-        SettingsError: An entry is negative, there are more or fewer than K entries or their sum is 0; or the source is
-            `oracle`, and the class of some unlabeled images is not known.
-        MissingFileError: The file is missing.
+        SettingsError: An entry is negative, there are not K entries, or their sum is 0; or the source is `oracle` and
+            the class of some unlabeled images is not known; or the file is not a prior of the same classes.
+        MissingFileError: The file does not exist.
     """
     if source is None:
         values: Sequence[float] = data.class_counts

@@ -17,19 +17,23 @@ FLOOR = 1e-6
 
 
 class DistributionAlignment(Callback):
-    """Multiplies predictions by target / running mean of the predictions, before they are sharpened.
+    """Multiplies predictions by the target over their running mean, before they are sharpened.
 
         q_k = p_k (target_k + 1e-6) / (mean_k + 1e-6), normalized
 
-    The running mean is over the last n batches of all processes before the present one, and begins uniform, as in
-    the authors' code. (bbuing9/DARP begins with the first batch and includes the present one.) It is saved in
-    checkpoints. It lives here since `ReMixMatch` has it by default; in a configuration it is
+    The running mean is that of the last n batches of all processes before the present batch, and begins uniform, as in
+    the authors' code. (In bbuing9/DARP, it begins with the first batch and includes the present one.) Checkpoints
+    contain it. `ReMixMatch` has this callback by default; configurations name it
     `tailmatch.callbacks.DistributionAlignment`.
 
     Args:
-        target: Class shares of the unlabeled set, as `DARP.target`: null in proportion to the labeled counts, a list
-            of K numbers, a `prior.json` of `UnlabeledPriorEstimator`, or `oracle`.
-        batches: n, batches in the running mean (128 in both public codes).
+        target: Class distribution of the unlabeled set: K numbers in any scale, the path of a `prior.json` that
+            `UnlabeledPriorEstimator` wrote, or `oracle` for the true distribution. None is the distribution of the
+            labeled images.
+        batches: Number n of batches in the running mean, at least 1; 128 in both public codes.
+
+    Raises:
+        SettingsError: `batches` is less than 1.
     """
 
     def __init__(self, target: str | list[float] | None = None, batches: int = 128) -> None:
@@ -41,10 +45,10 @@ class DistributionAlignment(Callback):
         self._steps = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Register with the method.
+        """Register with the method, before sharpening.
 
         Raises:
-            SettingsError: The method has no pseudo-labels, or the target is bad.
+            SettingsError: The method has no pseudo-labels, or the target cannot be used (see `unlabeled_totals`).
         """
         if stage != "fit":
             return
@@ -56,7 +60,7 @@ class DistributionAlignment(Callback):
         pl_module.add_refiner(self, before_sharpening=True)
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
-        """Aligned rows; the batch joins the running mean afterwards. See `PseudoLabelRefiner`."""
+        """Align the rows, then add the batch to the running mean. See `PseudoLabelRefiner.refine`."""
         if self._means.device != probs.device:
             self._means, self.target_totals = self._means.to(probs.device), self.target_totals.to(probs.device)
         aligned = align(probs, self.target_totals, self._means.mean(dim=0))
@@ -67,14 +71,14 @@ class DistributionAlignment(Callback):
         return aligned
 
     def state_dict(self) -> dict[str, Any]:
-        """The running mean."""
+        """Return the running mean, for a checkpoint."""
         return {"means": self._means, "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a running mean.
+        """Continue with the running mean of a checkpoint.
 
         Raises:
-            SettingsError: It is over another number of batches or classes.
+            SettingsError: The checkpoint's running mean has another number of batches or classes.
         """
         means = state_dict["means"]
         if self._means.numel() and means.shape != self._means.shape:
@@ -86,6 +90,12 @@ class DistributionAlignment(Callback):
 
 
 def align(probs: Tensor, target: Tensor, mean: Tensor) -> Tensor:
-    """`p_k (target_k + 1e-6) / (mean_k + 1e-6)` of rows `[B, K]`, normalized; target and mean `[K]` sum to 1."""
+    """Compute `p_k (target_k + 1e-6) / (mean_k + 1e-6)` of rows `[B, K]`, and normalize the rows.
+
+    Args:
+        probs: Predictions `[B, K]`.
+        target: Target class shares `[K]`, which sum to 1.
+        mean: Running mean of the predictions, `[K]`, which sums to 1.
+    """
     weighted = probs * ((target + FLOOR) / (mean + FLOOR))
     return weighted / weighted.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Who is told of the labels that self-training is given."""
+"""The interface of callbacks that watch the labels of self-training."""
 
 from typing import Protocol
 
@@ -10,10 +10,22 @@ from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 
 
 class SelfTrainingObserver(Protocol):
-    """Something that is told at each labeling, on every process, what `SelfTraining` trains on from then on."""
+    """A callback that is told, on every process, when `SelfTraining` gets new labels."""
 
     def observe_selection(self, method: ImageClassifier, selected: Tensor, counts: Tensor) -> None:
-        """Which unlabeled images teach: `selected bool [N]`, and how many of each class, `counts int64 [K]`."""
+        """Receive the selection of pseudo-labels.
+
+        Args:
+            method: The method that will train on them.
+            selected: Whether each unlabeled image is used in the loss, `bool [N]`.
+            counts: Number of selected images of each class, `int64 [K]`.
+        """
 
     def observe_relabeling(self, method: ImageClassifier, relabeling: Relabeling, rows: ImageRows) -> None:
-        """Which labels of the labeled images, `rows`, were replaced; only with `relabel_threshold`."""
+        """Receive the relabeling of the labeled images. This is only called with `relabel_threshold`.
+
+        Args:
+            method: The method that will train on the labels.
+            relabeling: Given labels, predictions, and which labels were replaced.
+            rows: The labeled images.
+        """

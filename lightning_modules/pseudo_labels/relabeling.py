@@ -1,9 +1,10 @@
-"""Labels that give way to a teacher's confident disagreement.
+"""Relabeling: a teacher's confident predictions replace the labels that they contradict.
 
 Tanaka et al. 2018 (arXiv 1803.11364, section 3.2; DaikiTanaka-UT/JointOptimization `first_step_train.py`) replace all
-labels by the network's predictions, their hard-label or soft-label way, every epoch after a first phase of training;
-Reed et al. 2015 (arXiv 1412.6596) mix both. Here a threshold leaves the labels that the teacher is not sure of, as for
-pseudo-labels, and a later labeling begins again with the given labels, so that a wrong replacement does not stay.
+labels by the network's predictions (hard or soft labels) in every epoch after a first phase of training. Reed et al.
+2015 (arXiv 1412.6596) mix labels and predictions. Here, labels stay where the teacher's confidence is below a
+threshold, as for pseudo-labels. Each relabeling starts from the given labels, so that a wrong replacement is not
+permanent.
 """
 
 from dataclasses import dataclass
@@ -18,25 +19,25 @@ from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 
 
 def confident_disagreements(given: Tensor, predicted: Tensor, confidence: Tensor, threshold: float) -> Tensor:
-    """Which images' labels a prediction contradicts with confidence, `bool [N]`.
+    """Find the labels that a confident prediction contradicts, as `bool [N]`.
 
     Args:
-        given: `int64 [N]` labels.
-        predicted: `int64 [N]` predicted classes, -1 for none.
-        confidence: `float32 [N]`, their probability.
-        threshold: Least confidence.
+        given: Given labels, `int64 [N]`.
+        predicted: Predicted classes, `int64 [N]`, -1 for no prediction.
+        confidence: Probability of the predicted classes, `float32 [N]`.
+        threshold: Smallest confidence of a prediction that counts.
     """
     return (predicted >= 0) & (predicted != given) & (confidence >= threshold)
 
 
 @dataclass(frozen=True)
 class Relabeling:
-    """The labels of a labeled set after a teacher saw it.
+    """The labels of a labeled set after a relabeling.
 
     Attributes:
-        given: `int64 [N]`.
-        predictions: The teacher's, of all images.
-        changed: `bool [N]`, whose label is the predicted one.
+        given: Given labels, `int64 [N]`.
+        predictions: The teacher's predictions of all images.
+        changed: Whether each label was replaced by the predicted class, `bool [N]`.
     """
 
     given: Tensor
@@ -45,11 +46,18 @@ class Relabeling:
 
     @property
     def label(self) -> Tensor:
-        """The labels, `int64 [N]`."""
+        """The labels after the relabeling, `int64 [N]`."""
         return torch.where(self.changed, self.predictions.label, self.given)
 
     def target(self, soft: bool) -> Tensor:
-        """What to train on: the labels, or with `soft` `float32 [N, K]`, the teacher's probs where they changed."""
+        """Return the targets of a training.
+
+        Args:
+            soft: Whether a replaced label becomes the teacher's probabilities, where these are known.
+
+        Returns:
+            Classes `int64 [N]`, or with `soft` probabilities `float32 [N, K]`.
+        """
         probs = self.predictions.probs
         if not soft or probs is None:
             return self.label
@@ -59,10 +67,15 @@ class Relabeling:
 
 
 def relabel(given: Tensor, predictions: PseudoLabels | None, threshold: float) -> Relabeling:
-    """Take the predicted class where it contradicts the given one (`int64 [N]`) with at least this confidence.
+    """Replace the given labels that predictions contradict with at least the confidence `threshold`.
+
+    Args:
+        given: Given labels, `int64 [N]`.
+        predictions: The teacher's predictions of all images, or None if there are none.
+        threshold: Smallest confidence of a prediction that replaces a label.
 
     Raises:
-        SettingsError: There are no predictions.
+        SettingsError: `predictions` is None.
     """
     if predictions is None:
         raise SettingsError(
@@ -74,10 +87,14 @@ def relabel(given: Tensor, predictions: PseudoLabels | None, threshold: float) -
 
 
 def check_labeled_predictions(data: LabeledUnlabeledDataModule, threshold: float | None) -> None:
-    """Refuse a pseudo-label file whose rows of labeled images do not fit `relabel_threshold`.
+    """Refuse a pseudo-label file that lacks predictions of labeled images, or has some that would not be used.
+
+    Args:
+        data: Data module with `pseudo_labels`.
+        threshold: The method's `relabel_threshold`, or None.
 
     Raises:
-        SettingsError: It has none and they are to be relabeled, or it has some for nothing.
+        SettingsError: The threshold is given without predictions of labeled images, or these without a threshold.
     """
     if threshold is not None and data.labeled_predictions is None:
         raise SettingsError(

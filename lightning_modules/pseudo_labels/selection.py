@@ -1,17 +1,17 @@
-"""Which pseudo-labels of an unlabeled set teach."""
+"""Selection of the pseudo-labels of an unlabeled set that are used in the loss."""
 
 import torch
 from torch import Tensor
 
 
 def select(label: Tensor, confidence: Tensor, threshold: float, top_k_per_class: int | None) -> Tensor:
-    """Which pseudo-labels teach, `bool [N]`: of each class the most confident, of equal ones the first.
+    """Select the most confident pseudo-labels of each class, as `bool [N]`; ties go to the first in the set.
 
     Args:
-        label: `int64 [N]`, -1 for none.
-        confidence: `float32 [N]`.
-        threshold: Least confidence.
-        top_k_per_class: Most of a class; None for no limit.
+        label: Pseudo-labels, `int64 [N]`, -1 for none.
+        confidence: Probability of the pseudo-labels, `float32 [N]`.
+        threshold: Smallest confidence of a selected pseudo-label.
+        top_k_per_class: Largest number of selected pseudo-labels of each class; None for no limit.
     """
     selected = (label >= 0) & (confidence >= threshold)
     if top_k_per_class is None:

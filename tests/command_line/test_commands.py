@@ -46,7 +46,7 @@ def test_other_commands_have_their_own_help(command: str) -> None:
 def test_the_help_of_a_method_lists_views_and_not_all_of_torch(name: str) -> None:
     text = tailmatch("fit", "--model.help", name).stdout
     assert "lightning_modules.views.StrongView" in text and "torch.nn.Bilinear" not in text
-    assert len(text.splitlines()) < 200
+    assert len(text.splitlines()) < 300  # some 1,500 with all of torch.nn; classes of other tests may be listed too
 
 
 def test_configs_lists_every_file_with_its_first_line() -> None:
