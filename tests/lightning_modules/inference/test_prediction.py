@@ -153,6 +153,12 @@ def test_an_ensemble_predicts_at_the_size_of_its_first_member(photos: Path, tmp_
         (np.zeros((2, 8, 8, 3)), r"ndarray of float64 \[2, 8, 8, 3\]"),
         (torch.zeros(3, 8, 8), r"an image is a Tensor of torch.float32 \[3, 8, 8\], maybe of a transform"),
         (torch.zeros(2, 5, 8, 8, dtype=torch.uint8), r"Tensor of torch.uint8 \[2, 5, 8, 8\]"),
+        (np.zeros((8, 8, 4), np.uint8), r"ndarray of uint8 \[8, 8, 4\], maybe with transparency: open it with PIL"),
+        ([np.zeros((8, 8, 2), np.uint8)], r"ndarray of uint8 \[8, 8, 2\], maybe with transparency"),
+        (np.zeros((0, 8, 3), np.uint8), r"ndarray of uint8 \[0, 8, 3\]"),
+        (np.zeros((5, 0, 8), np.uint8), r"ndarray of uint8 \[5, 0, 8\]"),
+        (Image.new("RGB", (0, 5)), "an image is 0 x 5 pixels; it must have at least one"),
+        (b"bytes of a file", "images are a bytes; images are files"),
         ([Path(__file__)], "images cannot be read:\n  .*test_prediction.py: no image of a known format"),
     ],
 )
