@@ -1,6 +1,6 @@
 """The user's own images, from arrays, tensors or a torch data set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -121,10 +121,23 @@ def labeled_set(name: str, images: Any, targets: Any, image_size: Size) -> tuple
             "as (images, targets)"
         )
     pixels = _read(name, images, image_size)
-    labels = targets.tolist() if isinstance(targets, np.ndarray | Tensor) else list(targets)
+    labels = _listed("targets" if name == "images" else f"targets of {name}", targets)
     if len(labels) != len(pixels):
         raise SettingsError(f"{name} are {len(pixels)} images, and there are {len(labels)} targets")
     return pixels, labels
+
+
+def _listed(name: str, targets: Any) -> list[Any]:
+    """Targets one by one: there is one number or name for each image."""
+    if isinstance(targets, np.ndarray | Tensor):
+        if targets.ndim != 1:
+            raise SettingsError(
+                f"{name} are {list(targets.shape)}; they must be [N], a number or a name for each image"
+            )
+        return list(targets.tolist())
+    if isinstance(targets, str | bytes | Mapping) or not isinstance(targets, Iterable):
+        raise SettingsError(f"{name} are a {type(targets).__name__}; they must be a list, an array or a tensor")
+    return list(targets)
 
 
 def image_set(name: str, images: Any, image_size: Size) -> Tensor:
@@ -183,7 +196,11 @@ def channel_statistics(pixels: Tensor) -> tuple[ChannelStatistics, ChannelStatis
 
 
 def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, Tensor | np.generic) else label
+    single = isinstance(label, np.generic) or (isinstance(label, Tensor) and label.numel() == 1)
+    plain = label.item() if single else label
+    if plain is not None and not isinstance(plain, str | int | float):
+        raise SettingsError(f"a target is {label!r}; it must be a number or a name")
+    return plain
 
 
 def _items_of(name: str, images: Dataset[Any]) -> Iterable[Any]:
