@@ -125,7 +125,7 @@ class Network(Described, nn.Module):
         self.num_classes = num_classes
         self.feature_dim = feature_dim
         self.normalization_is_fixed = mean is not None
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.channels_last = channels_last
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.register_buffer("std", torch.ones(1, 3, 1, 1))
         if mean is not None and std is not None:
@@ -219,6 +219,11 @@ class Network(Described, nn.Module):
         if not images.is_floating_point():
             raise ValueError(f"images are {images.dtype}; they must be floating point in [0, 1]: divide by 255")
         return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """That of weights and images; no attribute, since `torch.save` of a whole module cannot write one."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def features(self, images: Tensor | TaggedImages) -> Tensor:
         """Compute features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1], without their tags."""

@@ -1,6 +1,8 @@
 """The contract that every network keeps."""
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +140,14 @@ def test_state_dict_round_trip_carries_the_normalization(which: str) -> None:
     torch.testing.assert_close(other.std.flatten(), torch.tensor([0.1, 0.2, 0.3]))
     with torch.no_grad():
         assert torch.equal(other(images(which)), network(images(which)))
+
+
+def test_a_whole_network_can_be_written_and_copied(tmp_path: Path) -> None:
+    network = build("cifar_resnet").eval()
+    torch.save(network, tmp_path / "whole.pt")
+    for other in (torch.load(tmp_path / "whole.pt", weights_only=False), copy.deepcopy(network)):
+        with torch.no_grad():
+            assert torch.equal(other(images("cifar_resnet")), network(images("cifar_resnet")))
 
 
 @every_network
