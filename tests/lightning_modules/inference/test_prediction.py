@@ -11,7 +11,8 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from tailmatch.datamodules import UnlabeledImages
+from tailmatch.datamodules import Digits, UnlabeledImages
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import Ensemble, RotationPretraining, Supervised
 from tailmatch.lightning_modules.inference.prediction import Predictions
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet
@@ -186,3 +187,9 @@ def test_plain_loaders_are_answered_with_what_to_do(tmp_path: Path) -> None:
         trainer.fit(method(), loader, loader)
     with pytest.raises(ValueError, match=r"a batch is a list, and not of a data module.*model\.predict\(images\)"):
         trainer.test(method(), loader, verbose=False)
+
+
+def test_another_number_of_classes_than_that_of_the_data_is_refused(tmp_path: Path) -> None:
+    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    with pytest.raises(SettingsError, match="num_classes is 3, and the data has 10 classes"):
+        trainer.fit(method(), Digits())
