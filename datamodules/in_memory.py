@@ -214,6 +214,8 @@ def _read(name: str, images: Any, image_size: Size) -> Tensor:
     try:
         if isinstance(images, np.ndarray | Tensor):
             stack = stacked_pixels(images)
+            if not len(stack):
+                raise SettingsError("there are none")
             if image_size is None or height_and_width(image_size, ()) == tuple(stack.shape[2:]):
                 return stack.contiguous()
             images = list(stack)

@@ -1,5 +1,6 @@
 """The base of every network: from images in [0, 1] to features and logits."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -250,6 +251,8 @@ class Network(Described, nn.Module):
         for field, values in (("mean", mean), ("std", std)):
             if len(values) != 3:
                 raise SettingsError(f"{field} is {values!r}; it must have 3 values, one for each channel")
+        if not all(math.isfinite(value) for value in (*mean, *std)):
+            raise SettingsError(f"mean is {mean!r} and std is {std!r}; they must be finite")
         if not all(value > 0 for value in std):
             raise SettingsError(f"std is {std!r}; its values must be above 0")
         with torch.no_grad():

@@ -132,6 +132,7 @@ def test_images_of_several_sizes_are_brought_to_one() -> None:
         ({"images": TensorDataset(torch.from_numpy(COLOR)), "targets": TARGETS}, "which has its own targets"),
         ({"images": "a folder"}, "images: they are a str"),
         ({"images": []}, "images: there are none"),
+        ({"unlabeled": COLOR[:0]}, "unlabeled: there are none"),
         ({"image_size": 0}, "image_size is 0; it must be at least 1"),
     ],
 )

@@ -187,6 +187,7 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
         ({"mean": [0.5], "std": [0.5] * 3}, r"mean is \[0.5\]; it must have 3 values, one for each channel"),
         ({"mean": [0.5] * 3, "std": [0.5] * 4}, r"std is .*; it must have 3 values"),
         ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std is \[0.5, 0.0, 0.5\]; its values must be above 0"),
+        ({"mean": [0.5, float("nan"), 0.5], "std": [0.5] * 3}, "mean is .*nan.*; they must be finite"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
     ],
 )
