@@ -147,8 +147,16 @@ class ImageModule(Described, LightningModule):
         return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
-        """Optimizer over two groups, schedule by step."""
-        optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
+        """Optimizer over two groups, schedule by step.
+
+        Raises:
+            SettingsError: The optimizer's class refuses a value, such as a negative learning rate.
+        """
+        groups = parameter_groups(self, self.decay_norm_and_bias)
+        try:
+            optimizer = self.optimizer(groups)
+        except ValueError as error:
+            raise SettingsError(f"the optimizer cannot be made: {error}") from error
         self._settings = settings_of(optimizer)
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)

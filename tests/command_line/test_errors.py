@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tailmatch.callbacks import LastEvaluations
 from tailmatch.command_line import errors
@@ -36,6 +37,8 @@ def chained(error: BaseException, cause: BaseException | None = None, context: B
         (OSError(errno.ENOSPC, "No space left on device"), None),  # of which file, the traceback says
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), None),
         (ValueError("zip() argument 2 is longer than argument 1"), None),
+        (MisconfigurationException("no supported gpu backend found"), "no supported gpu backend found"),
+        (chained(MisconfigurationException("from"), cause=SettingsError("the cause")), "the cause"),
         (chained(ValueError("a slip"), context=SettingsError("that was being handled")), None),
     ],
     ids=repr,
