@@ -59,6 +59,18 @@ def test_a_setting_of_a_callback_is_one_line(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith("tailmatch: error: alpha is -1")
 
 
+def test_a_value_of_a_callback_is_the_only_message() -> None:
+    result = tailmatch(*FIT, "--trainer.callbacks+=LogitAdjustment", "--trainer.callbacks.tau=abc")
+    assert result.returncode == 2 and "Expected a <class 'float'>. Got value: abc" in result.stderr
+    assert "is not accepted" not in result.stderr and "Did you mean" not in result.stderr
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}/file")
+    assert result.returncode == 1 and result.stderr.splitlines()[-1].startswith("tailmatch: error: run_dir is ")
+
+
 def slip(*args: Any, **kwargs: Any) -> None:
     list(zip([1], [1, 2], strict=True))
 
