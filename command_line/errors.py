@@ -6,6 +6,8 @@ import traceback
 from importlib.metadata import metadata
 from typing import NoReturn
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
 from tailmatch.datamodules.arguments import SettingsError
 
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -24,8 +26,8 @@ def end_with(error: Exception) -> NoReturn:
 def message_for_user(error: BaseException) -> str | None:
     """Find the message of an error that the user can mend; None for any other error.
 
-    The user can mend a `SettingsError`, and a file that the system refuses to read or write. jsonargparse and Lightning
-    wrap such errors in their own, so that the whole chain of causes is searched.
+    The user can mend a `SettingsError`, a file that the system refuses to read or write, and a setting that the Trainer
+    refuses. jsonargparse and Lightning wrap such errors in their own, so that the whole chain of causes is searched.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -35,7 +37,7 @@ def message_for_user(error: BaseException) -> str | None:
             return f"{cause.filename}: {cause.strerror}"
         wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
         cause = cause.__cause__ or (cause.__context__ if wrapped else None)
-    return None
+    return str(error) if isinstance(error, MisconfigurationException) else None
 
 
 def request_for_report() -> str:

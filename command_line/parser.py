@@ -28,6 +28,11 @@ class Parser(LightningArgumentParser):
         sys.exit(2)
 
 
+_OF_ANY_CALLBACK = re.compile(
+    r"\n *- Problem with given class_path 'pytorch_lightning\.Callback':\n *Option '[\w.]+' is not accepted"
+)
+
+
 def plain_message(message: str, parser: LightningArgumentParser) -> str:
     """Shorten a parser's message by the parts about Python types, and suggest similar names."""
     noise = (
@@ -40,6 +45,8 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     )
     lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
     text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))
+    if text.count("- Problem with given class_path") > 1:  # one callback of a list is also tried as no list
+        text = _OF_ANY_CALLBACK.sub("", text)
     text = text.replace("Expected a dot import path string:", "There is no class")
     option = re.search(r"Option '([\w.]+)' is not accepted", text)
     path = re.search(r"class_path '([\w.]+)'", text)

@@ -66,8 +66,12 @@ def claim_run_dir(run_dir: Path, overwrite: bool) -> None:
     """Make sure that a new run does not write over an old one.
 
     Raises:
-        SettingsError: The folder holds a run and `overwrite` is false.
+        SettingsError: The folder is a file, or holds a run and `overwrite` is false.
     """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise SettingsError(
+            f"run_dir is {run_dir}, which is a file; it must be a folder, or a path where one can be made"
+        )
     if int(os.environ.get("LOCAL_RANK", 0)) or not holds_run(run_dir):
         return
     if not overwrite:

@@ -81,10 +81,18 @@ def config_content(value: str) -> dict[str, Any]:
     """Read the settings of a `--config`; empty for a URL, or for YAML that is not a mapping, which the parser refuses.
 
     Raises:
-        SettingsError: The file is not YAML.
+        SettingsError: The file is not YAML, or has no settings.
     """
-    content = _parsed(Path(value).read_text() if Path(value).is_file() else value, value)
-    return content if isinstance(content, dict) else {}
+    if not Path(value).is_file():
+        content = _parsed(value, value)
+        return content if isinstance(content, dict) else {}
+    try:
+        content = _parsed(Path(value).read_text(encoding="utf-8"), value)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"--config {value} is not text in UTF-8: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"--config {value} has no settings in it; it must be YAML, `name: value`")
+    return content
 
 
 def _parsed(text: str, name: str) -> Any:

@@ -1,6 +1,6 @@
 """A data module of the user's own images in memory: arrays, tensors, lists, or torch data sets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -135,10 +135,23 @@ def labeled_set(name: str, images: Any, targets: Any, image_size: Size) -> tuple
             "class is not known as unlabeled"
         )
     pixels = _read(name, images, image_size)
-    labels = targets.tolist() if isinstance(targets, np.ndarray | Tensor) else list(targets)
+    labels = _listed("targets" if name == "images" else f"targets of {name}", targets)
     if len(labels) != len(pixels):
         raise SettingsError(f"{name} has {len(pixels)} images and {len(labels)} targets; it needs one for each image")
     return pixels, labels
+
+
+def _listed(name: str, targets: Any) -> list[Any]:
+    """Targets one by one: there is one number or name for each image."""
+    if isinstance(targets, np.ndarray | Tensor):
+        if targets.ndim != 1:
+            raise SettingsError(
+                f"{name} are {list(targets.shape)}; they must be [N], a number or a name for each image"
+            )
+        return list(targets.tolist())
+    if isinstance(targets, str | bytes | Mapping) or not isinstance(targets, Iterable):
+        raise SettingsError(f"{name} are a {type(targets).__name__}; they must be a list, an array or a tensor")
+    return list(targets)
 
 
 def image_set(name: str, images: Any, image_size: Size) -> Tensor:
@@ -197,7 +210,11 @@ def channel_statistics(pixels: Tensor) -> tuple[ChannelStatistics, ChannelStatis
 
 
 def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, Tensor | np.generic) else label
+    single = isinstance(label, np.generic) or (isinstance(label, Tensor) and label.numel() == 1)
+    plain = label.item() if single else label
+    if plain is not None and not isinstance(plain, str | int | float):
+        raise SettingsError(f"a target is {label!r}; it must be a number or a name")
+    return plain
 
 
 def _items_of(name: str, images: Dataset[Any]) -> Iterable[Any]:
@@ -211,6 +228,8 @@ def _read(name: str, images: Any, image_size: Size) -> Tensor:
     try:
         if isinstance(images, np.ndarray | Tensor):
             stack = stacked_pixels(images)
+            if not len(stack):
+                raise SettingsError("there are none")
             if image_size is None or height_and_width(image_size, ()) == tuple(stack.shape[2:]):
                 return stack.contiguous()
             images = list(stack)

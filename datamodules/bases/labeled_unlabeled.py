@@ -126,6 +126,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                 f"validate_on_test is true, val_holdout is {val_holdout} and labeled_holdout is {labeled_holdout}: "
                 "choose where validation images come from"
             )
+        if seed is not None:
+            check_at_least("seed", seed, 0)
         self.class_counts_rule = class_counts or LabeledFraction(0.1)
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio

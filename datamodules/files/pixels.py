@@ -18,6 +18,7 @@ ACCEPTED = (
 
 _EXIF_ORIENTATION = 0x0112
 _CHANNELS = (1, 3)
+_WITH_ALPHA = (2, 4)
 
 
 def image_pixels(image: object) -> Tensor:
@@ -35,6 +36,8 @@ def image_pixels(image: object) -> Tensor:
             return image_pixels(opened)
     if isinstance(image, Image.Image):
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+        if 0 in image.size:
+            raise SettingsError(f"an image is {image.width} x {image.height} pixels; it must have at least one")
         return rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
     pixels = _uint8(image)
     if pixels.ndim == 2:
@@ -76,7 +79,8 @@ def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[ob
 def is_stack(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor") -> bool:
     """Tell whether an array holds several images: it has four dimensions, or three, none of them that of channels."""
     shape = tuple(array.shape)
-    return len(shape) == 4 or (len(shape) == 3 and shape[0] not in _CHANNELS and shape[2] not in _CHANNELS)
+    channels = (*_CHANNELS, *_WITH_ALPHA)
+    return len(shape) == 4 or (len(shape) == 3 and shape[0] not in _CHANNELS and shape[2] not in channels)
 
 
 def stacked_pixels(images: object) -> Tensor:
@@ -86,7 +90,7 @@ def stacked_pixels(images: object) -> Tensor:
         SettingsError: The argument is no such array or tensor.
     """
     pixels = _uint8(images)
-    if pixels.ndim == 3:
+    if pixels.ndim == 3 and 0 not in pixels.shape[1:]:
         return pixels[:, None].expand(-1, 3, -1, -1)
     if pixels.ndim != 4:
         raise _refused(images)
@@ -104,7 +108,7 @@ def _uint8(array: object) -> Tensor:
 def _channels_first(pixels: Tensor, source: object) -> Tensor:
     """Bring `[N, C, H, W]` or `[N, H, W, C]` to `[N, 3, H, W]`."""
     first, last = pixels.shape[1] in _CHANNELS, pixels.shape[3] in _CHANNELS
-    if not first and not last:
+    if not first and not last or 0 in pixels.shape[1:]:
         raise _refused(source)
     if last and not (first and isinstance(source, Tensor)):
         pixels = pixels.permute(0, 3, 1, 2)
@@ -117,4 +121,6 @@ def _refused(value: object) -> SettingsError:
         kind += f" of {value.dtype} {list(value.shape)}"
         if "float" in str(value.dtype):
             kind += ", perhaps from a transform such as ToTensor"
+        elif value.ndim > 2 and value.shape[-1] in _WITH_ALPHA:
+            kind += ", perhaps with transparency: open it with PIL and give that, or leave the last channel out"
     return SettingsError(f"an image is a {kind}; {ACCEPTED}")

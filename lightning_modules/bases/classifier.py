@@ -44,10 +44,19 @@ class ImageClassifier(ImageModule):
         self.trained_steps = 0  # steps of the loaded checkpoint, since the trainer of a test counts none
 
     def setup(self, stage: str) -> None:
-        """Take class names, labeled class counts and image size from the data, besides what `ImageModule` takes."""
+        """Take class names, labeled class counts and image size from the data, besides what `ImageModule` takes.
+
+        Raises:
+            SettingsError: The data has another number of classes.
+        """
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
+            if len(data.class_names) != self.num_classes:
+                raise SettingsError(
+                    f"num_classes is {self.num_classes}, and the data has {len(data.class_names)} classes: make the "
+                    "method for data.num_classes"
+                )
             self.class_names = list(data.class_names)
             self.image_size = data.height_and_width
             if data.class_counts is not None:

@@ -148,8 +148,16 @@ class ImageModule(Described, LightningModule):
         return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step."""
-        optimizer = self.optimizer(parameter_groups(self, self.decay_norm_and_bias))
+        """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
+
+        Raises:
+            SettingsError: The optimizer's class refuses a value, such as a negative learning rate.
+        """
+        groups = parameter_groups(self, self.decay_norm_and_bias)
+        try:
+            optimizer = self.optimizer(groups)
+        except ValueError as error:
+            raise SettingsError(f"the optimizer cannot be made: {error}") from error
         self._settings = settings_of(optimizer)
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)

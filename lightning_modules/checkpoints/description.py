@@ -50,7 +50,13 @@ class Described:
         return made
 
     def remember(self, name: str, value: Any) -> None:
-        """Record an argument, in place of an earlier record of the same name."""
+        """Record an argument, in place of an earlier record of the same name.
+
+        An argument that a subclass passes to its base, and does not take itself, is not recorded.
+        """
+        parameters = inspect.signature(type(self)).parameters
+        if name not in parameters and all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
+            return
         self.init_args.pop(name, None)
         self.unknown.pop(name, None)
         try:
@@ -114,13 +120,21 @@ def _named(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[st
     """Return arguments by name; none if they do not fit the signature: then `__init__` raises, or a copy skips it."""
     signature = inspect.signature(kind.__init__)  # type: ignore[misc]  # of this very class
     try:
-        arguments = signature.bind(None, *args, **kwargs).arguments
+        arguments = signature.bind_partial(None, *args, **kwargs).arguments
     except TypeError:
         return {}
     named: dict[str, Any] = {}
     for name, parameter in list(signature.parameters.items())[1:]:
         if parameter.kind is parameter.VAR_KEYWORD:
             named |= arguments.get(name, {})
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            named |= _of_base(kind, arguments.get(name, ()))
         elif name in arguments:
             named[name] = arguments[name]
     return named
+
+
+def _of_base(kind: type, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Arguments by name of a constructor `(*args, ...)`, as those of the one that `super().__init__(*args)` reaches."""
+    bases = [base for base in kind.__mro__ if "__init__" in vars(base)][1:]
+    return _named(bases[0], args, {}) if args and bases else {}

@@ -42,7 +42,7 @@ def read_file(path: str, mapped: bool = False) -> object:
     try:
         mmap = mapped and zipfile.is_zipfile(file)
         content: object = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of a file of another kind, torch raises whatever its first bytes lead to
         raise SettingsError(f"weights file {path!r} cannot be read as a state dict: {_reason(error)}") from error
     return content
 
@@ -121,7 +121,7 @@ def _reason(error: Exception) -> str:
     """Explain why a file cannot be read; if it holds more than tensors, say what, and how to extract the tensors."""
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign is None:
-        return str(error)
+        return f"it is no whole file of torch.save ({type(error).__name__}: {error})"
     return (
         f"it holds {foreign[1]}, and only tensors and plain values are read, so that no code in a file is ever "
         "executed. If you trust the file, convert it once in Python: "

@@ -1,5 +1,6 @@
 """Preparation of images of any kind for a network, and the predictions of them."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,7 @@ def _items(images: object) -> Iterator[Item]:
             yield from stacked_pixels(images)
         else:
             yield image_pixels(images)
-    elif isinstance(images, Iterable):
+    elif isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | io.IOBase):
         for part in images:
             yield from _items(part)
     else:

@@ -69,8 +69,8 @@ class CategoryNetwork(Network):
         self.remember("network", backbone)
         if backbone.takes_categories:
             raise SettingsError(f"network is a {type(backbone).__name__}; it must be a network of images alone")
-        channels_last = backbone.memory_format is torch.channels_last
-        super().__init__(num_classes, backbone.feature_dim + len(levels) * embedding_dim, channels_last=channels_last)
+        width = backbone.feature_dim + len(levels) * embedding_dim
+        super().__init__(num_classes, width, channels_last=backbone.channels_last)
         self.level_dropout = level_dropout
         self.normalization_is_fixed = backbone.normalization_is_fixed
         self.mean.copy_(backbone.mean)

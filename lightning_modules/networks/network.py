@@ -1,5 +1,6 @@
 """The base of every network: from images in [0, 1] to features and logits."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -125,7 +126,7 @@ class Network(Described, nn.Module):
         self.num_classes = num_classes
         self.feature_dim = feature_dim
         self.normalization_is_fixed = mean is not None
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.channels_last = channels_last
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.register_buffer("std", torch.ones(1, 3, 1, 1))
         if mean is not None and std is not None:
@@ -220,6 +221,11 @@ class Network(Described, nn.Module):
             raise ValueError(f"images are {images.dtype}; they must be floating point in [0, 1]: divide by 255")
         return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """That of weights and images; no attribute, since `torch.save` of a whole module cannot write one."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
     def features(self, images: Tensor | TaggedImages) -> Tensor:
         """Compute features `[B, feature_dim]` of images `[B, 3, H, W]` in [0, 1], without their tags."""
         return self._features(self.normalize(untagged(images)))
@@ -245,6 +251,8 @@ class Network(Described, nn.Module):
         for field, values in (("mean", mean), ("std", std)):
             if len(values) != 3:
                 raise SettingsError(f"{field} is {values!r}; it must have 3 values, one for each channel")
+        if not all(math.isfinite(value) for value in (*mean, *std)):
+            raise SettingsError(f"mean is {mean!r} and std is {std!r}; they must be finite")
         if not all(value > 0 for value in std):
             raise SettingsError(f"std is {std!r}; its values must be above 0")
         with torch.no_grad():

@@ -6,6 +6,7 @@ import warnings
 KNOWN_NOISE = (
     ".*overridden `on_after_batch_transfer`.*",  # where views are made
     ".*does not have many workers.*",  # data in memory is fastest without
+    ".*recommended to use `self.log\\('(val|test)/.*sync_dist=True.*",  # the counts are those of all processes already
     ".*dataloader is not resumable.*",  # ours begin at the step of the resume
     ".*isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # between Lightning and torch
     ".*in eval mode at the start of training.*",  # a frozen backbone

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tailmatch.callbacks import LastEvaluations
 from tailmatch.command_line import errors
@@ -36,6 +37,8 @@ def chained(error: BaseException, cause: BaseException | None = None, context: B
         (OSError(errno.ENOSPC, "No space left on device"), None),  # of which file, the traceback says
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), None),
         (ValueError("zip() argument 2 is longer than argument 1"), None),
+        (MisconfigurationException("no supported gpu backend found"), "no supported gpu backend found"),
+        (chained(MisconfigurationException("from"), cause=SettingsError("the cause")), "the cause"),
         (chained(ValueError("a slip"), context=SettingsError("that was being handled")), None),
     ],
     ids=repr,
@@ -54,6 +57,18 @@ def test_a_setting_of_a_callback_is_one_line(tmp_path: Path) -> None:
     result = tailmatch(*FIT, f"--run_dir={tmp_path}", "--trainer.callbacks.alpha=-1")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("tailmatch: error: alpha is -1")
+
+
+def test_a_value_of_a_callback_is_the_only_message() -> None:
+    result = tailmatch(*FIT, "--trainer.callbacks+=LogitAdjustment", "--trainer.callbacks.tau=abc")
+    assert result.returncode == 2 and "Expected a <class 'float'>. Got value: abc" in result.stderr
+    assert "is not accepted" not in result.stderr and "Did you mean" not in result.stderr
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}/file")
+    assert result.returncode == 1 and result.stderr.splitlines()[-1].startswith("tailmatch: error: run_dir is ")
 
 
 def slip(*args: Any, **kwargs: Any) -> None:

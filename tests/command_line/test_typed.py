@@ -89,6 +89,21 @@ def test_a_file_goes_before_a_packaged_one(tmp_path: Path, monkeypatch: pytest.M
         list(Typed.read(["--config=broken.yaml"]).configs())
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no settings in it"),
+        (b"just text", "has no settings in it"),
+        (b"model: caf\xe9", "is not text in UTF-8"),
+    ],
+)
+def test_a_file_without_settings_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"--config {file} {message}"):
+        list(Typed.read(["fit", "--config", str(file)]).configs())
+
+
 @pytest.mark.parametrize("value", ["{trainer: {max_epochs: 1}}", "s3://bucket/demo.yaml"])
 def test_what_is_no_name_of_a_file_is_left_to_the_parser(value: str) -> None:
     assert Typed.read(["fit", "--config", value]).words == ["fit", "--config", value]

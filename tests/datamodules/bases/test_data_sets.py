@@ -183,6 +183,7 @@ def test_cifar10_without_network_says_where_to_put_it(tmp_path: Path, monkeypatc
     [
         ({"labeled_batch_size": 0}, "labeled_batch_size is 0"),
         ({"unlabeled_ratio": 0}, "unlabeled_ratio is 0"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"val_holdout": 5, "validate_on_test": True}, "choose where validation images come from"),
     ],
 )

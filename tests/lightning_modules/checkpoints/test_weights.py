@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.networks import EfficientNet, Network, TorchvisionNetwork
 from tailmatch.lightning_modules.networks.torchvision_network import _densenet_key
 
@@ -160,9 +161,10 @@ def test_a_file_with_something_else(content: object, message: str, tmp_path: Pat
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'missing.pth' does not exist"):
         EfficientNet(10, pretrained="missing.pth")
-    (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(ValueError, match="text.pth.*cannot be read"):
-        TorchvisionNetwork(10, "resnet18", weights=str(tmp_path / "text.pth"))
+    for content in ("not weights", "hello", ""):  # torch raises another error for each
+        (tmp_path / "text.pth").write_text(content)
+        with pytest.raises(SettingsError, match="text.pth.*cannot be read.*: it is no whole file of torch.save"):
+            TorchvisionNetwork(10, "resnet18", weights=str(tmp_path / "text.pth"))
 
 
 @pytest.mark.parametrize(

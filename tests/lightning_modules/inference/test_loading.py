@@ -149,6 +149,29 @@ def test_what_is_no_plain_data_is_asked_for(tmp_path: Path) -> None:
     trainer(tmp_path, 1).fit(again, digits())
 
 
+class WithMore(Supervised):
+    """A class that hands on what it is given."""
+
+    def __init__(self, *args: Any, more: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.more = more
+
+
+class WithItsNetwork(Supervised):
+    """A class that brings its network along."""
+
+    def __init__(self, num_classes: int, more: float = 1.0) -> None:
+        super().__init__(num_classes, network=small)
+        self.more = more
+
+
+@pytest.mark.parametrize("model", [WithMore(10, more=3.0, network=small), WithItsNetwork(10, 3.0)])
+def test_a_class_of_the_user_is_loaded(model: WithMore | WithItsNetwork, tmp_path: Path) -> None:
+    loaded = load(saved(model, tmp_path))
+    assert type(loaded) is type(model) and loaded.more == 3.0
+    assert torch.equal(loaded.eval()(IMAGES), model.eval()(IMAGES))
+
+
 class OfANotebook(Supervised):
     """A class that cannot be imported."""
 

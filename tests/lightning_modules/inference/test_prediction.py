@@ -11,7 +11,8 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from tailmatch.datamodules import UnlabeledImages
+from tailmatch.datamodules import Digits, UnlabeledImages
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import Ensemble, RotationPretraining, Supervised
 from tailmatch.lightning_modules.inference.prediction import Predictions
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet
@@ -153,6 +154,12 @@ def test_an_ensemble_predicts_at_the_size_of_its_first_member(photos: Path, tmp_
         (np.zeros((2, 8, 8, 3)), r"ndarray of float64 \[2, 8, 8, 3\]"),
         (torch.zeros(3, 8, 8), r"an image is a Tensor of torch.float32 \[3, 8, 8\], perhaps from a transform"),
         (torch.zeros(2, 5, 8, 8, dtype=torch.uint8), r"Tensor of torch.uint8 \[2, 5, 8, 8\]"),
+        (np.zeros((8, 8, 4), np.uint8), r"ndarray of uint8 \[8, 8, 4\], perhaps with transparency: open it with PIL"),
+        ([np.zeros((8, 8, 2), np.uint8)], r"ndarray of uint8 \[8, 8, 2\], perhaps with transparency"),
+        (np.zeros((0, 8, 3), np.uint8), r"ndarray of uint8 \[0, 8, 3\]"),
+        (np.zeros((5, 0, 8), np.uint8), r"ndarray of uint8 \[5, 0, 8\]"),
+        (Image.new("RGB", (0, 5)), "an image is 0 x 5 pixels; it must have at least one"),
+        (b"bytes of a file", "images are a bytes; images are files"),
         ([Path(__file__)], "images cannot be read:\n  .*test_prediction.py: no image of a known format"),
     ],
 )
@@ -180,3 +187,9 @@ def test_plain_loaders_are_answered_with_what_to_do(tmp_path: Path) -> None:
         trainer.fit(method(), loader, loader)
     with pytest.raises(ValueError, match=r"a batch is a list, and not of a data module.*model\.predict\(images\)"):
         trainer.test(method(), loader, verbose=False)
+
+
+def test_another_number_of_classes_than_that_of_the_data_is_refused(tmp_path: Path) -> None:
+    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    with pytest.raises(SettingsError, match="num_classes is 3, and the data has 10 classes"):
+        trainer.fit(method(), Digits())

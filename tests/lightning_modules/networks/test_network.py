@@ -1,6 +1,8 @@
 """The contract that every network keeps."""
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +142,14 @@ def test_state_dict_round_trip_carries_the_normalization(which: str) -> None:
         assert torch.equal(other(images(which)), network(images(which)))
 
 
+def test_a_whole_network_can_be_written_and_copied(tmp_path: Path) -> None:
+    network = build("cifar_resnet").eval()
+    torch.save(network, tmp_path / "whole.pt")
+    for other in (torch.load(tmp_path / "whole.pt", weights_only=False), copy.deepcopy(network)):
+        with torch.no_grad():
+            assert torch.equal(other(images("cifar_resnet")), network(images("cifar_resnet")))
+
+
 @every_network
 def test_given_normalization_is_fixed(which: str) -> None:
     network = build(which, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
@@ -177,6 +187,7 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
         ({"mean": [0.5], "std": [0.5] * 3}, r"mean is \[0.5\]; it must have 3 values, one for each channel"),
         ({"mean": [0.5] * 3, "std": [0.5] * 4}, r"std is .*; it must have 3 values"),
         ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std is \[0.5, 0.0, 0.5\]; its values must be above 0"),
+        ({"mean": [0.5, float("nan"), 0.5], "std": [0.5] * 3}, "mean is .*nan.*; they must be finite"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
     ],
 )

@@ -1,12 +1,16 @@
 """Schedules by hand, parameter groups, defaults."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules import FixMatch
+from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.training.optimization import (
     CosineAnnealing,
     CosineDecay,
@@ -105,3 +109,9 @@ def test_frozen_parameters_are_left_out() -> None:
     net = nn.Linear(2, 2)
     net.weight.requires_grad_(False)
     assert sum(len(group["params"]) for group in parameter_groups(net)) == 1
+
+
+def test_what_an_optimizer_refuses_is_a_setting() -> None:
+    model = FixMatch(10, network=partial(CifarResNet, depth=8), optimizer=partial(torch.optim.SGD, lr=-1.0))
+    with pytest.raises(SettingsError, match="the optimizer cannot be made: Invalid learning rate: -1"):
+        model.configure_optimizers()

@@ -14,6 +14,7 @@ def test_known_warnings_are_dropped_and_no_others() -> None:
         quiet_known_noise()
         warnings.warn("You have overridden `on_after_batch_transfer` in `LightningModule` but ...", stacklevel=1)
         warnings.warn("The 'train_dataloader' does not have many workers which may be a bottleneck.", stacklevel=1)
+        warnings.warn("It is recommended to use `self.log('val/top1', ..., sync_dist=True)` when ...", stacklevel=1)
         warnings.warn("You have overridden `transfer_batch_to_device`", stacklevel=1)
     assert [str(warning.message) for warning in shown] == ["You have overridden `transfer_batch_to_device`"]
 
