@@ -42,6 +42,9 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         "Expected a <class 'NoneType'>",
         "Expected a path",
         "Given value",
+        "Subclass types expect one of",
+        "a class path (str)",
+        "a dict with",
     )
     lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
     text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))
@@ -53,6 +56,8 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
     name = re.search(r"There is no class (\w+)", text)
     key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
+    if name and name[1] in public_names():
+        return text.replace(name[0], f"{name[1]} is a class of this package, and none for this option")
     asked, known = [], list[str]()
     if option and path:
         asked, known = [option[1]], argument_names(path[1])
@@ -64,8 +69,25 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         asked = [key[1], key[1].split(".")[0]]
         names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
         known = names + [name.split(".")[0] for name in names]
+    required = re.search(r"required: (fit|validate|test|predict)\.", text)
+    if required:
+        return f"{text.replace(f'{required[1]}.', '--')}\n  {where_from(required[1], '.model' in text)}"
+    module = re.search(r"No module named '([\w.]+)'", text)
+    if module:
+        return f"{text}\n  Install it; or, if it is a file of yours, run this in its folder, or with that in PYTHONPATH"
     close = next((found for word in asked if (found := difflib.get_close_matches(word, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
+
+
+def where_from(subcommand: str, without_model: bool) -> str:
+    """Where a command's data and model may come from, if neither is named, or the data of a `Trainer`'s checkpoint."""
+    if not without_model and subcommand == "predict":
+        return "To predict a folder of images: --data UnlabeledImages --data.root FOLDER"
+    if not without_model:
+        return "The checkpoint does not say its data: give the options of the data that it was trained on"
+    if subcommand == "fit":
+        return "Or give a --config that has them, or --run_dir RUN --ckpt_path last to go on with a run"
+    return "Or give --ckpt_path FILE, or --run_dir RUN --ckpt_path best: a checkpoint has the settings of its run"
 
 
 def argument_names(class_path: str) -> list[str]:

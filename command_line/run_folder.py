@@ -20,20 +20,21 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
     if name in ("null", "None", ""):
         return None
     path = local_file(name)
+    configured = [str(config["run_dir"]) for _, config in typed.configs() if config.get("run_dir")]
+    run_dirs = typed.values("--run_dir") or configured
+    if name in ("last", "best") and not run_dirs:
+        raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
+    checkpoints = Path(run_dirs[-1]) / "checkpoints" if run_dirs else path.parent
     if name in ("last", "best"):
-        configured = [str(config["run_dir"]) for _, config in typed.configs() if config.get("run_dir")]
-        run_dirs = typed.values("--run_dir") or configured
-        if not run_dirs:
-            raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
-        path = Path(run_dirs[-1]) / "checkpoints" / f"{name}.ckpt"
+        path = checkpoints / f"{name}.ckpt"
     if not path.is_file():
-        raise MissingFileError(f"no checkpoint {path}{_others(path)}")
+        raise MissingFileError(f"no checkpoint {path}{_others(checkpoints)}")
     return path
 
 
-def _others(path: Path) -> str:
-    there = sorted(p.name for p in path.parent.glob("*.ckpt"))
-    return f"; {path.parent} has {', '.join(there)}" if there else f"; {path.parent} has no checkpoints"
+def _others(folder: Path) -> str:
+    there = sorted(p.name for p in folder.glob("*.ckpt"))
+    return f"; {folder} has {', '.join(there)}" if there else f"; {folder} has no checkpoints"
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:

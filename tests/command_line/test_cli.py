@@ -124,6 +124,7 @@ def test_another_seed_is_refused_on_resume(run_dir: Path) -> None:
         (["--model.threshhold=0.7"], 2, "Option 'threshhold' is not accepted\n  Did you mean: threshold?"),
         (["--trainer.max_epoch_s=3"], 2, "Did you mean: trainer.max_epochs"),
         (["--model=tailmatch.lightning_modules.FixMatchh"], 2, "Did you mean: FixMatch"),
+        (["--model=DARP"], 2, "DARP is a class of this package, and none for this option\n"),
         (["--model.threshold=7"], 1, "threshold is 7.0; it must be in [0, 1]"),
         (["--data.unlabeled_ratio=100"], 1, "1000 unlabeled images for process 0 of 1, fewer than one batch"),
         (["--ckpt_path=last"], 1, "no checkpoint "),
@@ -138,6 +139,37 @@ def test_bad_input_is_one_message(args: list[str], code: int, message: str, tmp_
     assert "Traceback" not in result.stderr and "Subtypes" not in result.stderr
     began = "NaN" in message
     assert (tmp_path / "run" / "config.yaml").exists() == began  # what never began can be tried again
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fit", "--run_dir=runs"], "are required: --data, --model\n  Or give a --config that has them, or --run_dir"),
+        (
+            ["test", "--run_dir=runs"],
+            "are required: --data, --model\n  Or give --ckpt_path FILE, or --run_dir RUN --ck",
+        ),
+    ],
+    ids=["fit", "test"],
+)
+def test_a_command_without_data_says_where_they_may_come_from(args: list[str], message: str) -> None:
+    result = tailmatch(*args)
+    assert result.returncode == 2 and message in result.stderr
+
+
+def test_a_class_of_the_user_that_is_not_found_says_where_to_run() -> None:
+    result = tailmatch(*FIT, "--trainer.callbacks+=my_remedies.Debias")
+    assert result.returncode == 2 and "expect one of" not in result.stderr and "a dict" not in result.stderr
+    assert "No module named 'my_remedies'" in result.stderr
+    assert result.stderr.endswith("if it is a file of yours, run this in its folder, or with that in PYTHONPATH\n")
+
+
+def test_a_mistyped_checkpoint_names_those_of_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "best.ckpt").touch()
+    result = tailmatch("test", f"--run_dir={tmp_path}", "--ckpt_path=bset")
+    assert result.stderr == f"tailmatch: error: no checkpoint bset; {folder} has best.ckpt\n"
 
 
 def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:

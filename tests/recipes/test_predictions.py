@@ -103,7 +103,9 @@ def test_python_predicts_what_the_command_predicts(checkpoint: Path, photos: Pat
     assert model.threshold == 0.95 and not model.unknown
 
 
-def test_a_file_of_a_plain_trainer_is_as_good(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_file_of_a_plain_trainer_is_as_good(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = load(checkpoint)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.test(model, Digits(), verbose=False)
@@ -112,6 +114,9 @@ def test_a_file_of_a_plain_trainer_is_as_good(checkpoint: Path, photos: Path, tm
     data = ["--data=UnlabeledImages", f"--data.root={photos}", "--output=photos.csv"]
     cli.main(["predict", "--ckpt_path=python.ckpt", *data, *QUIET])
     assert labels(tmp_path / "photos.csv") == expected_labels(checkpoint, photos)
+    with pytest.raises(SystemExit):  # such a file does not say its data
+        cli.main(["predict", "--ckpt_path=python.ckpt"])
+    assert "required: --data\n  To predict a folder of images: --data UnlabeledImages" in capsys.readouterr().err
     content = torch.load(tmp_path / "python.ckpt", weights_only=True)
     content["method"]["unknown"] = {"network": "a module of mine"}
     torch.save(content, tmp_path / "python.ckpt")
