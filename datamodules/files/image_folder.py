@@ -31,9 +31,10 @@ class ImageFolder(ImageFiles):
         train = Path(root, "train")
         self.class_names = sorted(p.name for p in train.iterdir() if p.is_dir()) if train.is_dir() else []
         if not self.class_names:
+            given = "" if Path(root).is_dir() else f"root {Path(root).resolve()} is no folder, so there are "
             raise MissingFileError(
-                f"no class folders in {train.resolve()}: put the images of each class into "
-                f"{train}/<class>/, for example {train}/cat/1.jpg"
+                f"{given}no class folders in {train.resolve()}: put the images of each class into "
+                f"{train}/<class>/, for example {train}/cat/1.jpg (to predict a folder of images: UnlabeledImages)"
             )
         super().__init__(root, **kwargs)
 
