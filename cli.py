@@ -40,7 +40,10 @@ def main(args: Sequence[str] | None = None) -> None:
     elif command == "configs":
         configs.main(words[1:])
     elif command in COMMANDS or command.startswith("-"):
-        _run(words)
+        try:
+            _run(words)
+        except KeyboardInterrupt:
+            sys.exit(130)  # Ctrl-C outside of Lightning's loops, such as while modules are imported
     else:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"\n  Did you mean: {near[0]}?" if near else ""

@@ -1,5 +1,6 @@
 """Lightning's command line, with this package's run folders, checkpoints and defaults."""
 
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -167,6 +168,16 @@ class TailmatchCLI(LightningCLI):
         """Keep no predictions in memory."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run a command; where Ctrl-C stops a fit, which Lightning makes an exit, say how it goes on."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:
+            run_dir = self._get(self.config, "run_dir")
+            if subcommand == "fit" and self.trainer.interrupted and (Path(run_dir) / "checkpoints/last.ckpt").is_file():
+                self._say(f"stopped; to go on: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
+            raise
 
     def after_fit(self) -> None:
         """Say where things are."""
