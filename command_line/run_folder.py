@@ -76,9 +76,10 @@ def claim_run_dir(run_dir: Path, overwrite: bool) -> None:
     if int(os.environ.get("LOCAL_RANK", 0)) or not holds_run(run_dir):
         return
     if not overwrite:
+        saved = (run_dir / "checkpoints" / "last.ckpt").is_file()
         raise SettingsError(
-            f"{run_dir} holds a run: resume it with --ckpt_path last, choose another --run_dir, or start anew "
-            "with --overwrite true (the old run is moved aside)"
+            f"{run_dir} holds a run{': resume it with --ckpt_path last,' if saved else ' without a last.ckpt:'} choose "
+            "another --run_dir, or start anew with --overwrite true (the old run is moved aside)"
         )
     aside = next(p for p in numbered(run_dir.with_name(f"{run_dir.name}-old")) if not p.exists())
     run_dir.rename(aside)
