@@ -229,7 +229,7 @@ def _read(name: str, images: Any, image_size: Size) -> Tensor:
         if isinstance(images, np.ndarray | Tensor):
             stack = stacked_pixels(images)
             if not len(stack):
-                raise SettingsError("there are none")
+                raise SettingsError("there are no images")
             if image_size is None or height_and_width(image_size, ()) == tuple(stack.shape[2:]):
                 return stack.contiguous()
             images = list(stack)

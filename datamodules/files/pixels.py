@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files.decoding import decode_image, fitted, rgb_pixels
+from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image, fitted, rgb_pixels
 
 ACCEPTED = (
     "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
@@ -29,11 +29,14 @@ def image_pixels(image: object) -> Tensor:
             channels, it is the last one of an array and the first one of a tensor.
 
     Raises:
-        SettingsError: The image is none of these.
+        SettingsError: The image is none of these, or a file that cannot be read.
     """
     if isinstance(image, str | Path):
-        with Image.open(image) as opened:
-            return image_pixels(opened)
+        try:
+            with Image.open(image) as opened:
+                return image_pixels(opened)
+        except UNREADABLE as error:
+            raise unreadable(image, error) from error
     if isinstance(image, Image.Image):
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
         if 0 in image.size:
@@ -48,10 +51,27 @@ def image_pixels(image: object) -> Tensor:
 
 
 def fitted_pixels(image: object, height: int, width: int) -> Tensor:
-    """Convert one image (see `image_pixels`) to pixels `uint8 [3, height, width]`, those of a cache if it is a file."""
+    """Convert one image (see `image_pixels`) to pixels `uint8 [3, height, width]`, those of a cache if it is a file.
+
+    Raises:
+        SettingsError: The image is of no known kind, or a file that cannot be read.
+    """
     if isinstance(image, str | Path) and height == width:
-        return decode_image(Path(image).read_bytes(), height)
+        try:
+            return decode_image(Path(image).read_bytes(), height)
+        except UNREADABLE as error:
+            raise unreadable(image, error) from error
     return fitted(image_pixels(image), height, width)
+
+
+def unreadable(image: str | Path, error: Exception) -> SettingsError:
+    """Return the error that names a file that cannot be read as an image."""
+    reason = str(error).removeprefix(f"{image}: ")
+    if isinstance(error, UnidentifiedImageError):  # whose message has an address in memory
+        reason = "no image of a known format"
+    elif isinstance(error, FileNotFoundError):
+        reason = "there is no such file"
+    return SettingsError(f"{image}: {reason}")
 
 
 def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:

@@ -10,11 +10,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.decoding import UNREADABLE
 from tailmatch.datamodules.files.image_folder import image_files
 from tailmatch.datamodules.files.pixels import (
     ACCEPTED,
@@ -138,10 +137,8 @@ def pixel_batches(
     def read(item: Item) -> Tensor | str:
         try:
             return fitted_pixels(item, height, width)
-        except UnidentifiedImageError:  # its message contains a memory address
-            return f"{item}: no image of a known format"
-        except UNREADABLE as error:
-            return f"{item}: {error}"
+        except SettingsError as error:
+            return str(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(items), batch_size):

@@ -131,8 +131,10 @@ def test_images_of_several_sizes_are_brought_to_one() -> None:
         ({"images": TensorDataset(torch.from_numpy(COLOR))}, r"whose items are not \(image, label\)"),
         ({"images": TensorDataset(torch.from_numpy(COLOR)), "targets": TARGETS}, "which has its own targets"),
         ({"images": "a folder"}, "images: a str is no set of images"),
+        ({"images": ["missing.png"], "targets": [0]}, "images: missing.png: there is no such file"),
+        ({"images": [__file__], "targets": [0], "image_size": 8}, "test_in_memory.py: no image of a known format"),
         ({"images": []}, "images: there are no images"),
-        ({"unlabeled": COLOR[:0]}, "unlabeled: there are no"),
+        ({"unlabeled": COLOR[:0]}, "unlabeled: there are no images"),
         ({"image_size": 0}, "image_size is 0; it must be at least 1"),
     ],
 )

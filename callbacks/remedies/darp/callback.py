@@ -93,7 +93,8 @@ class DARP(Callback):
         epochs = pl_module.total_epochs()
         if self.warmup_epochs >= epochs:
             raise SettingsError(
-                f"DARP would never run: warmup_epochs is {self.warmup_epochs} and the training has {epochs} epochs"
+                f"DARP would never run: warmup_epochs is {self.warmup_epochs} and the training has {epochs} epochs; "
+                "lower it, as in --trainer.callbacks.warmup_epochs 0"
             )
         self.target_totals = unlabeled_totals(self.target, data)
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
