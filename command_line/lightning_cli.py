@@ -23,10 +23,13 @@ from tailmatch.command_line.settings_of_checkpoint import (
     config_of_checkpoint,
     data_of_members,
     network_of_source,
+    stranger_of,
+    trusts,
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
 
 class TailmatchCLI(LightningCLI):
@@ -77,6 +80,13 @@ class TailmatchCLI(LightningCLI):
             help="Start anew in a run_dir that holds a run (the old one is moved aside, not deleted); of predict: "
             "replace the output.",
         )
+        parser.add_argument(
+            "--trust_checkpoint",
+            type=bool,
+            default=False,
+            help="Take all settings of the checkpoints named, which may name any code and write anywhere: only for "
+            "files whose maker you trust (a run of yours is trusted where its --run_dir is named).",
+        )
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
@@ -103,19 +113,31 @@ class TailmatchCLI(LightningCLI):
         typed = Typed.read(sys.argv[1:] if args is None else args)
         check_overlays(typed)
         checkpoint = resolve_checkpoint(typed)
+        self.trust = trusts(typed)
+        self.stranger = stranger_of(typed, checkpoint)
+        with trust_checkpoints(self.trust), settings_from(self.stranger):
+            self._parse(parser, typed, checkpoint)
+
+    def _parse(self, parser: LightningArgumentParser, typed: Typed, checkpoint: Path | None) -> None:
         below = None
         if not typed.values("--config"):
-            below = config_of_checkpoint(checkpoint, typed.subcommand) if checkpoint else data_of_members(typed)
+            below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
         self.config = parse(parser, typed, below)
         # Only now is known which checkpoint the method begins with, as there are many ways to say it; and its network
         # must lie below what is typed, since `--model.network.depth 20` changes that network: so all is parsed again.
-        network = None if checkpoint else network_of_source(self.config[self.config.subcommand].model)
-        if network is not None:
-            self.config = parse(parser, typed, network, below)
+        model = self.config[self.config.subcommand].model
+        source = None if checkpoint else model.init_args.get("checkpoint")
+        if source is not None:
+            self.stranger = Stranger(str(source), typed=names_in([parser.dump(self.config, skip_validation=True)]))
+            with settings_from(self.stranger):
+                network = network_of_source(model)
+                if network is not None:
+                    self.config = parse(parser, typed, network, below)
         self._complete(self.config.subcommand, self.config[self.config.subcommand], typed, checkpoint)
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from the rest: checkpoint, run folder, facts for a prediction."""
+        settings.trust_checkpoint = False  # said of this command alone, and not kept in its configuration
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
             settings.ckpt_path = str(checkpoint)
@@ -139,6 +161,11 @@ class TailmatchCLI(LightningCLI):
             warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
         elif settings.ckpt_path is None:
             claim_run_dir(Path(settings.run_dir), settings.overwrite)
+
+    def instantiate_classes(self) -> None:
+        """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
+        with trust_checkpoints(self.trust), settings_from(self.stranger):
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that logs and saves in the run folder."""

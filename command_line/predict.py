@@ -14,6 +14,7 @@ from tailmatch.datamodules import ImageDataModule, LabeledUnlabeledDataModule, U
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
 from tailmatch.lightning_modules.inference.class_paths import class_named
+from tailmatch.lightning_modules.inference.trust import may_name
 
 
 def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
@@ -44,7 +45,7 @@ def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dic
     """Arguments of images without labels that a checkpoint knows: what its data was. None where it does not say."""
     data = source.settings.get("data", {})
     flip = data.get("init_args", {}).get("horizontal_flip")
-    if flip is None and "class_path" in data:
+    if flip is None and "class_path" in data and may_name(data["class_path"]):
         with suppress(ValueError):  # a class of the user's that is not here
             flip = class_named(data["class_path"]).horizontal_flip
     size = source.image_size[0] if source.image_size else None

@@ -21,11 +21,10 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
         return None
     path = local_file(name)
     if name in ("last", "best"):
-        configured = [str(config["run_dir"]) for _, config in typed.configs() if config.get("run_dir")]
-        run_dirs = typed.values("--run_dir") or configured
-        if not run_dirs:
+        run_dir = typed.run_dir
+        if run_dir is None:
             raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
-        path = Path(run_dirs[-1]) / "checkpoints" / f"{name}.ckpt"
+        path = Path(run_dir) / "checkpoints" / f"{name}.ckpt"
     if not path.is_file():
         raise MissingFileError(f"no checkpoint {path}{_others(path)}")
     return path

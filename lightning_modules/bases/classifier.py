@@ -79,6 +79,8 @@ class ImageClassifier(ImageModule):
         hparams_file: Any = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
+        *,
+        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
         """The method of a checkpoint, with its arguments and the weights that were evaluated; see `tailmatch.load`.
@@ -90,6 +92,7 @@ class ImageClassifier(ImageModule):
             hparams_file: Not for these: the file has the arguments.
             strict: Whether all weights must be there, which is so.
             weights_only: Whether only tensors and plain values are read, which is so.
+            trust: Whether the file may name classes and functions that are not of this package, whose code then runs.
             **kwargs: Arguments in place of the checkpoint's, and those that it does not have since they are no plain
                 data, such as `network=module`.
 
@@ -97,13 +100,15 @@ class ImageClassifier(ImageModule):
             SettingsError: There is no such file, it is of another class, or the method cannot be built from it.
         """
         from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
+        from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 
         if hparams_file is not None or strict is False or weights_only is False:
             raise SettingsError(
                 f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "
                 "weights are loaded, and no code of it is executed"
             )
-        model = load_as(cls, checkpoint_path, kwargs)
+        with trust_checkpoints(trust):
+            model = load_as(cls, checkpoint_path, kwargs)
         return model if map_location is None else model.to(map_location)
 
     # Evaluation

@@ -157,8 +157,10 @@ def test_a_class_of_a_notebook_loads_its_own_files(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(OfANotebook, "__module__", "__main__")
     file = saved(OfANotebook(10, network=small), tmp_path)
     assert isinstance(OfANotebook.load_from_checkpoint(file), OfANotebook)
-    with pytest.raises(ValueError, match="cannot be built.*there is no such class"):
+    with pytest.raises(ValueError, match="cannot be built: __main__.OfANotebook is no public class"):
         load(file)
+    with pytest.raises(ValueError, match="cannot be built.*there is no such class"):
+        load(file, trust=True)
 
 
 @pytest.mark.parametrize(
