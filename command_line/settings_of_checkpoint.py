@@ -99,6 +99,7 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
         )
     if stranger is not None:
         settings = needed_to_evaluate(settings, typed)
+        check_download(settings, typed, path)
     if not settings or typed.subcommand == "fit":
         return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)
@@ -143,6 +144,30 @@ def first_member(typed: Typed) -> Path | None:
     return Path(local_file(str(members[0]))) if isinstance(members, list) and members else None
 
 
+_PUBLISHED = ("cifar-10-batches-py", "cifar-100-python", "FashionMNIST", "stl10_binary", "test_32x32.mat")
+"""What lies in the `root` of a public data set that is there."""
+
+
+def check_download(settings: dict[str, Any], typed: Typed, source: Path) -> None:
+    """Refuse to download a data set into a folder elsewhere that a checkpoint names, and not the user.
+
+    Raises:
+        SettingsError: It is not there yet.
+    """
+    data = settings.get("data", {})
+    root = data.get("init_args", {}).get("root")
+    if not isinstance(root, str) or typed.values("--data.root") or typed.values("--data.init_args.root"):
+        return
+    if not class_named(data["class_path"]).__module__.startswith("tailmatch.datamodules.public."):
+        return
+    folder = Path(root).resolve()
+    if not (folder.is_relative_to(Path.cwd()) or any((folder / name).exists() for name in _PUBLISHED)):
+        raise SettingsError(
+            f"checkpoint {source} names {root} as the folder of {data['class_path']}, which is not there and would be "
+            f"downloaded into it: give the folder yourself, as in --data.root {root}"
+        )
+
+
 def data_of_members(typed: Typed) -> str | None:
     """Data and seed (of which its split depends) of the first of an ensemble's typed checkpoints, as YAML."""
     member = first_member(typed)
@@ -151,6 +176,7 @@ def data_of_members(typed: Typed) -> str | None:
     settings = read_checkpoint(str(member)).settings
     if not is_vouched_for(typed, member):
         settings = needed_to_evaluate(settings, typed)
+        check_download(settings, typed, member)
     return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
 
 

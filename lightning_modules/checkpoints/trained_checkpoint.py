@@ -94,8 +94,9 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
 
 def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:
     """What the configuration in a checkpoint's content lacks, see `TrainedCheckpoint.unknown`."""
-    unknown: dict[str, str] = {} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {})
-    return unknown
+    method = {} if CONFIG_KEY in content else content.get(METHOD_KEY)
+    unknown = method.get("unknown") if isinstance(method, dict) else None
+    return {str(name): str(what) for name, what in unknown.items()} if isinstance(unknown, dict) else {}
 
 
 def settings_of(content: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -132,6 +132,18 @@ def test_of_the_trainer_only_what_computes_is_taken(tmp_path: Path) -> None:
     assert "data" not in needed_to_evaluate({"data": data}, Typed.read(["predict", "--data=UnlabeledTable"]))
 
 
+def test_a_public_data_set_is_not_downloaded_to_a_place_that_a_file_names(tmp_path: Path, run: Path) -> None:
+    def elsewhere(settings: dict[str, Any]) -> None:
+        settings["data"] = {"class_path": "datamodules.CIFAR10", "init_args": {"root": str(tmp_path / "outside")}}
+
+    file = bad(run, tmp_path, elsewhere)
+    for name in ("test", "Ensemble"):
+        result = command(name, file)
+        check_refused(result)
+        assert f"--data.root {tmp_path}/outside" in result.stderr
+    assert not (tmp_path / "outside").exists()
+
+
 def test_a_text_in_a_message_imports_nothing(run: Path, watch: Watch, tmp_path: Path) -> None:
     for text in (
         f"module '{MODULE}' has no attribute 'make'",
