@@ -159,6 +159,8 @@ class TailmatchCLI(LightningCLI):
         settings = self.config[self.subcommand]
         if self.subcommand != "fit":  # what was best in training is of no concern then
             warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
+            if self.stranger is not None:  # callbacks of the training are left out on purpose
+                warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         elif settings.ckpt_path is None:
             claim_run_dir(Path(settings.run_dir), settings.overwrite)
 

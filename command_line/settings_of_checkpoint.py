@@ -60,20 +60,16 @@ def stranger_of(typed: Typed, checkpoint: Path | None) -> Stranger | None:
     if typed.values("--config") or source is None or is_vouched_for(typed, source):
         return None
     if checkpoint is not None and typed.subcommand == "fit":
+        folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+        mine = "" if folder is None else f"If it is a run of yours, name its folder too, --run_dir {folder}. "
         raise SettingsError(
-            f"--ckpt_path {checkpoint} would go on with the settings in that file, among them paths that it writes to. "
-            f"If it is a run of yours, name its folder, as in --run_dir {_run_dir_for(checkpoint)} --ckpt_path "
-            f"{checkpoint.stem}; if you trust whoever made it, add --trust_checkpoint true; or give your own settings "
-            "with --config"
+            f"--ckpt_path {checkpoint} would go on with the settings in that file, which may write anywhere. {mine}If "
+            "you trust whoever made it, add --trust_checkpoint true; or give your own settings with --config"
         )
     content = read_file(str(source), mapped=True)
     settings = settings_of(content, str(source)) if isinstance(content, dict) else {}
     roots = {public_path(settings[part]["class_path"]) for part in ("model", "data") if part in settings}
     return Stranger(str(source), frozenset(roots.union(_CHANGE_PREDICTIONS)), names_in(typed.texts()))
-
-
-def _run_dir_for(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else Path("runs/<name>")
 
 
 def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) -> str | None:

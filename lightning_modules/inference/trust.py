@@ -115,7 +115,7 @@ def check_name(class_path: str) -> None:
             f"the settings in checkpoint {stranger.source!r} cannot be built: {class_path} is no public class of this "
             "package that may be there, and any other name may run code. If the file is yours, or you trust its maker, "
             "add --trust_checkpoint true, or in Python trust=True (tailmatch.load, load_from_checkpoint) or "
-            "tailmatch.trust_checkpoints(); or name your own class in its place"
+            "tailmatch.trust_checkpoints(); or type that name yourself"
         )
 
 
