@@ -144,7 +144,7 @@ class TailmatchCLI(LightningCLI):
             if not typed.values("--run_dir"):
                 own = run_dir_of(checkpoint)
                 settings.run_dir = None if own is None else str(own)
-        predict_command.take_facts(subcommand, settings, checkpoint)
+        predict_command.take_facts(typed, settings, checkpoint)
         if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
             settings.trainer.logger = False  # a prediction logs nothing
         if settings.run_dir is None:

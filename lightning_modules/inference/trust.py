@@ -101,12 +101,6 @@ def settings_from(stranger: Stranger | None) -> Iterator[None]:
         _stranger.reset(token)
 
 
-def may_name(class_path: str) -> bool:
-    """Whether the settings at hand may name it; without a stranger's, anything may be named."""
-    stranger = _stranger.get()
-    return stranger is None or stranger.may_name(class_path)
-
-
 def check_name(class_path: str) -> None:
     """Stop before a name is imported that the settings at hand may not name; `settings_from` says it."""
     stranger = _stranger.get()

@@ -110,6 +110,15 @@ def test_what_writes_is_not_taken(name: str, run: Path, watch: Watch, tmp_path: 
     assert result.returncode == 0, result.stderr
 
 
+def test_with_a_config_too_a_files_data_are_not_imported(run: Path, watch: Watch, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (tmp_path / "mine.yaml").write_text(content["config"])
+    file = bad(run, tmp_path, lambda settings: settings.update(data={"class_path": f"{MODULE}.Part", "init_args": {}}))
+    mine = [f"--config={tmp_path / 'mine.yaml'}", f"--ckpt_path={file}", f"--run_dir={tmp_path / 'new'}"]
+    with watch.nothing_happens():
+        tailmatch("predict", *mine, *PHOTOS, "--data.image_size=16", "--output=made.csv", *QUIET)
+
+
 def test_of_the_trainer_only_what_computes_is_taken(tmp_path: Path) -> None:
     trainer = {"accelerator": "cpu", "devices": 1, "precision": "16-mixed", "strategy": {"class_path": "a.B"}}
     shift = {"class_path": "callbacks.LogitAdjustment", "init_args": {"tau": 0.5}}

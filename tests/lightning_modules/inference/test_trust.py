@@ -136,8 +136,10 @@ def test_mutated_names_import_nothing_else(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_context_ends_with_it() -> None:
-    with settings_from(Stranger("a.ckpt")):
-        assert not trust.may_name("torch.nn.Identity")
-        with trust_checkpoints(False):
-            assert not trust.may_name("torch.nn.Identity")
-    assert trust.may_name("torch.nn.Identity")
+    with (
+        settings_from(Stranger("a.ckpt")),
+        trust_checkpoints(False),
+        pytest.raises(BaseException, match="may be there"),
+    ):
+        trust.check_name("torch.nn.Identity")
+    trust.check_name("torch.nn.Identity")
