@@ -71,6 +71,7 @@ def _checked(settings: Any, path: str) -> dict[str, Any]:
             wrong.append(part)
     if wrong:
         raise SettingsError(
-            f"the configuration in checkpoint {path!r} has a {wrong[0]} that is none; it must be that of a run"
+            f"the configuration in checkpoint {path!r} has a {wrong[0]} that is no mapping as in that of a run "
+            "(class_path and init_args, or the trainer's settings)"
         )
     return settings

@@ -215,9 +215,10 @@ def settings_to_rebuild(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     inside = {name: settings_to_rebuild(value) for name, value in settings.items()}
-    if not isinstance(settings.get("class_path"), str):
+    arguments = inside.get("init_args", {})
+    if not isinstance(settings.get("class_path"), str) or not isinstance(arguments, dict):
         return inside
     found = class_named(settings["class_path"])
     if not (isinstance(found, type) and issubclass(found, Network)):
         return inside  # if it should have been a network, the parser will refuse it
-    return {**inside, "init_args": found.arguments_to_rebuild(inside.get("init_args") or {})}
+    return {**inside, "init_args": found.arguments_to_rebuild(arguments)}
