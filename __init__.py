@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from tailmatch import lightning_modules as lightning_modules
     from tailmatch.datamodules.arguments import SettingsError as SettingsError
     from tailmatch.lightning_modules.inference.trained_network import load as load
+    from tailmatch.lightning_modules.inference.trust import trust_checkpoints as trust_checkpoints
 
 __version__ = "0.2.0"
 
-__all__ = ["SettingsError", "__version__", "callbacks", "datamodules", "lightning_modules", "load"]
+__all__ = ["SettingsError", "__version__", "callbacks", "datamodules", "lightning_modules", "load", "trust_checkpoints"]
 
 _HOMES = {
     "SettingsError": "tailmatch.datamodules.arguments",
     "load": "tailmatch.lightning_modules.inference.trained_network",
+    "trust_checkpoints": "tailmatch.lightning_modules.inference.trust",
 }
 
 

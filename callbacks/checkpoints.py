@@ -77,8 +77,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     So a kill at any moment leaves the previous checkpoint. (Lightning moves the file from a temporary folder, which on
     another file system is a copy that can be interrupted.) It only reads tensors and plain values, so no code in a file
-    is ever executed.
+    is ever executed. It only removes files that lie beside those that it saved: the names come from the state in the
+    checkpoint that is resumed, and Lightning would remove any folder or URL that this state names.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folders: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Save `checkpoint` to a local `path`."""
@@ -86,6 +91,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        self._folders.add(Path(path).resolve().parent)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint, if this plugin saves into its folder."""
+        file = Path(path)
+        if file.suffix == ".ckpt" and file.is_file() and file.resolve().parent in self._folders:
+            file.unlink()
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None

@@ -24,10 +24,13 @@ from tailmatch.command_line.settings_of_checkpoint import (
     config_of_checkpoint,
     data_of_members,
     network_of_source,
+    stranger_of,
+    trusts,
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
 
 class TailmatchCLI(LightningCLI):
@@ -78,6 +81,13 @@ class TailmatchCLI(LightningCLI):
             help="Start a new run in a run_dir that holds another one, which is moved aside, not deleted. "
             "With predict: replace an existing output.",
         )
+        parser.add_argument(
+            "--trust_checkpoint",
+            type=bool,
+            default=False,
+            help="Take all settings of the checkpoints named, which may name any code and write anywhere: only for "
+            "files whose maker you trust (a run of yours is trusted where its --run_dir is named).",
+        )
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
@@ -104,26 +114,38 @@ class TailmatchCLI(LightningCLI):
         typed = Typed.read(sys.argv[1:] if args is None else args)
         check_overlays(typed)
         checkpoint = resolve_checkpoint(typed)
+        self.trust = trusts(typed)
+        self.stranger = stranger_of(typed, checkpoint)
+        with trust_checkpoints(self.trust), settings_from(self.stranger):
+            self._parse(parser, typed, checkpoint)
+
+    def _parse(self, parser: LightningArgumentParser, typed: Typed, checkpoint: Path | None) -> None:
         below = None
         if not typed.values("--config"):
-            below = config_of_checkpoint(checkpoint, typed.subcommand) if checkpoint else data_of_members(typed)
+            below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
         self.config = parse(parser, typed, below)
         # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
         # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
-        network = None if checkpoint else network_of_source(self.config[self.config.subcommand].model)
-        if network is not None:
-            self.config = parse(parser, typed, network, below)
+        model = self.config[self.config.subcommand].model
+        source = None if checkpoint else model.init_args.get("checkpoint")
+        if source is not None:
+            self.stranger = Stranger(str(source), typed=names_in([parser.dump(self.config, skip_validation=True)]))
+            with settings_from(self.stranger):
+                network = network_of_source(model)
+                if network is not None:
+                    self.config = parse(parser, typed, network, below)
         self._complete(self.config.subcommand, self.config[self.config.subcommand], typed, checkpoint)
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
+        settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
             settings.ckpt_path = str(checkpoint)
             if not typed.values("--run_dir"):
                 own = run_dir_of(checkpoint)
                 settings.run_dir = None if own is None else str(own)
-        predict_command.take_facts(subcommand, settings, checkpoint)
+        predict_command.take_facts(typed, settings, checkpoint)
         if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
             settings.trainer.logger = False  # a prediction logs nothing
         if settings.run_dir is None:
@@ -138,8 +160,15 @@ class TailmatchCLI(LightningCLI):
         settings = self.config[self.subcommand]
         if self.subcommand != "fit":  # the best score of the training does not matter here
             warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
+            if self.stranger is not None:  # callbacks of the training are left out on purpose
+                warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
         elif settings.ckpt_path is None:
             claim_run_dir(Path(settings.run_dir), settings.overwrite)
+
+    def instantiate_classes(self) -> None:
+        """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
+        with trust_checkpoints(self.trust), settings_from(self.stranger):
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a trainer that logs and saves in the run folder."""

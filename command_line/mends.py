@@ -8,12 +8,13 @@ from typing import Any
 from jsonargparse import _typehints
 from jsonargparse._util import NestedArg
 
-from tailmatch.lightning_modules.inference.class_paths import public_path
+from tailmatch.lightning_modules.inference import trust
 
 
 def mend_jsonargparse() -> None:
     """Replace the functions; every `Parser` calls it, and calling it again changes nothing."""
     vars(_typehints).update(MENDED)
+    trust.mend_imports()
 
 
 def discard_init_args_on_class_path_change(parser_or_action: Any, prev_val: Any, value: Any) -> None:
@@ -38,23 +39,8 @@ def subclass_spec_as_namespace(val: Any, prev_val: Any = None) -> Any:
     return UPSTREAM["subclass_spec_as_namespace"](val, prev_val)
 
 
-def resolve_class_path_by_name(cls: Any, name: str) -> str:
-    """Accept a class of this package by its path in former versions, and return its public path."""
-    return public_path(UPSTREAM["resolve_class_path_by_name"](cls, name))
-
-
-def import_object(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Accept these paths also where jsonargparse imports a name directly, as for optimizers and schedules."""
-    return UPSTREAM["import_object"](public_path(name) if isinstance(name, str) else name, *args, **kwargs)
-
-
 MENDED: dict[str, Any] = {
-    function.__name__: function
-    for function in (
-        discard_init_args_on_class_path_change,
-        subclass_spec_as_namespace,
-        resolve_class_path_by_name,
-        import_object,
-    )
+    function.__name__: function for function in (discard_init_args_on_class_path_change, subclass_spec_as_namespace)
 }
-UPSTREAM: dict[str, Any] = {name: getattr(_typehints, name) for name in MENDED}
+UPSTREAM: dict[str, Any] = {name: getattr(_typehints, name) for name in MENDED} | trust.UPSTREAM
+MENDED |= trust.IMPORTS

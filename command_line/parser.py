@@ -1,7 +1,6 @@
 """The parser of the command line, with messages for users."""
 
 import difflib
-import importlib
 import inspect
 import re
 import sys
@@ -62,7 +61,7 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     if option and path:
         asked, known = [option[1]], argument_names(path[1])
     elif member:
-        asked, known = [member[2]], dir(importlib.import_module(member[1]))
+        asked, known = [member[2]], dir(sys.modules.get(member[1]))  # a text may only pretend that it is imported
     elif name:
         asked, known = [name[1]], public_names()
     elif key:

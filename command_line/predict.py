@@ -10,17 +10,20 @@ from pytorch_lightning import Callback
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.callbacks.writers.predictions import PredictionWriter
 from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
+from tailmatch.command_line.settings_of_checkpoint import is_vouched_for
+from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules import ImageDataModule, LabeledUnlabeledDataModule, UnlabeledImages, UnlabeledTable
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
-from tailmatch.lightning_modules.inference.class_paths import class_named
+from tailmatch.lightning_modules.inference.class_paths import class_named, public_class, public_path
 
 
-def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
+def take_facts(typed: Typed, settings: Any, checkpoint: Path | None) -> None:
     """Fill in arguments of images without labels from the checkpoint, or the first of several, unless they were typed.
 
     Args:
-        subcommand: The subcommand of the command line.
+        typed: The command line.
         settings: The configuration of the subcommand; it is changed in place.
         checkpoint: The checkpoint of the command line. None: it names none.
 
@@ -30,23 +33,34 @@ def take_facts(subcommand: str, settings: Any, checkpoint: Path | None) -> None:
     kind = class_named(settings.data.class_path)
     if not issubclass(kind, UnlabeledImages):
         return
-    if subcommand != "predict":
-        raise SettingsError(f"{subcommand} needs labels, and {kind.__name__} has none: it is for predict alone")
+    if typed.subcommand != "predict":
+        raise SettingsError(f"{typed.subcommand} needs labels, and {kind.__name__} has none: it is for predict alone")
     members = settings.model.init_args.get("checkpoints")
     source = str(checkpoint) if checkpoint is not None else members[0] if members else None
+    if source is None:
+        return
     arguments = settings.data.init_args
-    for name, value in facts_of_data(read_checkpoint(source), kind).items() if source is not None else ():
+    facts = facts_of_data(read_checkpoint(source), kind, is_vouched_for(typed, local_file(source)))
+    for name, value in facts.items():
         if arguments.get(name) is None:
             arguments[name] = value
 
 
-def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages]) -> dict[str, Any]:
-    """Collect the arguments of images without labels that a checkpoint knows from its data; None for unknown ones."""
+def facts_of_data(source: TrainedCheckpoint, kind: type[UnlabeledImages], vouched: bool = False) -> dict[str, Any]:
+    """Collect the arguments of images without labels that a checkpoint knows from its data; None for unknown ones.
+
+    Args:
+        source: The checkpoint.
+        kind: The class of the data that is predicted.
+        vouched: Whether a data class that is not of this package may be imported.
+    """
     data = source.settings.get("data", {})
     flip = data.get("init_args", {}).get("horizontal_flip")
     if flip is None and "class_path" in data:
+        found = public_class(public_path(data["class_path"]))
         with suppress(ValueError):  # a class of the user's that is not here
-            flip = class_named(data["class_path"]).horizontal_flip
+            found = class_named(data["class_path"]) if vouched else found
+        flip = getattr(found, "horizontal_flip", None)
     size = source.image_size[0] if source.image_size else None
     facts = {"class_names": source.class_names, "image_size": size, "horizontal_flip": flip}
     if issubclass(kind, UnlabeledTable):

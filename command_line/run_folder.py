@@ -20,11 +20,10 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
     if name in ("null", "None", ""):
         return None
     path = local_file(name)
-    configured = [str(config["run_dir"]) for _, config in typed.configs() if config.get("run_dir")]
-    run_dirs = typed.values("--run_dir") or configured
-    if name in ("last", "best") and not run_dirs:
+    run_dir = typed.run_dir
+    if name in ("last", "best") and run_dir is None:
         raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
-    checkpoints = Path(run_dirs[-1]) / "checkpoints" if run_dirs else path.parent
+    checkpoints = path.parent if run_dir is None else Path(run_dir) / "checkpoints"
     if name in ("last", "best"):
         path = checkpoints / f"{name}.ckpt"
     if not path.is_file():

@@ -7,44 +7,173 @@ import yaml
 
 from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint, settings_of, unknown_of
 from tailmatch.lightning_modules.checkpoints.weights import read_file
-from tailmatch.lightning_modules.inference.class_paths import class_named
-from tailmatch.lightning_modules.inference.trained_network import network_to_rebuild
+from tailmatch.lightning_modules.inference.class_paths import class_named, public_path
+from tailmatch.lightning_modules.inference.trained_network import settings_to_rebuild
+from tailmatch.lightning_modules.inference.trust import Stranger, names_in, strip_names
+
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "accelerator": (str,),
+    "devices": (int, str),
+    "strategy": (str,),
+    "num_nodes": (int,),
+    "precision": (int, str),
+}
+"""Settings of the trainer that a test takes from a checkpoint that nobody vouches for: where it computes, and how."""
+
+_CHANGE_PREDICTIONS = ("tailmatch.callbacks.LogitAdjustment",)
+"""Callbacks of this package that a prediction needs; they know no path."""
+
+_NEVER = ("overwrite", "cache_dir", "output", "run_dir")
+"""Where to write, which is the user's to say."""
+
+_OF_TRAINING = ("optimizer", "lr_scheduler", "pretrained")
 
 
-def config_of_checkpoint(path: Path, subcommand: str) -> str | None:
+def is_vouched_for(typed: Typed, checkpoint: Path) -> bool:
+    """Tell whether the user vouches for a checkpoint: it is of a run of theirs, or they trust its maker.
+
+    The user says so by naming the run's folder, `--run_dir runs/mine`; the place of a file alone does not count.
+    """
+    if trusts(typed):
+        return True
+    run_dir = typed.run_dir
+    return run_dir is not None and checkpoint.resolve().parent == (Path(run_dir) / "checkpoints").resolve()
+
+
+def trusts(typed: Typed) -> bool:
+    """Tell whether `--trust_checkpoint true` was typed; a configuration cannot say so."""
+    return (typed.values("--trust_checkpoint") or ["false"])[-1].lower() == "true"
+
+
+def stranger_of(typed: Typed, checkpoint: Path | None) -> Stranger | None:
+    """Return the checkpoint whose settings are taken, and what they may name; None if the user vouches for it.
+
+    The checkpoint is `checkpoint`, or the first one of an ensemble.
+
+    Raises:
+        SettingsError: A fit would continue with the settings of a file that the user does not vouch for.
+    """
+    source = checkpoint or first_member(typed)
+    if typed.values("--config") or source is None or is_vouched_for(typed, source):
+        return None
+    if checkpoint is not None and typed.subcommand == "fit":
+        folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+        mine = "" if folder is None else f"If it is a run of yours, name its folder too, --run_dir {folder}. "
+        raise SettingsError(
+            f"--ckpt_path {checkpoint} would continue with the settings in that file, which may write anywhere. {mine}"
+            "If you trust whoever made it, add --trust_checkpoint true; or give your own settings with --config"
+        )
+    content = read_file(str(source), mapped=True)
+    settings = settings_of(content, str(source)) if isinstance(content, dict) else {}
+    roots = {public_path(settings[part]["class_path"]) for part in ("model", "data") if part in settings}
+    return Stranger(str(source), frozenset(roots.union(_CHANGE_PREDICTIONS)), names_in(typed.texts()))
+
+
+def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) -> str | None:
     """Read the configuration in a checkpoint as YAML; None if it has none.
 
     For all subcommands but `fit`, the network is set to fetch no pretrained weights, and the run's `overwrite` is left
     out.
 
+    Args:
+        path: The checkpoint.
+        typed: What is typed, which wins.
+        stranger: Given if nobody vouches for the file: then only what an evaluation needs is taken.
+
     Raises:
         SettingsError: The checkpoint does not say how to make its network.
     """
     content = read_file(str(path), mapped=True)
-    settings, unknown = (settings_of(content), unknown_of(content)) if isinstance(content, dict) else ({}, {})
+    content = content if isinstance(content, dict) else {}
+    settings, unknown = settings_of(content, str(path)), unknown_of(content)
     if "network" in unknown:
         raise SettingsError(
             f"checkpoint {path} cannot say how to make its network ({unknown['network']}, and a file holds no code): "
             f"use it in Python, tailmatch.load({str(path)!r}, network=...)"
         )
-    if not settings or subcommand == "fit":
+    if stranger is not None:
+        settings = needed_to_evaluate(settings, typed)
+        check_download(settings, typed, path)
+    if not settings or typed.subcommand == "fit":
         return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)
-    arguments = settings.get("model", {}).get("init_args", {})
-    if isinstance(arguments.get("network"), dict):
-        arguments["network"] = network_to_rebuild(arguments["network"])
+    if "model" in settings:
+        arguments = settings["model"].setdefault("init_args", {})
+        if isinstance(arguments.get("network"), dict):
+            arguments["network"] = settings_to_rebuild(arguments["network"])
+        if stranger is not None:
+            settings["model"]["init_args"] = settings_to_rebuild(arguments)
     return yaml.safe_dump(settings)
+
+
+def needed_to_evaluate(settings: dict[str, Any], typed: Typed) -> dict[str, Any]:
+    """Keep what an evaluation needs of a checkpoint's settings: nothing that writes, logs, trains or names a folder.
+
+    A method or data that the user names anew starts from its own defaults and takes nothing from the checkpoint.
+    """
+    kept = {name: settings[name] for name in ("seed_everything",) if isinstance(settings.get(name), int)}
+    for part in ("model", "data"):
+        section = settings.get(part)
+        named = typed.class_of(part)
+        if section and (named is None or named == section["class_path"].rpartition(".")[2]):
+            arguments = {
+                name: value for name, value in section.get("init_args", {}).items() if name not in _OF_TRAINING
+            }
+            kept[part] = {"class_path": section["class_path"], "init_args": strip_names(arguments, _NEVER)}
+    trainer = settings.get("trainer") or {}
+    plain = {name: trainer[name] for name, kinds in _PLAIN.items() if isinstance(trainer.get(name), kinds)}
+    listed = trainer.get("callbacks")
+    callbacks = [
+        {"class_path": callback["class_path"], "init_args": strip_names(callback.get("init_args", {}), _NEVER)}
+        for callback in (listed if isinstance(listed, list) else [listed])
+        if isinstance(callback, dict) and public_path(str(callback.get("class_path"))) in _CHANGE_PREDICTIONS
+    ]
+    return kept | {"trainer": plain | ({"callbacks": callbacks} if callbacks else {})}
+
+
+def first_member(typed: Typed) -> Path | None:
+    """Find the first of an ensemble's typed checkpoints; None if none is typed."""
+    values = typed.values("--model.checkpoints")
+    members = yaml.safe_load(values[-1]) if values else None
+    return Path(local_file(str(members[0]))) if isinstance(members, list) and members else None
+
+
+_PUBLISHED = ("cifar-10-batches-py", "cifar-100-python", "FashionMNIST", "stl10_binary", "test_32x32.mat")
+"""What lies in the `root` of a public data set that is there."""
+
+
+def check_download(settings: dict[str, Any], typed: Typed, source: Path) -> None:
+    """Refuse to download a data set into a folder elsewhere that a checkpoint names, and not the user.
+
+    Raises:
+        SettingsError: It is not there yet.
+    """
+    data = settings.get("data", {})
+    root = data.get("init_args", {}).get("root")
+    if not isinstance(root, str) or typed.values("--data.root") or typed.values("--data.init_args.root"):
+        return
+    if not class_named(data["class_path"]).__module__.startswith("tailmatch.datamodules.public."):
+        return
+    folder = Path(root).resolve()
+    if not (folder.is_relative_to(Path.cwd()) or any((folder / name).exists() for name in _PUBLISHED)):
+        raise SettingsError(
+            f"checkpoint {source} names {root} as the folder of {data['class_path']}, which is not there and would be "
+            f"downloaded into it: give the folder yourself, as in --data.root {root}"
+        )
 
 
 def data_of_members(typed: Typed) -> str | None:
     """Read the data and the seed (on which the split depends) of the first checkpoint of a typed ensemble, as YAML."""
-    values = typed.values("--model.checkpoints")
-    members = yaml.safe_load(values[-1]) if values else None
-    if not isinstance(members, list) or not members:
+    member = first_member(typed)
+    if member is None:
         return None
-    settings = read_checkpoint(str(members[0])).settings
+    settings = read_checkpoint(str(member)).settings
+    if not is_vouched_for(typed, member):
+        settings = needed_to_evaluate(settings, typed)
+        check_download(settings, typed, member)
     return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
 
 
@@ -58,7 +187,7 @@ def network_of_source(model: Any) -> str | None:
     network = None if source is None else read_checkpoint(source).network
     if network is None:
         return None
-    arguments = {"network": network_to_rebuild(network)}
+    arguments = {"network": settings_to_rebuild(network)}
     return yaml.safe_dump({"model": {"class_path": model.class_path, "init_args": arguments}})
 
 

@@ -55,6 +55,24 @@ class Typed:
         """List the values of an option, in the order typed."""
         return [value for option, value in self.options if option == name]
 
+    @property
+    def run_dir(self) -> str | None:
+        """The run folder, typed or configured; None if there is neither."""
+        configured = [str(config["run_dir"]) for _, config in self.configs() if config.get("run_dir")]
+        return next(reversed(self.values("--run_dir") or configured), None)
+
+    def class_of(self, part: str) -> str | None:
+        """Find the last class named for `model` or `data`, without its package; None if none is named."""
+        return next(reversed([name for _, name in _namings(self, part) if name is not None]), None)
+
+    def texts(self) -> Iterator[str]:
+        """All that the user says: the values of options, and the content of the files that they name."""
+        for _, value in self.options:
+            yield value
+            file = Path(value)
+            if file.suffix in (".yaml", ".yml", ".json") and file.is_file():
+                yield file.read_text()
+
     def configs(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the file and the content of each typed configuration."""
         for value in self.values("--config"):

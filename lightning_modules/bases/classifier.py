@@ -88,6 +88,8 @@ class ImageClassifier(ImageModule):
         hparams_file: Any = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
+        *,
+        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Load the method of a checkpoint, with its arguments and the weights that were evaluated.
@@ -101,6 +103,7 @@ class ImageClassifier(ImageModule):
             hparams_file: Leave this out: the checkpoint contains the arguments.
             strict: Leave this out: all weights are required.
             weights_only: Leave this out: only tensors and plain values are read.
+            trust: Whether the file may name classes and functions outside this package, whose code then runs.
             **kwargs: Arguments that replace those of the checkpoint, and arguments that a checkpoint cannot contain
                 because they are not plain data, such as `network=module`.
 
@@ -108,13 +111,15 @@ class ImageClassifier(ImageModule):
             SettingsError: The file does not exist, its method is of another class, or the method cannot be built.
         """
         from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
+        from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 
         if hparams_file is not None or strict is False or weights_only is False:
             raise SettingsError(
                 f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "
                 "weights are loaded, and no code of it is executed"
             )
-        model = load_as(cls, checkpoint_path, kwargs)
+        with trust_checkpoints(trust):
+            model = load_as(cls, checkpoint_path, kwargs)
         return model if map_location is None else model.to(map_location)
 
     # Evaluation

@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.configuration import read_configuration
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 
 CONFIG_KEY = "config"
@@ -84,7 +85,7 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},
         class_names=content.get("class_names"),
         image_size=content.get("image_size"),
-        settings=settings_of(content),
+        settings=settings_of(content, path),
         unknown=unknown_of(content),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
@@ -93,17 +94,25 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
 
 def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:
     """Return `TrainedCheckpoint.unknown` of a checkpoint's content."""
-    unknown: dict[str, str] = {} if CONFIG_KEY in content else content.get(METHOD_KEY, {}).get("unknown", {})
-    return unknown
+    method = {} if CONFIG_KEY in content else content.get(METHOD_KEY)
+    unknown = method.get("unknown") if isinstance(method, dict) else None
+    return {str(name): str(what) for name, what in unknown.items()} if isinstance(unknown, dict) else {}
 
 
-def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `TrainedCheckpoint.settings` of a checkpoint's content."""
+def settings_of(content: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return `TrainedCheckpoint.settings` of a checkpoint's content.
+
+    Raises:
+        SettingsError: The content has no valid configuration; see `read_configuration`.
+    """
     if CONFIG_KEY in content:
-        settings: dict[str, Any] = yaml.safe_load(content[CONFIG_KEY])
-        return settings
+        return read_configuration(content[CONFIG_KEY], path)
     if METHOD_KEY not in content:
         return {}
-    method = content[METHOD_KEY]
-    arguments = {name: value for name, value in method["init_args"].items() if name != "num_classes"}  # the data's
-    return {"model": {"class_path": method["class_path"], "init_args": arguments}}
+    try:
+        method = content[METHOD_KEY]
+        arguments = {name: value for name, value in method["init_args"].items() if name != "num_classes"}  # the data's
+        text = yaml.safe_dump({"model": {"class_path": method["class_path"], "init_args": arguments}})
+    except (yaml.YAMLError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise SettingsError(f"the method in checkpoint {path!r} is no plain data: {error!r}") from error
+    return read_configuration(text, path)

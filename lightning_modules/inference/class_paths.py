@@ -25,6 +25,9 @@ def class_named(class_path: str) -> Any:
     Raises:
         SettingsError: The module does not exist, or it has nothing of that name.
     """
+    from tailmatch.lightning_modules.inference.trust import check_name  # which needs this module
+
+    check_name(class_path)
     module, _, name = public_path(class_path).rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -61,6 +64,17 @@ def with_public_paths(settings: Any) -> Any:
         name: public_path(value) if name == "class_path" and isinstance(value, str) else with_public_paths(value)
         for name, value in settings.items()
     }
+
+
+def public_class(path: str) -> type | None:
+    """Return the class of a public path of this package; None for any other path, and for that of a function."""
+    parts = path.split(".")
+    if parts[0] != "tailmatch" or len(parts) < 3 or parts[1] not in _PACKAGES:
+        return None
+    if _public_classes(parts[1]).get(parts[-1], ("", ""))[0] != path:
+        return None
+    found = getattr(importlib.import_module(path.rpartition(".")[0]), parts[-1])
+    return found if isinstance(found, type) else None
 
 
 def public_names() -> list[str]:

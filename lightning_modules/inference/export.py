@@ -15,6 +15,7 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
+from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
@@ -154,6 +155,13 @@ def main(args: Sequence[str]) -> None:
         metavar=("H", "W"),
         help="Height and width of the images in pixels (default: those of the checkpoint's data).",
     )
+    parser.add_argument(
+        "--trust_checkpoint",
+        choices=("true", "false"),
+        default="false",
+        help="Let the checkpoint name code that is not of this package, which then runs: only if you trust its maker.",
+    )
     asked = parser.parse_args(args)
-    export(asked.checkpoint, asked.out, asked.image_size)
+    with trust_checkpoints(asked.trust_checkpoint == "true"):
+        export(asked.checkpoint, asked.out, asked.image_size)
     print(f"exported: {asked.out}", flush=True)

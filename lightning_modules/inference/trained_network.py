@@ -12,6 +12,7 @@ from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, checkpoint_of
 from tailmatch.lightning_modules.checkpoints.weights import load_weights, read_file
 from tailmatch.lightning_modules.inference.class_paths import class_named, with_public_paths
+from tailmatch.lightning_modules.inference.trust import Stranger, settings_from, trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
 
 T = TypeVar("T", bound=ImageClassifier)
@@ -62,12 +63,13 @@ def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
         )
 
 
-def load(checkpoint: str | Path, **arguments: Any) -> ImageClassifier:
+def load(checkpoint: str | Path, *, trust: bool = False, **arguments: Any) -> ImageClassifier:
     """Load the method of a checkpoint, with its arguments and the weights that were evaluated.
 
     Args:
         checkpoint: Path or URL of a checkpoint, from a run of the command line or from `Trainer.save_checkpoint`. No
             code in the file is executed.
+        trust: Whether the file may name classes and functions outside this package, whose code then runs.
         **arguments: Arguments that replace those of the checkpoint, and arguments that a checkpoint cannot contain
             because they are not plain data, such as `network=module`.
 
@@ -78,7 +80,8 @@ def load(checkpoint: str | Path, **arguments: Any) -> ImageClassifier:
     Raises:
         SettingsError: The file does not exist, or the method cannot be built from it.
     """
-    return load_as(ImageClassifier, checkpoint, arguments)  # type: ignore[type-abstract]  # any class that derives from it
+    with trust_checkpoints(trust):
+        return load_as(ImageClassifier, checkpoint, arguments)  # type: ignore[type-abstract]  # any class that derives from it
 
 
 def load_as(kind: type[T], checkpoint: str | Path, arguments: Mapping[str, Any]) -> T:
@@ -132,13 +135,24 @@ def method_of(
             "from a Trainer of this version"
         )
     settings = with_public_paths(settings)
+    with settings_from(Stranger(path, roots=frozenset((settings["class_path"],)))):
+        return _method(kind, source, settings, path, given, training)
+
+
+def _method(
+    kind: type[T],
+    source: TrainedCheckpoint,
+    settings: dict[str, Any],
+    path: str,
+    given: Mapping[str, Any],
+    training: bool,
+) -> T:
     found = _method_class(settings["class_path"], path, kind)
     left_out = {"num_classes", "pretrained", *given, *(() if training else _OF_TRAINING)}
     plain = {name: value for name, value in settings.get("init_args", {}).items() if name not in left_out}
-    if isinstance(plain.get("network"), dict):
-        plain["network"] = network_to_rebuild(plain["network"])
+    plain = settings_to_rebuild(plain)
     unknown = {name: what for name, what in source.unknown.items() if name not in left_out}
-    ready = {"num_classes": len(source.class_names), **_stand_ins(unknown, found, path, training), **given}
+    ready = {"num_classes": len(source.class_names or ()), **_stand_ins(unknown, found, path, training), **given}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(found, "model", skip=set(ready), instantiate=False)
     try:
@@ -206,12 +220,17 @@ class _Refusal:
         raise SettingsError(self.message)
 
 
-def network_to_rebuild(network: dict[str, Any]) -> dict[str, Any]:
-    """Return settings of a network, and of networks in it, that download no pretrained weights."""
-    found = class_named(network["class_path"])
+def settings_to_rebuild(settings: Any) -> Any:
+    """Return settings whose networks, at any depth, download no pretrained weights."""
+    if isinstance(settings, list):
+        return [settings_to_rebuild(value) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    inside = {name: settings_to_rebuild(value) for name, value in settings.items()}
+    arguments = inside.get("init_args", {})
+    if not isinstance(settings.get("class_path"), str) or not isinstance(arguments, dict):
+        return inside
+    found = class_named(settings["class_path"])
     if not (isinstance(found, type) and issubclass(found, Network)):
-        return network  # the parser will refuse it
-    arguments = found.arguments_to_rebuild(network.get("init_args", {}))
-    inside = {name: value for name, value in arguments.items() if isinstance(value, dict) and "class_path" in value}
-    rebuilt = {name: network_to_rebuild(value) for name, value in inside.items()}
-    return {**network, "init_args": {**arguments, **rebuilt}}
+        return inside  # if it should have been a network, the parser will refuse it
+    return {**inside, "init_args": found.arguments_to_rebuild(arguments)}

@@ -73,6 +73,7 @@ def test_a_checkpoint_elsewhere_brings_its_config_and_what_is_typed_wins(run_dir
     result = tailmatch(
         "fit",
         f"--ckpt_path={moved}",
+        "--trust_checkpoint=true",
         f"--run_dir={tmp_path}/more",
         "--trainer.max_epochs=3",
         "--model.threshold=0.6",
@@ -93,7 +94,7 @@ def test_a_checkpoint_of_a_former_version_resumes_to_the_same_bits(run_dir: Path
     for name, config in (("today", content["config"]), ("former", former)):
         torch.save(content | {"config": config}, tmp_path / f"{name}.ckpt")
         words = [f"--ckpt_path={tmp_path / name}.ckpt", f"--run_dir={tmp_path / name}", "--trainer.max_epochs=3"]
-        result = tailmatch("fit", *words)
+        result = tailmatch("fit", *words, "--trust_checkpoint=true")
         assert result.returncode == 0, result.stderr
         ended.append(torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True))
     today, old = ended
@@ -214,9 +215,8 @@ def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Pa
 
 def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) -> None:
     good = run_dir / "checkpoints" / "last.ckpt"
-    result = tailmatch(
-        "fit", f"--ckpt_path={good}", f"--run_dir={tmp_path}", "--trainer.max_epochs=4", "--model.lambda_u=1e300"
-    )
+    resume = ["fit", f"--ckpt_path={good}", "--trust_checkpoint=true", f"--run_dir={tmp_path}"]
+    result = tailmatch(*resume, "--trainer.max_epochs=4", "--model.lambda_u=1e300")
     assert result.returncode == 1 and "became NaN or infinite before step" in result.stderr
     assert not list((tmp_path / "checkpoints").glob("*"))
     assert torch.load(good, weights_only=True)["global_step"] == 8

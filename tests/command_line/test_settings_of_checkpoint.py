@@ -11,6 +11,7 @@ import yaml
 
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.settings_of_checkpoint import config_of_checkpoint
+from tailmatch.command_line.typed import Typed
 from tailmatch.lightning_modules.networks import CifarResNet
 from tests.trained_files import NAMES, trained_file
 
@@ -65,11 +66,13 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_without_a_config_the_checkpoints_settings_lie_below_what_is_typed(checkpoint: Path) -> None:
-    settings = parse("fit", f"--ckpt_path={checkpoint}", "--trainer.max_epochs=9", "--model.threshold=0.6")
+    mine = ["fit", f"--run_dir={checkpoint.parent.parent}", "--ckpt_path=last"]
+    settings = parse(*mine, "--trainer.max_epochs=9", "--model.threshold=0.6")
     assert (settings.seed_everything, settings.trainer.max_epochs, settings.data.init_args.image_size) == (3, 9, 8)
     assert settings.model.init_args.threshold == 0.6 and network_of(settings) == ("CifarResNet", 8)
     assert settings.run_dir == str(checkpoint.parent.parent) and settings.ckpt_path == str(checkpoint)
-    deeper = parse("fit", f"--ckpt_path={checkpoint}", "--model.network.depth=14", "--run_dir=other")
+    trusted = ["fit", f"--ckpt_path={checkpoint}", "--trust_checkpoint=true"]
+    deeper = parse(*trusted, "--model.network.depth=14", "--run_dir=other")
     assert network_of(deeper) == ("CifarResNet", 14) and deeper.run_dir == "other"
 
 
@@ -87,16 +90,17 @@ def test_with_a_config_the_checkpoints_settings_are_not_used(checkpoint: Path) -
 
 @pytest.mark.parametrize("name", ["FixMatch", "lightning_modules.FixMatch", "tailmatch.lightning_modules.FixMatch"])
 def test_the_same_class_named_otherwise_keeps_its_settings(name: str, checkpoint: Path) -> None:
-    settings = parse("fit", f"--ckpt_path={checkpoint}", f"--model={name}")
+    settings = parse("fit", f"--ckpt_path={checkpoint}", "--trust_checkpoint=true", f"--model={name}")
     assert settings.model.init_args.threshold == 0.7 and network_of(settings) == ("CifarResNet", 8)
 
 
 def test_another_class_starts_from_its_own_defaults(checkpoint: Path) -> None:
-    model = parse("fit", f"--ckpt_path={checkpoint}", "--model=MixMatch").model
+    trusted = ["fit", f"--ckpt_path={checkpoint}", "--trust_checkpoint=true"]
+    model = parse(*trusted, "--model=MixMatch").model
     assert model.class_path == "tailmatch.lightning_modules.MixMatch"
     assert model.init_args.optimizer.class_path.endswith(".MixMatchAdam")
     assert model.init_args.network.class_path.endswith(".WideResNet")
-    data = parse("fit", f"--ckpt_path={checkpoint}", "--data=CIFAR10").data
+    data = parse(*trusted, "--data=CIFAR10").data
     assert data.class_path == "tailmatch.datamodules.CIFAR10" and "image_size" not in data.init_args
 
 
@@ -109,7 +113,8 @@ def class_paths(settings: Any) -> Iterator[str]:
 
 
 def test_what_is_saved_names_public_paths(checkpoint: Path) -> None:
-    cli = Parsed(["fit", f"--ckpt_path={checkpoint}", "--trainer.callbacks+=callbacks.LastEvaluations"])
+    trusted = ["fit", f"--ckpt_path={checkpoint}", "--trust_checkpoint=true"]
+    cli = Parsed([*trusted, "--trainer.callbacks+=callbacks.LastEvaluations"])
     saved = list(class_paths(yaml.safe_load(cli.parser.dump(cli.config))))
     assert sorted(saved) == [
         "tailmatch.callbacks.DARP",
@@ -185,5 +190,5 @@ def test_a_checkpoint_is_tested_without_the_weights_that_it_began_with(
     }
     config = {"model": {"class_path": "tailmatch.lightning_modules.FixMatch", "init_args": {"network": network}}}
     torch.save({"config": yaml.safe_dump(config)}, tmp_path / "last.ckpt")
-    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", subcommand) or "")
+    settings = yaml.safe_load(config_of_checkpoint(tmp_path / "last.ckpt", Typed.read([subcommand]), None) or "")
     assert settings["model"]["init_args"]["network"]["init_args"] == {"name": "resnet50", "weights": weights}

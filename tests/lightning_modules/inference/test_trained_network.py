@@ -75,7 +75,7 @@ def test_weights_that_change_the_architecture_are_kept() -> None:
         ({"method": "tailmatch.lightning_modules.RotationPretraining"}, "does not classify by its network alone"),
         ({"method": "tailmatch.lightning_modules.FixMatchh"}, "cannot be built"),
         ({"method": "subprocess.Popen", "args": "true"}, "cannot be built"),
-        ({"network": "no_such_module.Network"}, "there is no such class"),
+        ({"network": "no_such_module.Network"}, "no_such_module.Network is no public class"),
         ({"network": "subprocess.Popen"}, "cannot be built"),
         ({"arguments": {"depth": 14}}, "do not fit the network"),
         ({"mixup_typo": 1}, "cannot be built"),

@@ -161,7 +161,7 @@ def test_another_network_is_shown_with_its_settings(tmp_path: Path) -> None:
         begin(file, network=partial(CifarResNet, depth=14))
     content = torch.load(file, weights_only=True)
     network = {"class_path": "tailmatch.lightning_modules.networks.CifarResNet", "init_args": {"depth": 8}}
-    content["config"] = yaml.safe_dump({"model": {"init_args": {"network": network}}})
+    content["config"] = yaml.safe_dump({"model": {"class_path": "FixMatch", "init_args": {"network": network}}})
     torch.save(content, file)
     with pytest.raises(ValueError, match=r"missing: .*network: \{class_path: .*CifarResNet, init_args: \{depth: 8\}\}"):
         begin(file, network=partial(CifarResNet, depth=14))

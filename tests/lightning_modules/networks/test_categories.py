@@ -21,7 +21,7 @@ from tailmatch.lightning_modules import Ensemble, PostHocClassifier, Supervised
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.heads import NCM
 from tailmatch.lightning_modules.inference.export import export, exported
-from tailmatch.lightning_modules.inference.trained_network import network_to_rebuild, trained_network
+from tailmatch.lightning_modules.inference.trained_network import settings_to_rebuild, trained_network
 from tailmatch.lightning_modules.methods.ensemble import MeanNetwork, mean_logits
 from tailmatch.lightning_modules.networks import (
     CategoryNetwork,
@@ -316,7 +316,7 @@ def test_weights_of_the_network_inside_are_not_fetched_again() -> None:
         "init_args": {"weights": "DEFAULT"},
     }
     settings = {"class_path": "tailmatch.lightning_modules.networks.CategoryNetwork", "init_args": {"network": inner}}
-    assert network_to_rebuild(settings)["init_args"]["network"]["init_args"] == {"weights": None}
+    assert settings_to_rebuild(settings)["init_args"]["network"]["init_args"] == {"weights": None}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""A checkpoint that names code: nothing of it is imported or called where a method is built from Python."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tailmatch import load, trust_checkpoints
+from tailmatch.callbacks.remedies.pseudo_label_generator import load_teacher
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules import Ensemble, Supervised
+from tailmatch.lightning_modules.inference import trust
+from tailmatch.lightning_modules.inference.export import export
+from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from
+from tailmatch.lightning_modules.networks import CifarResNet
+from tests.stranger import MODULE, Watch, argument, code, texts, with_settings
+from tests.trained_files import NAMES, trained_file
+
+ENTRIES: dict[str, Callable[[str], Any]] = {
+    "load": load,
+    "load_from_checkpoint": Supervised.load_from_checkpoint,
+    "Ensemble": lambda path: Ensemble(len(NAMES), [path]),
+    "export": lambda path: export(path, "out.pt2"),
+}
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outside").mkdir()
+    return Watch(tmp_path / "outside")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A checkpoint that can be loaded."""
+    file = Path(trained_file(tmp_path / "good.ckpt", CifarResNet(3, depth=8), {"depth": 8}))
+    content = torch.load(file, weights_only=True)
+    content["state_dict"]["class_counts"] = torch.tensor([3, 2, 1])
+    torch.save(content, file)
+    assert isinstance(load(file), Supervised)
+    return file
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("payload", code(""))
+def test_code_is_neither_imported_nor_called(
+    payload: str, entry: str, watch: Watch, good: Path, tmp_path: Path
+) -> None:
+    file = with_settings(tmp_path / "bad.ckpt", good, code(str(watch.called))[payload])
+    with watch.nothing_happens(), pytest.raises(SettingsError, match="bad.ckpt"):
+        ENTRIES[entry](str(file))
+    assert not (tmp_path / "out.pt2").exists()
+
+
+@pytest.mark.parametrize("text", texts())
+def test_a_configuration_is_plain_data_of_bounded_size(text: str, watch: Watch, good: Path, tmp_path: Path) -> None:
+    file = with_settings(tmp_path / "bad.ckpt", good, texts()[text])
+    with watch.nothing_happens(), pytest.raises(SettingsError, match="configuration in checkpoint .*bad.ckpt"):
+        load(file)
+
+
+def test_a_teacher_gives_its_weights_alone(watch: Watch, good: Path, tmp_path: Path) -> None:
+    file = with_settings(tmp_path / "bad.ckpt", good, argument("network", f"{MODULE}.make"))
+    with watch.nothing_happens():
+        load_teacher(CifarResNet(3, depth=8), str(file), NAMES)
+
+
+def test_with_trust_a_file_may_name_anything(watch: Watch, good: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.syspath_prepend(watch.folder / "code")
+    file = str(with_settings(tmp_path / "mine.ckpt", good, code("")["function"]))
+    with pytest.raises(SettingsError, match=rf"{MODULE}.make is no public class .* trust=True"):
+        load(file)
+    assert not watch.marker.exists()
+    assert isinstance(load(file, trust=True), Supervised) and watch.called.exists()
+    assert isinstance(Supervised.load_from_checkpoint(file, trust=True), Supervised)
+    with trust_checkpoints():
+        assert isinstance(load(file), Supervised)
+    with pytest.raises(SettingsError, match="is no public class"):
+        load(file)
+
+
+def test_what_is_given_in_python_takes_the_place_of_what_is_named(good: Path, tmp_path: Path, watch: Watch) -> None:
+    file = str(with_settings(tmp_path / "mine.ckpt", good, argument("network", f"{MODULE}.make")))
+    with watch.nothing_happens():
+        assert isinstance(load(file, network=CifarResNet(3, depth=8)), Supervised)
+
+
+def test_networks_at_any_depth_fetch_no_weights(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("weights are fetched")
+
+    monkeypatch.setattr("tailmatch.lightning_modules.networks.torchvision_network.download_state_dict", refuse)
+    network = {
+        "class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork",
+        "init_args": {"name": "resnet18", "weights": "DEFAULT"},
+    }
+    file = with_settings(tmp_path / "bad.ckpt", good, argument("view", network))
+    with pytest.raises(SettingsError, match="cannot be built"):
+        load(file)
+
+
+def test_optimizers_and_schedules_of_torch_may_be_named_and_no_other_name_of_it() -> None:
+    stranger = Stranger("a.ckpt")
+    allowed = ["torch.optim.AdamW", "torch.optim.lr_scheduler.StepLR", "tailmatch.lightning_modules.views.WeakView"]
+    assert all(stranger.may_name(name) for name in allowed)
+    refused = ["torch.optim.sgd.SGD", "torch.optim.lr_scheduler.partial", "torch.nn.Identity", "torch.optim.swa_utils"]
+    assert not any(stranger.may_name(name) for name in [*refused, "tailmatch.lightning_modules.FixMatch", "torch.load"])
+    assert Stranger("a.ckpt", roots=frozenset({"tailmatch.lightning_modules.FixMatch"})).may_name(
+        "lightning_modules.FixMatch"
+    )
+    assert Stranger("a.ckpt", typed=names_in(["--x", "[mine.Network, 3]"])).may_name("mine.Network")
+
+
+def test_mutated_names_import_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = []
+    monkeypatch.setitem(trust.UPSTREAM, "import_object", lambda name, *args, **kwargs: imported.append(name))
+    draw = random.Random(0)
+    parts = "tailmatch lightning_modules networks views torch optim nn os system subprocess Popen WeakView SGD".split()
+    seeds = ["tailmatch.lightning_modules.views.WeakView", "torch.optim.SGD", "lightning_modules.views.WeakView"]
+    for _ in range(2000):
+        name = draw.choice(seeds) if draw.random() < 0.5 else ".".join(draw.choices(parts, k=draw.randint(2, 5)))
+        for _ in range(draw.randint(0, 2)):
+            place = draw.randrange(len(name))
+            name = name[:place] + draw.choice(["", ".", "_", "x", " ", "\n", "/"]) + name[place + draw.randint(0, 1) :]
+        try:
+            with settings_from(Stranger("a.ckpt")):
+                trust.import_object(name)
+        except SettingsError:
+            continue
+    views = {f"tailmatch.lightning_modules.views.{name}" for name in ("View", "WeakView")}
+    assert {name for name in imported if "." in name} == views | {"torch.optim.SGD"}
+
+
+def test_the_context_ends_with_it() -> None:
+    with (
+        settings_from(Stranger("a.ckpt")),
+        trust_checkpoints(False),
+        pytest.raises(BaseException, match="may be there"),
+    ):
+        trust.check_name("torch.nn.Identity")
+    trust.check_name("torch.nn.Identity")
