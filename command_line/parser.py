@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from pytorch_lightning.cli import LightningArgumentParser
 
 from tailmatch.command_line.mends import mend_jsonargparse
-from tailmatch.lightning_modules.inference.class_paths import class_named, public_names
+from tailmatch.lightning_modules.inference.class_paths import public_names
+from tailmatch.lightning_modules.inference.trust import class_named
 
 
 class Parser(LightningArgumentParser):

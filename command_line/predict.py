@@ -16,7 +16,8 @@ from tailmatch.datamodules import ImageDataModule, LabeledUnlabeledDataModule, U
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import TrainedCheckpoint, read_checkpoint
-from tailmatch.lightning_modules.inference.class_paths import class_named, public_class, public_path
+from tailmatch.lightning_modules.inference.class_paths import public_class, public_path
+from tailmatch.lightning_modules.inference.trust import class_named
 
 
 def take_facts(typed: Typed, settings: Any, checkpoint: Path | None) -> None:

@@ -10,9 +10,9 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint, settings_of, unknown_of
 from tailmatch.lightning_modules.checkpoints.weights import read_file
-from tailmatch.lightning_modules.inference.class_paths import class_named, public_path
-from tailmatch.lightning_modules.inference.trained_network import settings_to_rebuild
-from tailmatch.lightning_modules.inference.trust import Stranger, names_in, strip_names
+from tailmatch.lightning_modules.inference.class_paths import public_path
+from tailmatch.lightning_modules.inference.loading import settings_to_rebuild
+from tailmatch.lightning_modules.inference.trust import Stranger, class_named, names_in, strip_names
 
 _PLAIN: dict[str, tuple[type, ...]] = {
     "accelerator": (str,),

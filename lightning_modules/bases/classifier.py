@@ -12,7 +12,9 @@ from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
+from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
@@ -27,9 +29,6 @@ class ImageClassifier(ImageModule):
         num_classes: Number of classes K; the command line takes it from the data module.
         **kwargs: Other arguments of `ImageModule`.
     """
-
-    brings_weights: bool = False
-    """Whether the weights come from the method's arguments: it is evaluated without `--ckpt_path`, and not trained."""
 
     class_counts: Tensor
 
@@ -110,9 +109,6 @@ class ImageClassifier(ImageModule):
         Raises:
             SettingsError: The file does not exist, its method is of another class, or the method cannot be built.
         """
-        from tailmatch.lightning_modules.inference.trained_network import load_as  # which needs this class
-        from tailmatch.lightning_modules.inference.trust import trust_checkpoints
-
         if hparams_file is not None or strict is False or weights_only is False:
             raise SettingsError(
                 f"{hparams_file=}, {strict=}, {weights_only=}: leave them out; a checkpoint has its arguments, all its "

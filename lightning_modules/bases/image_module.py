@@ -58,11 +58,20 @@ class ImageModule(Described, LightningModule):
     streams: tuple[str, ...] = ("labeled",)
     """Names of the training streams that the method reads; the data module loads no others."""
 
+    brings_weights: bool = False
+    """Whether the weights come from the method's arguments: it is evaluated without `--ckpt_path`, and not trained."""
+
     reads_pseudo_labels: bool = False
     """Whether the method trains on the data module's `pseudo_labels`; any other method refuses them."""
 
     progress_bar: tuple[str, ...] = ("loss",)
     """Names of the training numbers that the progress bar shows."""
+
+    class_names: list[str]
+    """Names of the classes, in the order of the logits."""
+
+    image_size: list[int] | None
+    """Height and width of the images that it is evaluated on; None if they are not known."""
 
     def __init__(
         self,

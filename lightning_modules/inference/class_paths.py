@@ -14,25 +14,8 @@ from pkgutil import iter_modules
 from typing import Any
 
 import tailmatch
-from tailmatch.datamodules.arguments import SettingsError
 
 _PACKAGES = ("lightning_modules", "callbacks", "datamodules")
-
-
-def class_named(class_path: str) -> Any:
-    """Import the class or function that a `class_path` names.
-
-    Raises:
-        SettingsError: The module does not exist, or it has nothing of that name.
-    """
-    from tailmatch.lightning_modules.inference.trust import check_name  # which needs this module
-
-    check_name(class_path)
-    module, _, name = public_path(class_path).rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
 
 
 def public_path(class_path: str) -> str:

@@ -4,6 +4,7 @@ A configuration is a program: jsonargparse imports whatever it names and calls i
 settings of a checkpoint are parsed and built, every import of a name passes `check_name` first.
 """
 
+import importlib
 import inspect
 import re
 import sys
@@ -111,6 +112,20 @@ def check_name(class_path: str) -> None:
             "add --trust_checkpoint true, or in Python trust=True (tailmatch.load, load_from_checkpoint) or "
             "tailmatch.trust_checkpoints(); or type that name yourself"
         )
+
+
+def class_named(class_path: str) -> Any:
+    """Import the class or function that a `class_path` names.
+
+    Raises:
+        SettingsError: The module does not exist, or it has nothing of that name.
+    """
+    check_name(class_path)
+    module, _, name = public_path(class_path).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
 
 
 def names_in(texts: Iterable[str]) -> frozenset[str]:

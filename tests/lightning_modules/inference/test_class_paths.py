@@ -11,8 +11,9 @@ import torch
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
-from tailmatch.lightning_modules.inference.class_paths import class_named, public_names, public_path, with_public_paths
+from tailmatch.lightning_modules.inference.class_paths import public_names, public_path, with_public_paths
 from tailmatch.lightning_modules.inference.trained_network import trained_network
+from tailmatch.lightning_modules.inference.trust import class_named
 from tailmatch.lightning_modules.networks import CifarResNet
 from tests.trained_files import NAMES, trained_file
 

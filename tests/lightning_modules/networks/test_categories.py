@@ -21,7 +21,8 @@ from tailmatch.lightning_modules import Ensemble, PostHocClassifier, Supervised
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.heads import NCM
 from tailmatch.lightning_modules.inference.export import export, exported
-from tailmatch.lightning_modules.inference.trained_network import settings_to_rebuild, trained_network
+from tailmatch.lightning_modules.inference.loading import settings_to_rebuild
+from tailmatch.lightning_modules.inference.trained_network import trained_network
 from tailmatch.lightning_modules.methods.ensemble import MeanNetwork, mean_logits
 from tailmatch.lightning_modules.networks import (
     CategoryNetwork,
