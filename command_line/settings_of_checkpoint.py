@@ -149,7 +149,7 @@ def check_download(settings: dict[str, Any], typed: Typed, source: Path) -> None
     """Refuse to download a data set into a folder elsewhere that a checkpoint names, and not the user.
 
     Raises:
-        SettingsError: It is not there yet.
+        SettingsError: The data set is not in that folder.
     """
     data = settings.get("data", {})
     root = data.get("init_args", {}).get("root")

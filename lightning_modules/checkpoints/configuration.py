@@ -22,7 +22,7 @@ def read_configuration(text: object, path: str) -> dict[str, Any]:
         path: The checkpoint's file, for messages.
 
     Raises:
-        SettingsError: It is too large, no YAML, or no settings.
+        SettingsError: The text is too large, is not YAML, or has no settings.
     """
     if not isinstance(text, str):
         raise SettingsError(f"the configuration in checkpoint {path!r} is a {type(text).__name__}; it must be a text")

@@ -66,7 +66,7 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
         check_hash: Whether the file's name contains a hash that its content must match.
 
     Raises:
-        SettingsError: It cannot be downloaded or read; the message says where to put the file by hand.
+        SettingsError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
     try:
         state = torch.hub.load_state_dict_from_url(

@@ -31,10 +31,10 @@ _SCHEDULES = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
 
 @dataclass(frozen=True)
 class Stranger:
-    """A checkpoint that nobody vouches for.
+    """A checkpoint that the user does not vouch for.
 
     Attributes:
-        source: Its path, for messages.
+        source: The path of the checkpoint, for messages.
         roots: Names of the method, the data module and the callbacks that its settings begin with.
         typed: Names that the user typed or configured, see `names_in`: these may be anything.
         resolved: Paths of the classes that short names among them turned out to mean.
@@ -46,7 +46,7 @@ class Stranger:
     resolved: set[str] = field(default_factory=set)
 
     def may_name(self, class_path: str) -> bool:
-        """Whether a name may be imported. This imports nothing but packages of ours."""
+        """Tell whether a name may be imported; the check itself imports only packages of ours."""
         path = public_path(class_path)
         if path in self.resolved or path in self.typed or class_path in self.typed:
             return True
@@ -103,7 +103,7 @@ def settings_from(stranger: Stranger | None) -> Iterator[None]:
 
 
 def check_name(class_path: str) -> None:
-    """Stop before a name is imported that the settings at hand may not name; `settings_from` says it."""
+    """Stop before a name is imported that the current settings may not name; `settings_from` raises the error."""
     stranger = _stranger.get()
     if stranger is not None and not stranger.may_name(class_path):
         raise _Refused(
@@ -144,7 +144,7 @@ def strip_names(settings: Any, names: Iterable[str]) -> Any:
 
 
 def _is_of_torch(path: str) -> bool:
-    """Whether it is an optimizer or a schedule of PyTorch, which is imported already."""
+    """Tell whether a path is that of an optimizer or a schedule of PyTorch, which is already imported."""
     module, _, name = path.rpartition(".")
     if module not in ("torch.optim", "torch.optim.lr_scheduler"):
         return False
@@ -152,11 +152,11 @@ def _is_of_torch(path: str) -> bool:
     return inspect.isclass(found) and issubclass(found, (Optimizer, *_SCHEDULES))
 
 
-# jsonargparse imports by these two functions alone what a value names
+# jsonargparse imports what a value names by these two functions only
 
 
 def resolve_class_path_by_name(cls: Any, name: str) -> str:
-    """Let a class of this package be named by its path in former versions, and keep the public one."""
+    """Accept a class of this package by its path in former versions, and return its public path."""
     path = public_path(UPSTREAM["resolve_class_path_by_name"](cls, name))
     stranger = _stranger.get()
     if stranger is not None and "." not in name and name in stranger.typed:
@@ -165,7 +165,7 @@ def resolve_class_path_by_name(cls: Any, name: str) -> str:
 
 
 def import_object(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Do so where jsonargparse imports what was named without asking for a class; and check what is imported."""
+    """Accept these paths where jsonargparse imports a name directly, and check the name before it is imported."""
     if isinstance(name, str):
         name = public_path(name)
         if "." in name:  # else it will be refused
@@ -174,7 +174,7 @@ def import_object(name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def mend_imports() -> None:
-    """Put them in the place of jsonargparse's; once is enough."""
+    """Replace the functions of jsonargparse; calling it again changes nothing."""
     vars(_typehints).update(IMPORTS)
     vars(_actions).update(import_object=import_object)
 

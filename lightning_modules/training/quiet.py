@@ -16,6 +16,10 @@ KNOWN_NOISE = (
 """Warnings of what is meant in this package."""
 
 
+LOGGERS = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+"""Loggers of Lightning that write such messages."""
+
+
 def quiet_known_noise() -> None:
     """Drop these warnings, advertisements, and what is said of this package's own callbacks; all else is shown.
 
@@ -23,10 +27,12 @@ def quiet_known_noise() -> None:
     """
     for message in KNOWN_NOISE:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_of_use)  # once, however often
+    for name in LOGGERS:
+        logging.getLogger(f"pytorch_lightning.{name}").addFilter(_is_of_use)  # once, however often
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     own = "override existing callbacks" in text and "_BeginFit" in text  # a second run of one trainer
-    return "Tip:" not in text and not own
+    saving = "`weights_only` was not set" in text  # a checkpoint is read as tensors and plain values all the same
+    return "Tip:" not in text and not own and not saving
