@@ -211,8 +211,8 @@ def moved(problem: Problem, state: State, step: Tensor) -> Tensor:
     column may attract somewhat more of them than it lacks.
 
     The limit is for warm starts, which nearly all refinements of a training are: after one row in twenty of the
-    problems in `wanted_losses` has changed, the worst takes 43 evaluations instead of 159, and all together 1722
-    instead of 2691. From a cold start they take 4569 instead of 4852 (with 3000 rows, on 100 problems, 1056 instead
+    problems in `wanted_losses` has changed, the worst takes 43 evaluations instead of 159, and all together 1718
+    instead of 2687. From a cold start they take 4569 instead of 4852 (with 3000 rows, on 100 problems, 1056 instead
     of 936).
     """
     nats = uniform_entropy(step)
