@@ -19,6 +19,7 @@ from tailmatch.lightning_modules.checkpoints.remote_files import is_url
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.networks import Network, NetworkFactory
+from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
 
 
@@ -41,8 +42,8 @@ class PseudoLabelGenerator(Callback):
         every_n_epochs: The number of epochs between two labelings. None: images are labeled once.
         warmup_epochs: The number of epochs on the labeled images alone, before the first labels. None: 0 with a
             teacher, otherwise `every_n_epochs`.
-        teacher_network: A function that makes the teacher's network for K classes. None: the teacher has the student's
-            network.
+        teacher_network: The teacher's network, or a function that makes it for K classes. None: the teacher has the
+            student's network.
         refiner: The refinement of the predictions of all unlabeled images before the labels are taken from them. None:
             no refinement.
 
@@ -153,7 +154,7 @@ class PseudoLabelGenerator(Callback):
         network = copy.deepcopy(pl_module.network)
         if self.teacher_network is not None:
             with torch.random.fork_rng(devices=[]):  # its initial weights must not change what the step draws
-                network = self.teacher_network(pl_module.num_classes).to(pl_module.device)
+                network = as_network(self.teacher_network, pl_module.num_classes).to(pl_module.device)
             network.adapt_categories(data.category_values, evaluated=data.unlabeled.categories)
         load_teacher(network, checkpoint, data.class_names)
         return network

@@ -130,8 +130,9 @@ def test_a_teacher_may_have_another_network_and_draws_nothing_from_the_step(
     assert torch.equal(same.taken[0][1].label, made.taken[0][1].label)
     for name, value in same.state_dict().items():
         assert torch.equal(value, made.state_dict()[name]), name
-    with pytest.raises(ValueError, match=r"has another network \(.*\): set teacher_network"):
-        fit(tmp_path, PseudoLabelGenerator(str(teacher), teacher_network=partial(CifarResNet, depth=14)))
+    for other in (partial(CifarResNet, depth=14), CifarResNet(10, depth=14)):
+        with pytest.raises(ValueError, match=r"has another network \(.*\): set teacher_network"):
+            fit(tmp_path, PseudoLabelGenerator(str(teacher), teacher_network=other))
 
 
 def test_darp_refines_the_labels_of_the_whole_set(teacher: Path, tmp_path: Path) -> None:
