@@ -199,13 +199,13 @@ class TailmatchCLI(LightningCLI):
         return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a command; where Ctrl-C stops a fit, which Lightning makes an exit, say how it goes on."""
+        """Run a command; if Ctrl-C stops a fit, which Lightning turns into an exit, say how to continue."""
         try:
             super()._run_subcommand(subcommand)
         except SystemExit:
             run_dir = self._get(self.config, "run_dir")
             if subcommand == "fit" and self.trainer.interrupted and (Path(run_dir) / "checkpoints/last.ckpt").is_file():
-                self._say(f"stopped; to go on: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
+                self._say(f"stopped; to continue: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
             raise
 
     def after_fit(self) -> None:

@@ -86,7 +86,7 @@ def where_from(subcommand: str, without_model: bool) -> str:
     if not without_model:
         return "The checkpoint does not say its data: give the options of the data that it was trained on"
     if subcommand == "fit":
-        return "Or give a --config that has them, or --run_dir RUN --ckpt_path last to go on with a run"
+        return "Or give a --config that has them, or --run_dir RUN --ckpt_path last to continue a run"
     return "Or give --ckpt_path FILE, or --run_dir RUN --ckpt_path best: a checkpoint has the settings of its run"
 
 

@@ -21,7 +21,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "num_nodes": (int,),
     "precision": (int, str),
 }
-"""Settings of the trainer that a test takes from a checkpoint that nobody vouches for: where it computes, and how."""
+"""Settings of the trainer that a test takes from a checkpoint that the user does not vouch for."""
 
 _CHANGE_PREDICTIONS = ("tailmatch.callbacks.LogitAdjustment",)
 """Callbacks of this package that a prediction needs; they know no path."""
@@ -81,7 +81,7 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
     Args:
         path: The checkpoint.
         typed: What is typed, which wins.
-        stranger: Given if nobody vouches for the file: then only what an evaluation needs is taken.
+        stranger: Given if the user does not vouch for the file: then only what an evaluation needs is taken.
 
     Raises:
         SettingsError: The checkpoint does not say how to make its network.
@@ -101,11 +101,7 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
         return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)
     if "model" in settings:
-        arguments = settings["model"].setdefault("init_args", {})
-        if isinstance(arguments.get("network"), dict):
-            arguments["network"] = settings_to_rebuild(arguments["network"])
-        if stranger is not None:
-            settings["model"]["init_args"] = settings_to_rebuild(arguments)
+        settings["model"]["init_args"] = settings_to_rebuild(settings["model"].get("init_args", {}))
     return yaml.safe_dump(settings)
 
 

@@ -189,7 +189,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones
     assert result.returncode == 1
-    assert result.stdout.endswith(f"stopped; to go on: tailmatch fit --run_dir '{tmp_path}/my run' --ckpt_path last\n")
+    command = f"tailmatch fit --run_dir '{tmp_path}/my run' --ckpt_path last"
+    assert result.stdout.endswith(f"stopped; to continue: {command}\n")
 
 
 def test_a_run_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
