@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.contract import Runs
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 # Tiny work on few cores: threads only wait for each other. Subprocesses inherit the variable.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# The same examples in every run, and no files beside the code.
+settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=50)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)
