@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
+from tailmatch.command_line import callback_list
 from tailmatch.command_line import predict as predict_command
 from tailmatch.command_line.parser import Parser
 from tailmatch.command_line.run_config import RunConfig
@@ -138,6 +139,8 @@ class TailmatchCLI(LightningCLI):
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
+        if isinstance(settings.trainer.callbacks, list):
+            settings.trainer.callbacks = callback_list.joined(settings.trainer.callbacks)
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:

@@ -5,6 +5,7 @@ from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner
 from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
 from tailmatch.lightning_modules.methods.ensemble import Ensemble
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
 from tailmatch.lightning_modules.methods.mixmatch import MixMatch
 from tailmatch.lightning_modules.methods.moco import MoCoPretraining
 from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
@@ -19,6 +20,7 @@ __all__ = [
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
+    "FixMatchRetraining",
     "ImageClassifier",
     "MixMatch",
     "MoCoPretraining",
