@@ -201,7 +201,7 @@ def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
     trainer = set_up(darp)
     begin_epoch(darp, trainer, 0)
     probs = predictions(0)
-    with pytest.warns(UserWarning, match=r"a class total is off by .*images \(logged as darp/residual\)"):
+    with pytest.warns(UserWarning, match=r"a class total is off by .*target \(logged as darp/residual\)"):
         refined = darp.refine(probs, EVERY)
     assert refined.isfinite().all()
     assert torch.allclose(refined.sum(dim=1), torch.ones(UNLABELED), atol=1e-5)
@@ -228,7 +228,7 @@ def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_
     got = DARPRefinement("oracle", alpha=3.0)(probs, data)
     totals = unlabeled_totals("oracle", data)
     assert torch.equal(got, Solver(3.0).solve(probs, totals).rows)
-    with pytest.warns(UserWarning, match="off by [0-9.]+% of the unlabeled images$"):
+    with pytest.warns(UserWarning, match="off by [0-9.]+% of its target$"):
         DARPRefinement([float(2**k) for k in range(10)], max_iterations=1)(probs, data)
 
 
