@@ -195,7 +195,7 @@ def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None
     """
     name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
     if subcommand == "fit" and brings:
-        raise SettingsError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+        raise SettingsError(f"{name} brings its weights and is not trained: use test, validate or predict")
     if subcommand != "fit" and brings and checkpoint is not None:
         raise SettingsError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
     if subcommand != "fit" and not brings and checkpoint is None:

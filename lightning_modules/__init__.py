@@ -9,6 +9,7 @@ from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetr
 from tailmatch.lightning_modules.methods.mixmatch import MixMatch
 from tailmatch.lightning_modules.methods.moco import MoCoPretraining
 from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
+from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
 from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
 from tailmatch.lightning_modules.methods.rotation import RotationPretraining
 from tailmatch.lightning_modules.methods.self_training import SelfTraining
@@ -26,6 +27,7 @@ __all__ = [
     "MoCoPretraining",
     "PostHocClassifier",
     "PseudoLabelRefiner",
+    "PublishedClassifier",
     "ReMixMatch",
     "RotationPretraining",
     "SelfTraining",

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
+from tailmatch.datamodules.class_order import published_order
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.pseudo_labels.columns import in_memory, key_column
 from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
@@ -171,7 +172,7 @@ def covered_rows(data: LabeledUnlabeledDataModule) -> Tensor:
 
 
 def classes_of(numbers: NDArray[np.int64], class_names: Sequence[str], path: Path) -> NDArray[np.int64]:
-    """Translate the authors' numbers of classes: the number itself if classes have names, otherwise the digit's class.
+    """Translate the authors' numbers of classes, `int64 [n]`, to classes of the data, by `published_order`.
 
     Raises:
         SettingsError: A number is that of no class.
@@ -179,10 +180,7 @@ def classes_of(numbers: NDArray[np.int64], class_names: Sequence[str], path: Pat
     count = len(class_names)
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
         raise SettingsError(f"{path} has labels from {numbers.min()} to {numbers.max()}, and the data {count} classes")
-    digits = [str(number) for number in range(count)]
-    if sorted(class_names) != sorted(digits):
-        return numbers
-    return np.array([list(class_names).index(digit) for digit in digits])[numbers]
+    return np.array(published_order(class_names))[numbers]
 
 
 def main(args: list[str] | None = None) -> None:
