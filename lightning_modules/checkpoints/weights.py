@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.checkpoints.remote_files import local_file
+from tailmatch.lightning_modules.checkpoints.archives import check_archive
+from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
@@ -34,11 +35,12 @@ def read_file(path: str, mapped: bool = False) -> object:
         mapped: Whether to leave the tensors on disk until they are used, if the file's format supports it.
 
     Raises:
-        SettingsError: There is no such file, or it contains something else.
+        SettingsError: There is no such file, it is damaged, or it contains something else.
     """
     file = local_file(path)
     if not file.is_file():
         raise SettingsError(f"weights file {path!r} does not exist")
+    _check_copy(path, file)
     try:
         mmap = mapped and zipfile.is_zipfile(file)
         content: object = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
@@ -117,11 +119,22 @@ def load_weights(
     module.load_state_dict(kept, strict=False)
 
 
+def _check_copy(path: str, file: Path) -> None:
+    """Check the file of a path; a damaged copy of a URL is removed, so that it is fetched anew."""
+    try:
+        check_archive(file)
+    except SettingsError as error:
+        if not is_url(path):
+            raise
+        file.unlink(missing_ok=True)
+        raise SettingsError(f"what came from {shown_url(path)} is no checkpoint: {error}") from error
+
+
 def _reason(error: Exception) -> str:
     """Explain why a file cannot be read; if it holds more than tensors, say what, and how to extract the tensors."""
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign is None:
-        return f"it is no whole file of torch.save ({type(error).__name__}: {error})"
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return (
         f"it holds {foreign[1]}, and only tensors and plain values are read, so that no code in a file is ever "
         "executed. If you trust the file, convert it once in Python: "
