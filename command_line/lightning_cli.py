@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -23,6 +24,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
     check_weights,
     config_of_checkpoint,
     data_of_members,
+    files_of,
     network_of_source,
     stranger_of,
     trusts,
@@ -123,6 +125,8 @@ class TailmatchCLI(LightningCLI):
         below = None
         if not typed.values("--config"):
             below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
+        self.named_data = below is not None and "data" in yaml.safe_load(below)
+        self.root_is_typed = any(name in ("--data.root", "--data.init_args.root") for name, _ in typed.options)
         self.config = parse(parser, typed, below)
         # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
         # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
@@ -169,6 +173,9 @@ class TailmatchCLI(LightningCLI):
         """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
         with trust_checkpoints(self.trust), settings_from(self.stranger):
             super().instantiate_classes()
+        if self.stranger is not None and self.named_data:
+            self._say(f"data that {self.stranger.source} names: {files_of(self._get(self.config, 'data'))}")
+            self.datamodule.may_download = self.root_is_typed
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a trainer that logs and saves in the run folder."""

@@ -7,7 +7,9 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -25,6 +27,32 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's counter, which is unused without `momentum=None` and missing in weights saved before PyTorch 0.4.1."""
+
+
+_refusal: ContextVar[str] = ContextVar("refusal", default="")
+
+
+@contextmanager
+def refuse_weights(reason: str) -> Iterator[None]:
+    """Within this context, no state dict is downloaded or read; `read_file` still reads.
+
+    Args:
+        reason: The message of the error; empty allows them.
+
+    Raises:
+        SettingsError: A state dict was asked for.
+    """
+    token = _refusal.set(reason)
+    try:
+        yield
+    finally:
+        _refusal.reset(token)
+
+
+def _check_allowed(source: str) -> None:
+    reason = _refusal.get()
+    if reason:
+        raise SettingsError(f"weights {source!r} are not read: {reason}")
 
 
 def read_file(path: str, mapped: bool = False) -> object:
@@ -53,8 +81,9 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
     """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
 
     Raises:
-        SettingsError: There is no such file, or it contains something else.
+        SettingsError: There is no such file, it contains something else, or `refuse_weights` holds.
     """
+    _check_allowed(path)
     content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
     return _checked(nested if isinstance(nested, Mapping) else content, path)
@@ -70,6 +99,7 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
     Raises:
         SettingsError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
+    _check_allowed(url)
     try:
         state = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=check_hash, weights_only=True

@@ -148,8 +148,10 @@ def test_a_public_data_set_is_not_downloaded_to_a_place_that_a_file_names(tmp_pa
     file = bad(run, tmp_path, elsewhere)
     for name in ("test", "Ensemble"):
         result = command(name, file)
-        check_refused(result)
-        assert f"--data.root {tmp_path}/outside" in result.stderr
+        assert f"data that {file} names: CIFAR10" in result.stdout
+        assert result.returncode == 1 and result.stderr.count("tailmatch: error:") == 1, result.stderr
+        assert f"CIFAR-10 is missing or not whole in {tmp_path}/outside" in result.stderr
+        assert "give the folder yourself with --data.root" in result.stderr
     assert not (tmp_path / "outside").exists()
 
 
