@@ -17,6 +17,7 @@ from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, che
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.command_line import predict as predict_command
+from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.parser import Parser
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of
@@ -31,6 +32,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -172,7 +174,14 @@ class TailmatchCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
         with trust_checkpoints(self.trust), settings_from(self.stranger):
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except (ValueError, TypeError, LookupError) as error:
+                if self.stranger is None or message_for_user(error) is not None:
+                    raise
+                raise SettingsError(
+                    f"the settings in checkpoint {self.stranger.source!r} cannot be built: {error}"
+                ) from error
         if self.stranger is not None and self.named_data:
             self._say(f"data that {self.stranger.source} names: {files_of(self._get(self.config, 'data'))}")
             self.datamodule.may_download = self.root_is_typed

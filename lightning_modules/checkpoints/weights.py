@@ -100,12 +100,14 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
         SettingsError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
     _check_allowed(url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if file.is_file():
+        check_archive(file)
     try:
         state = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=check_hash, weights_only=True
         )
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
         raise SettingsError(
             f"pretrained weights {url} could not be fetched or read ({error}). Without a network, download "
             f"that file elsewhere and put it at {file}, or give the path of a local copy"
