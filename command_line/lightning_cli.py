@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -17,6 +18,7 @@ from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.command_line import callback_list
 from tailmatch.command_line import predict as predict_command
+from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.parser import Parser
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of
@@ -24,12 +26,14 @@ from tailmatch.command_line.settings_of_checkpoint import (
     check_weights,
     config_of_checkpoint,
     data_of_members,
+    files_of,
     network_of_source,
     stranger_of,
     trusts,
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -124,6 +128,8 @@ class TailmatchCLI(LightningCLI):
         below = None
         if not typed.values("--config"):
             below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
+        self.named_data = below is not None and "data" in yaml.safe_load(below)
+        self.root_is_typed = any(name in ("--data.root", "--data.init_args.root") for name, _ in typed.options)
         self.config = parse(parser, typed, below)
         # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
         # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
@@ -171,7 +177,17 @@ class TailmatchCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
         with trust_checkpoints(self.trust), settings_from(self.stranger):
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except (ValueError, TypeError, LookupError) as error:
+                if self.stranger is None or message_for_user(error) is not None:
+                    raise
+                raise SettingsError(
+                    f"the settings in checkpoint {self.stranger.source!r} cannot be built: {error}"
+                ) from error
+        if self.stranger is not None and self.named_data:
+            self._say(f"data that {self.stranger.source} names: {files_of(self._get(self.config, 'data'))}")
+            self.datamodule.may_download = self.root_is_typed
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a trainer that logs and saves in the run folder."""

@@ -27,6 +27,9 @@ VERSION = 2
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+"""The formats of these suffixes. Pillow knows more, and runs Ghostscript where a file of any suffix is PostScript."""
+
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """The errors that `decode_image` raises for a file that is no whole image."""
 
@@ -47,7 +50,7 @@ def decode_image(data: bytes, size: int) -> Tensor:
     Raises:
         One of `UNREADABLE`: the file is no image, or not a whole one.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.draft("RGB", (size, size))
         ImageOps.exif_transpose(image, in_place=True)
         return fitted(rgb_pixels(image), size, size)

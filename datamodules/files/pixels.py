@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image, fitted, rgb_pixels
+from tailmatch.datamodules.files.decoding import FORMATS, UNREADABLE, decode_image, fitted, rgb_pixels
 
 ACCEPTED = (
     "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
@@ -33,7 +33,7 @@ def image_pixels(image: object) -> Tensor:
     """
     if isinstance(image, str | Path):
         try:
-            with Image.open(image) as opened:
+            with Image.open(image, formats=FORMATS) as opened:
                 return image_pixels(opened)
         except UNREADABLE as error:
             raise unreadable(image, error) from error

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.bounds import check_parquet, check_unpacked
 from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
 from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
@@ -123,7 +124,7 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
             raise SettingsError(f"its format is not {FORMAT}")
         file = PseudoLabelFile(**arrays, origin=Origin(**facts))
         _check_rows(file)
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged file, zipfile, numpy and pyarrow raise whatever it leads to
         raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
     return file
 
@@ -131,6 +132,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not zipfile.is_zipfile(path):
         raise SettingsError("it is no archive of arrays (tailmatch.datamodules.pseudo_labels.legacy converts pickles)")
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, sum(member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as members:
         arrays = {name: members[name] for name in ("key", "label", "confidence")}
         arrays["probs"] = members["probs"] if "probs" in members else None
@@ -139,7 +142,9 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    table = pyarrow_for(path)[1].read_table(path)
+    file = pyarrow_for(path)[1].ParquetFile(path)
+    check_parquet(path, file)
+    table = file.read([name for name in ("key", "label", "confidence", "probs") if name in file.schema_arrow.names])
     facts = json.loads(table.schema.metadata[b"tailmatch"])
     arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
     arrays["probs"] = None

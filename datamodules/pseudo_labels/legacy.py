@@ -18,11 +18,12 @@ converted for one split: give the data settings and the seed of the training tha
 
 The pickle has no confidences: all become 1, and thresholds select every label.
 
-A pickle can run any program when it is read. This reader makes numpy arrays, dicts, lists, strings and numbers alone,
-and refuses a pickle that names anything else.
+A pickle can run any program when it is read. This reader makes arrays of numbers, dicts, lists, strings and numbers
+alone, and refuses a pickle that names anything else.
 """
 
 import pickle
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,23 +48,62 @@ from tailmatch.datamodules.pseudo_labels.labels import Origin
 KEY, TRUTH = "extrapolated_targets", "ground_truth"
 
 
+class _Numbers:
+    """The type of an array's numbers. That of numpy would take from a pickle where its objects lie in the memory."""
+
+    def __init__(self, code: str, *flags: Any) -> None:
+        if not re.fullmatch(r"[biuf]\d{1,2}", code):
+            raise pickle.UnpicklingError(f"it has an array of {code}, and no numbers")
+        self.code, self.order = code, "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def array(self, data: bytes | str, shape: Any = (-1,), order: Any = "C") -> NDArray[Any]:
+        """Make an array of bytes; those of Python 2 are read as text."""
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        return np.frombuffer(raw, np.dtype(self.order + self.code)).reshape(shape, order=order)
+
+
+class _Array:
+    """An array, made of the bytes in a pickle."""
+
+    values: NDArray[Any]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, numbers, fortran, data = state
+        self.values = numbers.array(data, shape, "F" if fortran else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(numbers: _Numbers, data: bytes | str) -> Any:
+    return numbers.array(data)[0]
+
+
+def _from_buffer(data: bytes, numbers: _Numbers, shape: Any, order: Any) -> _Array:
+    made = _Array()
+    made.values = numbers.array(data, shape, order)
+    return made
+
+
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in the encoding {encoding}, where an array has latin1")
     return text.encode("latin1")
 
 
-_REBUILD, _SCALAR = np.empty(0).__reduce__()[0], np.int64(0).__reduce__()[0]
-_FROM_BUFFER = np.empty(1).__reduce_ex__(5)[0]
 ARRAY_PARTS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Numbers,
     ("_codecs", "encode"): _latin1,  # how Python 3 writes bytes in the protocols of Python 2
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _REBUILD for core in ("core", "_core")},  # numpy 1, numpy 2
-    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},  # numpy 1, numpy 2
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
 }
-"""All objects that a pickle of numeric arrays may name, and what they are read as."""
+"""All objects that a pickle of numeric arrays may name, and what they are read as; none of them is numpy's."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -107,19 +147,19 @@ def read_legacy_labels(path: Path) -> LegacyLabels:
     with path.open("rb") as file:
         try:
             content = ArrayUnpickler(file, encoding="latin1").load()
+            label, truth = (_integers(content, key) for key in (KEY, TRUTH))
         except Exception as error:  # a damaged pickle can raise whatever its operations raise
             raise SettingsError(f"{path} is not read: {error}") from error
-    label = _integers(content, KEY)
     if label is None:
         raise SettingsError(f"{path} has no list of integers named {KEY}")
-    truth = _integers(content, TRUTH)
     if TRUTH in content and (truth is None or len(truth) != len(label)):
         raise SettingsError(f"{path} has a {TRUTH} that is no list of {len(label)} integers, one for each label")
     return LegacyLabels(label, truth)
 
 
 def _integers(content: Any, key: str) -> NDArray[np.int64] | None:
-    values = np.asarray(content.get(key)) if isinstance(content, dict) else np.asarray(None)
+    found = content.get(key) if isinstance(content, dict) else None
+    values = found.values if isinstance(found, _Array) else np.asarray(found)
     return values.astype(np.int64) if values.ndim == 1 and values.dtype.kind in "iu" else None
 
 

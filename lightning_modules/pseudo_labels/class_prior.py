@@ -13,6 +13,9 @@ from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataMo
 
 ORACLE = "oracle"
 
+MOST_BYTES = 10_000_000
+"""The largest prior file that is read; a class takes 40 bytes."""
+
 
 def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabeledDataModule) -> Tensor:
     """Compute the class totals of the unlabeled set.
@@ -62,10 +65,12 @@ def _truth(data: LabeledUnlabeledDataModule) -> list[float]:
 def _from_file(path: Path, class_names: list[str]) -> list[float]:
     if not path.is_file():
         raise MissingFileError(f"no prior file {path}: give null, oracle, a list, or a file of UnlabeledPriorEstimator")
+    if path.stat().st_size > MOST_BYTES:
+        raise SettingsError(f"{path} has {path.stat().st_size:,} bytes; a prior file has at most {MOST_BYTES:,}")
     try:
         prior: dict[str, Any] = json.loads(path.read_text())
         counts, names = list(map(float, prior["counts"])), prior["class_names"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SettingsError(f"{path} is no prior file (counts and class_names in JSON): {error!r}") from error
     if names != class_names:
         raise SettingsError(f"{path} is of other classes: {names[:10]}, and the data has {class_names[:10]}")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tailmatch.datamodules import Digits, LabeledFraction, ListedCounts
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import Sources
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.legacy import convert, read_legacy_labels
@@ -38,10 +39,10 @@ def test_the_names_of_numpy_1_are_read(tmp_path: Path) -> None:
 
 
 class Attack:
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.call = function, args
+    def __init__(self, function: Any, *args: Any, state: Any = None) -> None:
+        self.call = function, args, state
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.call
 
 
@@ -60,6 +61,32 @@ def test_nothing_in_a_pickle_runs(function: str, protocol: int, tmp_path: Path) 
     assert not trace.exists()
     pickle.loads(pickle.dumps(Attack(open, str(trace), "w")))  # that would have run
     assert trace.exists()
+
+
+class ArrayOfAddresses:
+    """Pickles to an array of objects that lie wherever its bytes say; numpy reads it, and ends with a broken memory."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        addresses = Attack(np.dtype, "O8", False, True, state=(3, "|", None, None, None, -1, -1, 0))
+        return np.empty(0).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (4,), addresses, False, b"A" * 32)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_array_of_objects_is_made(protocol: int, tmp_path: Path) -> None:
+    for content in ({"extrapolated_targets": ArrayOfAddresses()}, {"x": Attack(np.ndarray, ArrayOfAddresses())}):
+        with pytest.raises(SettingsError, match="it has an array of O8, and no numbers"):
+            read_legacy_labels(saved(tmp_path / "labels.pickle", content, protocol))
+
+
+def test_an_array_larger_than_its_bytes_is_refused(tmp_path: Path) -> None:
+    array, from_buffer = np.arange(3), np.empty(1).__reduce_ex__(5)[0]
+    for shape in ((10**12,), (2,), (-1, 7)):
+        path = saved(
+            tmp_path / "labels.pickle",
+            {"extrapolated_targets": Attack(from_buffer, array.tobytes(), array.dtype, shape, "C")},
+        )
+        with pytest.raises(SettingsError, match="labels.pickle is not read"):
+            read_legacy_labels(path)
 
 
 @pytest.mark.parametrize(

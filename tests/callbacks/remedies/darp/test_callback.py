@@ -249,6 +249,13 @@ def test_targets(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             unlabeled_totals(bad, data)  # type: ignore[arg-type]
+    for text in ("[" * 100_000 + "]" * 100_000, f'{{"counts": [1{"0" * 400}], "class_names": []}}', "9" * 5000):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="prior.json is no prior file"):
+            unlabeled_totals(str(file), data)
+    file.write_text("[" + "1," * 5_000_000 + "1]")
+    with pytest.raises(ValueError, match="prior.json has 10,000,003 bytes; a prior file has at most 10,000,000"):
+        unlabeled_totals(str(file), data)
     with pytest.raises(FileNotFoundError, match="no prior file nowhere.json"):
         unlabeled_totals("nowhere.json", data)
     data.unlabeled.images.targets[data.unlabeled.rows[0]] = -1
