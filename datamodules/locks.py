@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.output_files import stale_partials
 
 try:
     import fcntl
@@ -61,6 +62,21 @@ def sole_writer(lock: Path, what: str, advice: str) -> Iterator[None]:
         with suppress(OSError):  # it is not empty
             for folder in made:
                 folder.rmdir()
+
+
+@contextmanager
+def sole_output(path: Path) -> Iterator[None]:
+    """Hold a file that a command writes, for as long as it runs, and remove what killed ones have left of it.
+
+    Raises:
+        InUseError: Another process writes the file.
+    """
+    advice = "wait for its end, or name another output"
+    with sole_writer(path.with_name(f"{path.name}.lock"), str(path), advice):
+        for partial, target in stale_partials(path.parent):
+            if target.name == path.name or target.name.startswith(f"{path.name}."):  # such as a shard of a prediction
+                partial.unlink(missing_ok=True)
+        yield
 
 
 @contextmanager
