@@ -20,7 +20,7 @@ from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line import predict as predict_command
 from tailmatch.command_line.parser import Parser
-from tailmatch.command_line.resume import IN_RUN, resolve_checkpoint, step_of
+from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, IN_RUN, resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.run_folder import (
     default_run_dir,
@@ -109,8 +109,10 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Add `--output` to `predict`."""
+        """Say what `--ckpt_path` takes, and add `--output` to `predict`."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        checkpoint = next(action for action in parser._actions if action.dest == "ckpt_path")
+        checkpoint.help = HELP + (HELP_FOR_FIT if subcommand == "fit" else "")
         if subcommand == "predict":
             parser.add_argument(
                 "--output",

@@ -16,6 +16,10 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 IN_RUN = ("last", "best", "auto")
 """What `--ckpt_path` may name beside files: checkpoints of the `--run_dir`."""
 
+HELP = "Path or URL of a checkpoint, or last or best: those of run_dir."
+
+HELP_FOR_FIT = " Or auto: continue the run of run_dir from its last checkpoint, or begin it if there is none."
+
 
 def resolve_checkpoint(typed: Typed) -> Path | None:
     """Find the checkpoint file of `--ckpt_path`: a path, a URL, or `last`, `best` or `auto` of the `--run_dir`.
