@@ -61,6 +61,12 @@ class Typed:
         configured = [str(config["run_dir"]) for _, config in self.configs() if config.get("run_dir")]
         return next(reversed(self.values("--run_dir") or configured), None)
 
+    @property
+    def checkpoint(self) -> str | None:
+        """What `--ckpt_path` names; None if it is not typed, or null."""
+        name = next(reversed(self.values("--ckpt_path")), "null")
+        return None if name in ("null", "None", "") else name
+
     def class_of(self, part: str) -> str | None:
         """Find the last class named for `model` or `data`, without its package; None if none is named."""
         return next(reversed([name for _, name in _namings(self, part) if name is not None]), None)

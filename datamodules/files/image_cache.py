@@ -6,14 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
@@ -23,6 +23,7 @@ from torch import Tensor
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.decoding import UNREADABLE, VERSION, decode_image
 from tailmatch.datamodules.images import Pixels
+from tailmatch.datamodules.output_files import stale_partials, whole_file
 
 BLOCK = 1024
 """How many images are decoded in parallel before they are written; this bounds the memory."""
@@ -175,6 +176,7 @@ def open_images(
 
     if not done():
         cache_dir.mkdir(parents=True, exist_ok=True)
+        _remove_remains(cache_dir)
         with FileLock(path.with_suffix(".lock")):
             if not done():
                 _build(files, size, path if cached else None, index, None if skip_bad else describe)
@@ -208,12 +210,13 @@ def _build(
 
     If `describe_error` is given, unreadable files are an error, and nothing is written.
     """
-    partial = index.with_suffix(".partial")
     digests: list[bytes] = []
     bad: dict[int, str] = {}
     try:
-        with ExitStack() as stack:
-            out = None if path is None else stack.enter_context(_room(partial, len(files.keys) * 3 * size * size))
+        with ExitStack() as stack:  # the pixels are renamed before the index, which is written last
+            facts = stack.enter_context(whole_file(index))
+            pixels = None if path is None else stack.enter_context(whole_file(path))
+            out = None if pixels is None else stack.enter_context(_room(pixels, len(files.keys) * 3 * size * size))
             for row, decoded in enumerate(_decode_all(files, size)):
                 if isinstance(decoded, str):
                     bad[row] = decoded
@@ -221,24 +224,26 @@ def _build(
                 digests.append(decoded[0])
                 if out is not None:
                     out.write(decoded[1])
-        if bad and describe_error is not None:
-            raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
-        if path is not None:
-            os.replace(partial, path)
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES),
-                bad=np.array(list(bad), dtype=np.int64),
-                reasons=np.array(list(bad.values()), dtype=np.str_),
-            )
-        os.replace(partial, index)
+            if bad and describe_error is not None:
+                raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
+            with facts.open("wb") as file:
+                np.savez(
+                    file,
+                    digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES),
+                    bad=np.array(list(bad), dtype=np.int64),
+                    reasons=np.array(list(bad.values()), dtype=np.str_),
+                )
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise SettingsError(f"{index.parent} is full while the cache is written: {_ADVICE}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _remove_remains(cache_dir: Path) -> None:
+    """Remove what builds that were killed have left, of all caches in the folder."""
+    for partial, target in stale_partials(cache_dir):
+        with suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
+            partial.unlink(missing_ok=True)
 
 
 _ADVICE = "make room, name another cache_dir, or give a smaller image_size or cache_budget_gb (0: no cache)"

@@ -5,7 +5,6 @@ A downloaded file is read like every other, as tensors and plain values; no code
 """
 
 import hashlib
-import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.image_cache import default_cache_dir
+from tailmatch.datamodules.output_files import stale_partials, whole_file
 
 _CHANGING = ("name", "url", "created")
 """Facts of a file that do not describe its content: its address (which may be signed) and its time of creation."""
@@ -55,18 +55,17 @@ def _fetched(url: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{name}.lock")):
         if not path.exists():
-            partial = path.with_name(f"{name}.partial")
+            for partial, _ in stale_partials(path.parent):
+                partial.unlink()
             print(f"fetching {shown_url(url)} to {path}", flush=True)
             try:
-                files.get_file(inside, str(partial))
-                _check_whole(url, partial, facts.get("size"))
-                os.replace(partial, path)
+                with whole_file(path) as partial:
+                    files.get_file(inside, str(partial))
+                    _check_whole(url, partial, facts.get("size"))
             except SettingsError:
                 raise
             except Exception as error:  # see above
                 raise _not_fetched(url, error) from error
-            finally:
-                partial.unlink(missing_ok=True)
     return path
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
-from tailmatch.command_line.run_folder import resolve_checkpoint, run_dir_of
+from tailmatch.command_line.resume import resolve_checkpoint
+from tailmatch.command_line.run_folder import run_dir_of
 from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints import remote_files
