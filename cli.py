@@ -25,12 +25,16 @@ from collections.abc import Sequence
 
 from tailmatch import __version__
 from tailmatch.command_line import configs
+from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
 COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; an error that the user can mend prints one message, with exit code 1 (2 while parsing)."""
+    """Run a command; an error that the user can mend prints one message, with exit code 1 (2 while parsing).
+
+    SIGTERM ends it with exit code 143, and Ctrl-C with 130.
+    """
     words = list(sys.argv[1:] if args is None else args)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
@@ -40,10 +44,11 @@ def main(args: Sequence[str] | None = None) -> None:
     elif command == "configs":
         configs.main(words[1:])
     elif command in COMMANDS or command.startswith("-"):
-        try:
-            _run(words)
-        except KeyboardInterrupt:
-            sys.exit(130)  # Ctrl-C outside of Lightning's loops, such as while modules are imported
+        with SIGNALS.handled():
+            try:
+                _run(words)
+            except Stop as stop:
+                end_stopped(stop)
     else:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"\n  Did you mean: {near[0]}?" if near else ""

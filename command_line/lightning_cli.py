@@ -1,6 +1,5 @@
 """Lightning's command line, with this package's run folders, checkpoints and defaults."""
 
-import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
-from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, SteppedBack, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.command_line import predict as predict_command
 from tailmatch.command_line.parser import Parser
@@ -27,6 +26,8 @@ from tailmatch.command_line.settings_of_checkpoint import (
     stranger_of,
     trusts,
 )
+from tailmatch.command_line.signals import Stop
+from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.lightning_modules import ImageClassifier
@@ -181,17 +182,21 @@ class TailmatchCLI(LightningCLI):
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         callbacks: list[Any] = [ClassCountsReport(), SelfTrainingReport()]
         if trainer_config.logger is not False:
-            callbacks += [ViewGrid(), EvaluationFigures()]
+            callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
         configured = trainer_config.callbacks or []
         configured = configured if isinstance(configured, list) else [configured]
         if self.subcommand == "predict":
             data, *asked = (self._get(self.config_init, name) for name in ("data", "output", "overwrite"))
             callbacks += predict_command.writers(configured, data, run_dir, *asked)
-        if trainer_config.enable_checkpointing is not False:
+        saves = trainer_config.enable_checkpointing is not False
+        if saves:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        return super().instantiate_trainer(**kwargs)
+        self.stopping = StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*callbacks, self.stopping]}
+        trainer = super().instantiate_trainer(**kwargs)
+        take_over_signals(trainer)
+        return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Keep no predictions in memory."""
@@ -199,13 +204,13 @@ class TailmatchCLI(LightningCLI):
         return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a command; if Ctrl-C stops a fit, which Lightning turns into an exit, say how to continue."""
+        """Run a command; if a signal stops a fit, say how to continue."""
         try:
             super()._run_subcommand(subcommand)
-        except SystemExit:
-            run_dir = self._get(self.config, "run_dir")
-            if subcommand == "fit" and self.trainer.interrupted and (Path(run_dir) / "checkpoints/last.ckpt").is_file():
-                self._say(f"stopped; to continue: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
+        except Stop as stop:
+            self.stopping.end_launched(self.trainer, stop.signum)
+            if subcommand == "fit":
+                stop.hint = how_to_continue(self.trainer, str(self._get(self.config, "run_dir")))
             raise
 
     def after_fit(self) -> None:
