@@ -58,11 +58,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> None:
     """Run a command that needs torch, which takes seconds to import."""
+    SIGNALS.importing = True
     from tailmatch.command_line.errors import end_with
     from tailmatch.command_line.lightning_cli import TailmatchCLI
     from tailmatch.lightning_modules.inference import export
     from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
+    SIGNALS.importing = False
     quiet_known_noise()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
@@ -72,6 +74,9 @@ def _run(words: list[str]) -> None:
         else:
             TailmatchCLI(words)
     except Exception as error:
+        stop = SIGNALS.behind(error)
+        if stop is not None:
+            raise stop from error
         end_with(error)
 
 

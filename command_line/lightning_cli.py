@@ -26,7 +26,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
     stranger_of,
     trusts,
 )
-from tailmatch.command_line.signals import Stop
+from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
@@ -207,11 +207,14 @@ class TailmatchCLI(LightningCLI):
         """Run a command; if a signal stops a fit, say how to continue."""
         try:
             super()._run_subcommand(subcommand)
-        except Stop as stop:
+        except (Exception, Stop) as error:
+            stop = SIGNALS.behind(error)
+            if stop is None:
+                raise
             self.stopping.end_launched(self.trainer, stop.signum)
             if subcommand == "fit":
                 stop.hint = how_to_continue(self.trainer, str(self._get(self.config, "run_dir")))
-            raise
+            raise stop from error
 
     def after_fit(self) -> None:
         """Say where things are."""

@@ -36,11 +36,13 @@ class StopSignals:
     Attributes:
         received: The first signal; None as long as there was none.
         deferred: Whether a signal is only noted, for code that looks at `received`.
+        importing: Whether modules are imported, where an exception may get lost; then a signal ends the process.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
+        self.importing = False
         self._since = 0.0
 
     def handle(self, signum: int, frame: FrameType | None = None) -> None:
@@ -51,11 +53,22 @@ class StopSignals:
         """
         if self.received is None:
             self.received, self._since = signum, time.monotonic()
+            if self.importing:
+                print(Stop(signum), file=sys.stderr, flush=True)
+                os._exit(128 + signum)
             if not self.deferred:
+                if is_launched():
+                    os.kill(os.getppid(), signum)  # Lightning kills the first process if another one ends alone
                 raise Stop(signum)
         elif time.monotonic() - self._since >= SAME_REQUEST:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
+
+    def behind(self, error: BaseException) -> Stop | None:
+        """Return the stop that ends the command, or that an error follows from; None for an error of another cause."""
+        if isinstance(error, Stop):
+            return error
+        return None if self.received is None or self.deferred else Stop(self.received)
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -90,6 +103,11 @@ def end_stopped(stop: Stop) -> None:
 def is_first_process() -> bool:
     """Tell whether this is the first of the run's processes, also before they know each other."""
     return not any(int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
+
+
+def is_launched() -> bool:
+    """Tell whether Lightning launched this process from the first one of this machine."""
+    return int(os.environ.get("LOCAL_RANK") or 0) > 0 and "RANK" not in os.environ  # torchrun sets both
 
 
 def slurm_job() -> str | None:

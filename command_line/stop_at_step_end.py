@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 
 class StopAtStepEnd(Checkpoint):
-    """A callback that saves the fit and ends it, after the step or validation batch in which a signal arrives.
+    """A callback that saves a fit after the step or validation batch in which a signal arrives, and ends it.
 
     All processes agree after each of these, so that a signal to one of them stops all at the same step. Between the end
     of an epoch and its successor's first step there is nothing new to save, and a signal ends the fit at once; labels
@@ -35,30 +35,37 @@ class StopAtStepEnd(Checkpoint):
     def __init__(self, file: Path | None) -> None:
         self.file = file
         self.launched: list[subprocess.Popen[bytes]] = []
+        self._asked = 0  # the signal, once the state is saved
 
     def on_train_batch_start(self, *args: Any) -> None:
         """From now on, a step would be lost: let signals wait."""
+        self._stop_if_saved()
         SIGNALS.deferred = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save and stop, if that was asked."""
-        self._stop_if_asked(trainer)
+        """Save, if stopping was asked. Lightning logs the step's numbers after this hook: stop in the next one."""
+        self._asked = self._save_if_asked(trainer)
+
+    def on_validation_start(self, *args: Any) -> None:
+        """Stop before a validation, if the step was saved."""
+        self._stop_if_saved()
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save and stop, if that was asked; the validation is done anew when the run continues."""
         if trainer.state.fn == TrainerFn.FITTING and SIGNALS.deferred:
-            self._stop_if_asked(trainer)
+            self._asked = self._save_if_asked(trainer)
+            self._stop_if_saved()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if that was asked: the epoch is saved. After the last one, what is left takes no time."""
         SIGNALS.deferred = False
         if not is_last_epoch(trainer):
-            self._stop_if_asked(trainer, save=False)
+            self._asked = agreed(trainer, SIGNALS.received or 0)
+            self._stop_if_saved()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let signals wait no longer."""
-        SIGNALS.deferred = False
-        if isinstance(exception, Stop):
+        """Take the launched processes from Lightning, which kills this one as soon as one of them ends with a code."""
+        if SIGNALS.behind(exception):
             self._take_launched(trainer)
 
     def end_launched(self, trainer: Trainer, signum: int) -> None:
@@ -71,17 +78,17 @@ class StopAtStepEnd(Checkpoint):
                 process.wait(PATIENCE)
             process.kill()
 
-    def _stop_if_asked(self, trainer: Trainer, save: bool = True) -> None:
+    def _save_if_asked(self, trainer: Trainer) -> int:
         signum = agreed(trainer, SIGNALS.received or 0)
-        if not signum:
-            return
-        self._take_launched(trainer)
-        if save and self.file is not None:
+        if signum and self.file is not None:
             trainer.save_checkpoint(self.file)
-        raise Stop(signum)
+        return signum
+
+    def _stop_if_saved(self) -> None:
+        if self._asked:
+            raise Stop(self._asked)
 
     def _take_launched(self, trainer: Trainer) -> None:
-        """Take the launched processes from Lightning, which kills this one as soon as one of them ends with a code."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             self.launched += launcher.procs
