@@ -25,12 +25,16 @@ from collections.abc import Sequence
 
 from tailmatch import __version__
 from tailmatch.command_line import configs
+from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
 COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; an error that the user can mend prints one message, with exit code 1 (2 while parsing)."""
+    """Run a command; an error that the user can mend prints one message, with exit code 1 (2 while parsing).
+
+    SIGTERM ends it with exit code 143, and Ctrl-C with 130.
+    """
     words = list(sys.argv[1:] if args is None else args)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
@@ -40,10 +44,11 @@ def main(args: Sequence[str] | None = None) -> None:
     elif command == "configs":
         configs.main(words[1:])
     elif command in COMMANDS or command.startswith("-"):
-        try:
-            _run(words)
-        except KeyboardInterrupt:
-            sys.exit(130)  # Ctrl-C outside of Lightning's loops, such as while modules are imported
+        with SIGNALS.handled():
+            try:
+                _run(words)
+            except Stop as stop:
+                end_stopped(stop)
     else:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"\n  Did you mean: {near[0]}?" if near else ""
@@ -53,11 +58,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> None:
     """Run a command that needs torch, which takes seconds to import."""
+    SIGNALS.importing = True
     from tailmatch.command_line.errors import end_with
     from tailmatch.command_line.lightning_cli import TailmatchCLI
     from tailmatch.lightning_modules.inference import export
     from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
+    SIGNALS.importing = False
     quiet_known_noise()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
@@ -67,6 +74,9 @@ def _run(words: list[str]) -> None:
         else:
             TailmatchCLI(words)
     except Exception as error:
+        stop = SIGNALS.behind(error)
+        if stop is not None:
+            raise stop from error
         end_with(error)
 
 

@@ -1,6 +1,5 @@
 """Lightning's command line, with this package's run folders, checkpoints and defaults."""
 
-import shlex
 import sys
 import warnings
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
-from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, SteppedBack, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line import callback_list
@@ -40,6 +39,8 @@ from tailmatch.command_line.settings_of_checkpoint import (
     stranger_of,
     trusts,
 )
+from tailmatch.command_line.signals import SIGNALS, Stop
+from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
@@ -225,7 +226,7 @@ class TailmatchCLI(LightningCLI):
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         callbacks: list[Any] = [ClassCountsReport(), SelfTrainingReport()]
         if trainer_config.logger is not False:
-            callbacks += [ViewGrid(), EvaluationFigures()]
+            callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
         configured = trainer_config.callbacks or []
         configured = configured if isinstance(configured, list) else [configured]
         if self.subcommand == "predict":
@@ -234,11 +235,15 @@ class TailmatchCLI(LightningCLI):
             for writer in (*configured, *callbacks):
                 if isinstance(writer, PredictionShards) and is_first_process(trainer_config):
                     self.held.enter_context(sole_output(writer.path_in(run_dir)))
-        if trainer_config.enable_checkpointing is not False:
+        saves = trainer_config.enable_checkpointing is not False
+        if saves:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        return super().instantiate_trainer(**kwargs)
+        self.stopping = StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*callbacks, self.stopping]}
+        trainer = super().instantiate_trainer(**kwargs)
+        take_over_signals(trainer)
+        return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Keep no predictions in memory."""
@@ -246,14 +251,17 @@ class TailmatchCLI(LightningCLI):
         return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a command; if Ctrl-C stops a fit, which Lightning turns into an exit, say how to continue."""
+        """Run a command; if a signal stops a fit, say how to continue."""
         try:
             super()._run_subcommand(subcommand)
-        except SystemExit:
-            run_dir = self._get(self.config, "run_dir")
-            if subcommand == "fit" and self.trainer.interrupted and (Path(run_dir) / "checkpoints/last.ckpt").is_file():
-                self._say(f"stopped; to continue: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
-            raise
+        except (Exception, Stop) as error:
+            stop = SIGNALS.behind(error)
+            if stop is None:
+                raise
+            self.stopping.end_launched(self.trainer, stop.signum)
+            if subcommand == "fit":
+                stop.hint = how_to_continue(self.trainer, str(self._get(self.config, "run_dir")))
+            raise stop from error
 
     def after_fit(self) -> None:
         """Say where things are."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import Precision
 
 from tailmatch.callbacks import (
@@ -236,6 +237,26 @@ class Kill(Callback):
             raise Killed
 
 
+class Log(Logger):
+    """A logger that keeps what is logged, with all bits: the step, the name and the value of each number."""
+
+    name = version = "log"  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[tuple[int | None, str, str]] = []
+        self.saved: dict[str, int] = {}  # the number of entries before the newest checkpoint of each folder
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.entries += [(step, name, float(value).hex()) for name, value in metrics.items()]
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        self.saved[Path(checkpoint_callback.dirpath).name] = len(self.entries)
+
+
 def prepare(
     method: Any,
     folder: Path,
@@ -243,6 +264,7 @@ def prepare(
     network: NetworkFactory = plain_network,
     accelerator: str = "cpu",
     precision: Precision | None = None,
+    logger: Log | bool = False,
     **trainer: Any,
 ) -> tuple[Trainer, ImageClassifier, Digits]:
     """Make a trainer of a few steps, a model of the method, and digits (with categories if the network reads them)."""
@@ -263,7 +285,7 @@ def prepare(
         default_root_dir=folder,
         callbacks=[*(companion() for companion in entry(method).companions), *callbacks],
         plugins=[AtomicCheckpointIO(), *([precision] if precision else [])],
-        logger=False,
+        logger=logger,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=3,
@@ -290,6 +312,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.logs: dict[Path, Log] = {}  # of each folder's fit
         self.whole = cache(self._whole)
         self.killed = cache(self._killed)
 
@@ -297,9 +320,11 @@ class Runs:
         self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
     ) -> tuple[Path, dict[str, float]]:
         """Return the folder of a whole run, and the metrics of a test right after the training."""
-        folder = self._new_folder()
-        trainer, model, data = prepare(method, folder, *callbacks_of(remedy), at_epoch_ends(folder), network=network)
+        folder, log = self._new_folder()
+        callbacks = [*callbacks_of(remedy), at_epoch_ends(folder)]
+        trainer, model, data = prepare(method, folder, *callbacks, network=network, logger=log)
         trainer.fit(model, data)
+        trainer.loggers = []
         [metrics] = trainer.test(model, data, verbose=False)
         return folder, dict(metrics)
 
@@ -307,14 +332,16 @@ class Runs:
         self, method: type[ImageClassifier], remedy: str = NO_REMEDY, network: NetworkFactory = plain_network
     ) -> Path:
         """Return the folder that holds one folder for each of `SAVINGS`."""
-        folder = self._new_folder()
+        folder, log = self._new_folder()
         savings = [saving(folder / name) for name, saving in SAVINGS.items()]
         with pytest.raises(Killed):
-            run(method, folder, *callbacks_of(remedy), *savings, Kill(10), network=network)
+            run(method, folder, *callbacks_of(remedy), *savings, Kill(10), network=network, logger=log)
         return folder
 
-    def _new_folder(self) -> Path:
-        return Path(mkdtemp(dir=self.folder))
+    def _new_folder(self) -> tuple[Path, Log]:
+        folder = Path(mkdtemp(dir=self.folder))
+        self.logs[folder] = Log()
+        return folder, self.logs[folder]
 
 
 def last(folder: Path, **kwargs: Any) -> LastCheckpoint:

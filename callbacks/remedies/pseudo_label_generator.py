@@ -122,13 +122,10 @@ class PseudoLabelGenerator(Callback):
                 f"the checkpoint has pseudo-labels of {len(self._labels.label)} images, and {len(unlabeled)} are "
                 "unlabeled: resume on the same images"
             )
-        pl_module.take_pseudo_labels(self._labels, self._labeled)
+        pl_module.take_pseudo_labels(self._labels, self._labeled, known=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Label before the first step of an epoch in which labels are due.
-
-        Lightning does not call `on_train_epoch_start` if a run resumes at the last step of the epoch before.
-        """
+        """Label before the first step of an epoch in which labels are due."""
         due = due_epoch(trainer.current_epoch, self.warmup_epochs, self.every_n_epochs)
         if due > self._epoch and isinstance(pl_module, SelfTraining):
             self._epoch = due

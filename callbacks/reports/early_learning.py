@@ -16,7 +16,7 @@ from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.metrics import third_groups
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
-from tailmatch.lightning_modules.training.length import total_epochs
+from tailmatch.lightning_modules.training.length import is_last_epoch
 
 ROWS = ("images", "fit", "wrong", "corrected", "memorized")
 """The counts of each given label, in this order; the last three only if the truth is known."""
@@ -75,22 +75,8 @@ class EarlyLearningCurves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predict the labeled images if a prediction is due."""
-        self._follow(trainer, pl_module, trainer.current_epoch + 1)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Make up for a prediction that a resume left out.
-
-        Lightning does not call `on_train_epoch_end` if a run resumes after the last step of an epoch.
-        """
-        if batch_idx == 0:
-            with torch.random.fork_rng(devices=[]):  # seeded for this step already, and a loader draws a seed
-                self._follow(trainer, pl_module, trainer.current_epoch)
-
-    def _follow(self, trainer: Trainer, pl_module: LightningModule, done: int) -> None:
-        """Predict the labeled images after `done` epochs, if a prediction is due."""
-        last = done >= total_epochs(trainer)
-        known = self.epochs[-1] if self.epochs else 0
-        if done <= known or not (done % self.every_n_epochs == 0 or last) or not isinstance(pl_module, ImageClassifier):
+        done, last = trainer.current_epoch + 1, is_last_epoch(trainer)
+        if not (done % self.every_n_epochs == 0 or last) or not isinstance(pl_module, ImageClassifier):
             return
         counts = self._count(trainer, pl_module)
         self.epochs.append(done)

@@ -14,7 +14,7 @@ from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
-from tailmatch.lightning_modules.training.distributed import sum_over_processes
+from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
@@ -110,8 +110,13 @@ class PseudoLabelMonitor(Callback):
         return totals.detach().double().cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep nothing: in an epoch that was resumed, only the steps after the resume are counted."""
-        return {}
+        """Give the counts of the present epoch, over all processes."""
+        return {"counts": sum_over_processes(self._counts).cpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the counts of a checkpoint, on process 0: the processes' counts are summed."""
+        if place()[0] == 0:
+            self._counts = state_dict["counts"].clone()
 
 
 def kl_divergence(counts: Tensor, target: Tensor) -> float:

@@ -1,8 +1,10 @@
 """Report the data and the results of a run: class counts, views, confusion matrix and recall."""
 
+import sys
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -21,7 +23,7 @@ class ClassCountsReport(Callback):
     """Report of the number of images per class of each set, with warnings: printed and logged when a fit starts."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the table and the warnings, and log the figure `data/class_counts`."""
+        """Print the table and the warnings; log the figure `data/class_counts`, unless the fit is resumed."""
         data = getattr(trainer, "datamodule", None)
         if data is None or not trainer.is_global_zero:
             return
@@ -35,7 +37,8 @@ class ClassCountsReport(Callback):
             console.print(noise, markup=False, highlight=False)
         for warning in data.warnings():
             console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-        figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
+        if trainer.ckpt_path is None:
+            figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
 
 
 def class_counts_table(table: dict[str, list[int]], class_names: list[str], unlabeled_total: int) -> Table:
@@ -57,6 +60,24 @@ def class_counts_table(table: dict[str, list[int]], class_names: list[str], unla
     if unknown:
         shown.caption = f"and {unknown:,} unlabeled images of unknown class"
     return shown
+
+
+class SteppedBack(Callback):
+    """Report to TensorBoard that a resumed run goes back to the step of its checkpoint.
+
+    TensorBoard then leaves out what the killed run logged after that step, and shows no number twice.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the mark that `SummaryWriter` writes for its `purge_step`, which is not known when that is made."""
+        if trainer.ckpt_path is None or not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                protocol: Any = sys.modules[type(logger.experiment).__module__]  # tensorboard's, or tensorboardX's
+                mark = protocol.SessionLog(status=protocol.SessionLog.START)
+                event = protocol.Event(step=trainer.global_step + 1, session_log=mark)
+                logger.experiment._get_file_writer().add_event(event)
 
 
 class ViewGrid(Callback):

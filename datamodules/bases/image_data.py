@@ -9,6 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.bases.loader_signals import leave_signals_to_parent
 from tailmatch.datamodules.batches import EvaluationBatches
 from tailmatch.datamodules.images import ImageBatch, ImageBlocks, ImageRows
 
@@ -109,6 +110,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=leave_signals_to_parent,
         )
 
 

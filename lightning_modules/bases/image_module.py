@@ -19,6 +19,7 @@ from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, loa
 from tailmatch.lightning_modules.networks.inputs import views_with_categories
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
+from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
 from tailmatch.lightning_modules.training.loss_scale import loss_scale
 from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
 from tailmatch.lightning_modules.training.optimizer_settings import (
@@ -33,6 +34,10 @@ from tailmatch.lightning_modules.views import View
 
 Batch = dict[str, dict[str, Any]]
 """A training batch: an `ImageBatch` by the name of each of the method's `streams`, to which its views are added."""
+
+
+NOT_LOGGED_KEY = "not_logged"
+"""Checkpoint key of the training numbers that were recorded since the last log."""
 
 
 class ImageModule(Described, LightningModule):
@@ -150,7 +155,8 @@ class ImageModule(Described, LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves."""
-        return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
+        callbacks = [FinishEpoch(), _BeginFit()]
+        return [*callbacks, self._averaging] if self._averaging else callbacks
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the network has the evaluated weights: the averages, if the method averages."""
@@ -227,8 +233,9 @@ class ImageModule(Described, LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save weights after a NaN; save the method's arguments and the values of the categories."""
+        """Refuse to save weights after a NaN; save the method's arguments, categories, and numbers not logged yet."""
         self._check_finite()
+        checkpoint[NOT_LOGGED_KEY] = self._means.state_dict()
         checkpoint[SETTINGS_KEY] = self._settings
         checkpoint[METHOD_KEY] = {
             "class_path": self.class_path(),
@@ -241,6 +248,7 @@ class ImageModule(Described, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Prepare the network for the checkpoint's categories, before its weights are loaded."""
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
+        self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
 

@@ -120,19 +120,23 @@ class SelfTraining(Supervised):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.pseudo_labels is not None:
             check_labeled_predictions(data, self.relabel_threshold)
-            self.take_pseudo_labels(data.pseudo_labels, data.labeled_predictions)
+            resumed = self.trainer.ckpt_path is not None
+            self.take_pseudo_labels(data.pseudo_labels, data.labeled_predictions, known=resumed)
         elif not self._expects_pseudo_labels:
             raise SettingsError(
                 "SelfTraining has no pseudo-labels: give the data module's pseudo_labels a file that `tailmatch "
                 "predict` wrote, or add tailmatch.callbacks.PseudoLabelGenerator"
             )
 
-    def take_pseudo_labels(self, labels: PseudoLabels, labeled: PseudoLabels | None = None) -> None:
+    def take_pseudo_labels(
+        self, labels: PseudoLabels, labeled: PseudoLabels | None = None, *, known: bool = False
+    ) -> None:
         """Train on new pseudo-labels from the present step on.
 
         Args:
             labels: Pseudo-labels of all unlabeled images.
             labeled: Predictions of all labeled images, for `relabel_threshold`; None without it.
+            known: Whether they are those of a resumed run, of which the observers were told when they were new.
 
         Raises:
             SettingsError: `soft` is true and `labels` have no probs, or `relabel_threshold` is set and `labeled` is
@@ -142,6 +146,7 @@ class SelfTraining(Supervised):
             raise SettingsError(
                 "soft is true and the pseudo-labels have no probs: write them with PseudoLabelWriter's probs"
             )
+        observers = [] if known else self._observers
         selected = select(labels.label, labels.confidence, self.threshold, self.top_k_per_class)
         counts = torch.bincount(labels.label[selected], minlength=self.num_classes)
         labeled_counts = self.class_counts
@@ -150,7 +155,7 @@ class SelfTraining(Supervised):
             relabeling = relabel(rows.targets, labeled, self.relabel_threshold)
             self._relabeled = relabeling.target(self.soft).to(self.device)
             labeled_counts = torch.bincount(relabeling.label, minlength=self.num_classes).to(self.device)
-            for observer in self._observers:
+            for observer in observers:
                 observer.observe_relabeling(self, relabeling, rows)
         self.adapt_loss(labeled_counts + counts.to(self.device))
         mine = slice(self.global_rank, None, self.trainer.world_size)
@@ -160,7 +165,7 @@ class SelfTraining(Supervised):
         self.selected_share.fill_(selected.float().mean())
         if not selected.any():
             rank_zero_warn(f"none of {len(selected)} pseudo-labels is selected: threshold is {self.threshold}")
-        for observer in self._observers:
+        for observer in observers:
             observer.observe_selection(self, selected, counts)
 
     def make_views(self, batch: Batch) -> Batch:

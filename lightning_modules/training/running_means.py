@@ -1,7 +1,11 @@
 """Means of training numbers, summed on the device and read once every n steps."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 
 
 class RunningMeans:
@@ -19,7 +23,7 @@ class RunningMeans:
     def add(self, values: dict[str, Tensor]) -> None:
         """Add one step's scalars, each `[]`; the names must be the same at every step."""
         stacked = torch.stack([value.detach().float() for value in values.values()])
-        self._sums = stacked if self._sums is None else self._sums + stacked
+        self._sums = stacked if self._sums is None else self._sums.to(stacked.device) + stacked
         self._names = tuple(values)
         self._steps += 1
 
@@ -30,6 +34,18 @@ class RunningMeans:
         means = dict(zip(self._names, (self._sums / self._steps).unbind(), strict=True))
         self._sums, self._steps = None, 0
         return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the sums for a checkpoint, as the mean of all processes."""
+        if self._sums is None:
+            return {}
+        sums = sum_over_processes(self._sums) / place()[1]
+        return {"sums": sums.cpu(), "names": list(self._names), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the sums of a checkpoint; of an empty state, none."""
+        self._sums, self._names = state.get("sums"), tuple(state.get("names", ()))
+        self._steps = state.get("steps", 0)
 
     def not_finite(self) -> list[str]:
         """Return the names whose sum is NaN or infinite. Waits for the device."""

@@ -81,8 +81,10 @@ class WeightAveraging(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the averages in `state_dict`, and the trained weights under `TRAINED_WEIGHTS`."""
-        if self._average and not self._swapped:
-            state = checkpoint["state_dict"]
+        state = checkpoint["state_dict"]
+        if self._average and self._swapped:  # saved during a validation
+            checkpoint[TRAINED_WEIGHTS] = dict(self._average)
+        elif self._average:
             checkpoint[TRAINED_WEIGHTS] = {name: state[name] for name in self._average}
             checkpoint["state_dict"] = {**state, **self._average}
 

@@ -1,17 +1,13 @@
 """The command line as a user types it: run folders, resume, what wins, and what it says of bad input."""
 
 import json
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from pytorch_lightning import LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tailmatch.callbacks import LastEvaluations
 from tests.typed import call
 from tests.typed import call_here as tailmatch
 
@@ -177,35 +173,10 @@ def test_a_mistyped_checkpoint_names_those_of_the_run(tmp_path: Path) -> None:
     assert result.stderr == f"tailmatch: error: no checkpoint bset; {folder} has best.ckpt\n"
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(self: Any, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(LastEvaluations, "on_train_epoch_start", stop)
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        result = tailmatch(*FIT, f"--run_dir={tmp_path}/my run")
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones
-    assert result.returncode == 1
-    command = f"tailmatch fit --run_dir '{tmp_path}/my run' --ckpt_path last"
-    assert result.stdout.endswith(f"stopped; to continue: {command}\n")
-
-
 def test_a_run_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     refused = tailmatch(*FIT, f"--run_dir={tmp_path}")
     assert "holds a run that was stopped before its first checkpoint: begin it again with" in refused.stderr
-
-
-def test_ctrl_c_while_modules_are_imported_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(words: list[str]) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("tailmatch.cli._run", stop)
-    result = tailmatch("fit")
-    assert (result.returncode, result.stderr) == (130, "")
 
 
 def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:

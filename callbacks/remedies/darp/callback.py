@@ -68,7 +68,7 @@ class DARP(Callback):
         self.warmup_epochs = warmup_epochs
         self.refine_every = refine_every
         self.target_totals = torch.empty(0)
-        self.last: Solution | None = None
+        self.scalars: dict[str, float] = {}  # of the newest refinement
         self._warmed_up = False
         self._steps = 0
         self._rank, self._world_size = 0, 1
@@ -107,11 +107,10 @@ class DARP(Callback):
         self._warmed_up = trainer.current_epoch >= self.warmup_epochs
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Log the residual and the iterations of the solver together with the training metrics."""
+        """Log the residual and the iterations of the newest refinement together with the training metrics."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.last is not None and every and trainer.global_step % every == 0:
-            scalars = {"darp/residual": self.last.residual, "darp/iterations": float(self.last.iterations)}
-            log_scalars(trainer, scalars, step=trainer.global_step - 1)
+        if self.scalars and every and trainer.global_step % every == 0:
+            log_scalars(trainer, self.scalars, step=trainer.global_step - 1)
 
     # The refinement
 
@@ -133,38 +132,41 @@ class DARP(Callback):
         predicted = known(self._predictions)
         counts = sum_over_processes(predicted.sum().double()[None])
         everything = bool(predicted.all())
-        self.last = self.solver.solve(
+        solution = self.solver.solve(
             self._predictions if everything else self._predictions[predicted],
             self.target_totals.to(device) * (counts / self.target_totals.sum()),
             None if self._warm_start is None else self._warm_start.to(device),
         )
-        warn_if_short(self.last, " (logged as darp/residual); predictions that are certain leave nothing to move")
-        self._warm_start = self.last.nu
+        warn_if_short(solution, " (logged as darp/residual); predictions that are certain leave nothing to move")
+        self._warm_start = solution.nu
+        self.scalars = {"darp/residual": solution.residual, "darp/iterations": float(solution.iterations)}
         if everything:
-            self._solved = self.last.rows
+            self._solved = solution.rows
         else:
             self._solved = torch.zeros_like(self._predictions)
-            self._solved[predicted] = self.last.rows
+            self._solved[predicted] = solution.rows
 
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the counters, the warm start and all rows in the order of the images."""
+        """Give the counters, the warm start, what is logged, and all rows in the order of the images."""
         return {
             "steps": self._steps,
             "warm_start": self._warm_start,
+            "scalars": self.scalars,
             "predictions": self._gathered(self._predictions),
             "refined": self._gathered(self._solved),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the counters, the warm start and this process' rows of a checkpoint.
+        """Take the counters, the warm start, what is logged, and this process' rows of a checkpoint.
 
         Raises:
             SettingsError: The state is that of another unlabeled set.
         """
         self._steps = state_dict["steps"]
         self._warm_start = state_dict["warm_start"]
+        self.scalars = state_dict.get("scalars", {})
         mine = slice(self._rank, None, self._world_size)
         predictions = state_dict["predictions"][mine].clone()
         if len(self._predictions) and predictions.shape != self._predictions.shape:

@@ -44,9 +44,11 @@ class Taken(SelfTraining):
         self.taken: list[tuple[int, PseudoLabels]] = []
         self.relabelings: list[tuple[PseudoLabels | None, Tensor | None]] = []
 
-    def take_pseudo_labels(self, labels: PseudoLabels, labeled: PseudoLabels | None = None) -> None:
+    def take_pseudo_labels(
+        self, labels: PseudoLabels, labeled: PseudoLabels | None = None, *, known: bool = False
+    ) -> None:
         self.taken.append((self.trainer.global_step, labels))
-        super().take_pseudo_labels(labels, labeled)
+        super().take_pseudo_labels(labels, labeled, known=known)
         self.relabelings.append((labeled, self._relabeled))
 
 

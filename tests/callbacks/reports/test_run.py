@@ -64,7 +64,7 @@ def test_long_tables_are_cut_in_the_middle() -> None:
 def test_the_report_says_how_many_labels_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     data = Digits(class_counts=ListedCounts([5] * 10, [6] * 10), label_noise=PairNoise(1.0, {"3": "8"}))
     data.setup("fit")
-    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[])
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[], ckpt_path=None)
     ClassCountsReport().on_fit_start(trainer, None)  # type: ignore[arg-type]
     out = capsys.readouterr().out
     assert "label noise: 5 of 50 labels are wrong (10.0%)" in out

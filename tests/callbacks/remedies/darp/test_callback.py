@@ -191,7 +191,7 @@ def test_the_warm_up_is_measured_in_the_epochs_that_there_are(
 
     late = DARP(warmup_epochs=epochs - 1)
     fit(late)
-    assert late.last is not None
+    assert late.scalars
     with pytest.raises(ValueError, match=f"warmup_epochs is {epochs} and the training has {epochs} epochs"):
         fit(DARP(warmup_epochs=epochs))
 

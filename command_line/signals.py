@@ -1,0 +1,126 @@
+"""End a command when it is asked to stop: by a scheduler (SIGTERM), by Ctrl-C (SIGINT), or by SLURM (SIGUSR1).
+
+A signal ends the command at once, except within a fit: from its first step on, a fit saves its state first
+(`StopAtStepEnd`). This module imports no torch, so that it is in force before the seconds that imports take.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SAME_REQUEST = 1.0
+"""Seconds in which further signals repeat the first request: `srun`, `torchrun` and terminals may deliver it twice."""
+
+
+class Stop(SystemExit):
+    """The end of a command that a signal asked for; the exit code is 128 plus its number, as in a shell."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+        self.hint = ""
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signum).name}{self.hint}"
+
+
+class StopSignals:
+    """What this process was asked, and whether it may stop at once.
+
+    Attributes:
+        received: The first signal; None as long as there was none.
+        deferred: Whether a signal is only noted, for code that looks at `received`.
+        importing: Whether modules are imported, where an exception may get lost; then a signal ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.deferred = False
+        self.importing = False
+        self._since = 0.0
+
+    def handle(self, signum: int, frame: FrameType | None = None) -> None:
+        """Note a signal, and stop unless that is deferred. A second signal ends the process where it stands.
+
+        Raises:
+            Stop: The signal is the first one, and stopping is not deferred.
+        """
+        if self.received is None:
+            self.received, self._since = signum, time.monotonic()
+            if self.importing:
+                print(Stop(signum), file=sys.stderr, flush=True)
+                os._exit(128 + signum)
+            if not self.deferred:
+                if is_launched():
+                    os.kill(os.getppid(), signum)  # Lightning kills the first process if another one ends alone
+                raise Stop(signum)
+        elif time.monotonic() - self._since >= SAME_REQUEST:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    def behind(self, error: BaseException) -> Stop | None:
+        """Return the stop that ends the command, or that an error follows from; None for an error of another cause."""
+        if isinstance(error, Stop):
+            return error
+        return None if self.received is None or self.deferred else Stop(self.received)
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle the signals within a `with` block. In another thread than the main one, nothing is handled."""
+        self.__init__()  # type: ignore[misc]  # another command in the same process begins anew
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if slurm_job() else [])]
+        before = {signum: signal.signal(signum, self.handle) for signum in signals}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+SIGNALS = StopSignals()
+"""The signals of this process."""
+
+
+def end_stopped(stop: Stop) -> None:
+    """Say why the command ends, have SLURM run the job again if it sent SIGUSR1, and exit with the signal's code."""
+    if is_first_process():
+        print(stop, file=sys.stderr, flush=True)
+        job = slurm_job()
+        if stop.signum == signal.SIGUSR1 and job is not None:
+            requeue(job)
+    sys.exit(stop.code)
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the first of the run's processes, also before they know each other."""
+    return not any(int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
+
+
+def is_launched() -> bool:
+    """Tell whether Lightning launched this process from the first one of this machine."""
+    return int(os.environ.get("LOCAL_RANK") or 0) > 0 and "RANK" not in os.environ  # torchrun sets both
+
+
+def slurm_job() -> str | None:
+    """Return the number of the SLURM job that this process belongs to, with that of an array's task; None if none."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def requeue(job: str) -> None:
+    """Have SLURM run a job again, with `scontrol requeue`; a failure is printed."""
+    try:
+        result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        failure = result.stderr.strip() or f"exit code {result.returncode}" if result.returncode else ""
+    except OSError as error:
+        failure = str(error)
+    print(f"SLURM job {job} {f'is not requeued: {failure}' if failure else 'is requeued'}", file=sys.stderr, flush=True)

@@ -1,0 +1,121 @@
+"""Save the state of a fit that is asked to stop, and stop it."""
+
+import contextlib
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.trainer.states import TrainerFn
+
+from tailmatch.command_line.signals import SIGNALS, Stop
+from tailmatch.lightning_modules.training.length import is_last_epoch
+
+PATIENCE = 10.0
+"""Seconds that the processes which this one launched have to end by themselves."""
+
+
+class StopAtStepEnd(Checkpoint):
+    """A callback that saves a fit after the step or validation batch in which a signal arrives, and ends it.
+
+    All processes agree after each of these, so that a signal to one of them stops all at the same step. Between the end
+    of an epoch and its successor's first step there is nothing new to save, and a signal ends the fit at once; labels
+    may be generated there for a long time.
+
+    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves.
+
+    Args:
+        file: The checkpoint to write. None: the fit ends without one.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.launched: list[subprocess.Popen[bytes]] = []
+        self._asked = 0  # the signal, once the state is saved
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """From now on, a step would be lost: let signals wait."""
+        self._stop_if_saved()
+        SIGNALS.deferred = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save, if stopping was asked. Lightning logs the step's numbers after this hook: stop in the next one."""
+        self._asked = self._save_if_asked(trainer)
+
+    def on_validation_start(self, *args: Any) -> None:
+        """Stop before a validation, if the step was saved."""
+        self._stop_if_saved()
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save and stop, if that was asked; the validation is done anew when the run continues."""
+        if trainer.state.fn == TrainerFn.FITTING and SIGNALS.deferred:
+            self._asked = self._save_if_asked(trainer)
+            self._stop_if_saved()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if that was asked: the epoch is saved. After the last one, what is left takes no time."""
+        SIGNALS.deferred = False
+        if not is_last_epoch(trainer):
+            self._asked = agreed(trainer, SIGNALS.received or 0)
+            self._stop_if_saved()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the launched processes from Lightning, which kills this one as soon as one of them ends with a code."""
+        if SIGNALS.behind(exception):
+            self._take_launched(trainer)
+
+    def end_launched(self, trainer: Trainer, signum: int) -> None:
+        """Stop the processes that this one launched, and wait for them."""
+        self._take_launched(trainer)
+        for process in self.launched:
+            process.send_signal(signum)
+        for process in self.launched:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            process.kill()
+
+    def _save_if_asked(self, trainer: Trainer) -> int:
+        signum = agreed(trainer, SIGNALS.received or 0)
+        if signum and self.file is not None:
+            trainer.save_checkpoint(self.file)
+        return signum
+
+    def _stop_if_saved(self) -> None:
+        if self._asked:
+            raise Stop(self._asked)
+
+    def _take_launched(self, trainer: Trainer) -> None:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            self.launched += launcher.procs
+            launcher.procs.clear()
+
+
+def agreed(trainer: Trainer, signum: int) -> int:
+    """Return the largest number of a signal that a process of the run was sent, 0 for none."""
+    if trainer.world_size == 1:
+        return signum
+    value: Any = trainer.strategy.reduce(torch.tensor(signum, device=trainer.strategy.root_device), reduce_op="max")
+    return int(value)
+
+
+def take_over_signals(trainer: Trainer) -> None:
+    """Leave signals to this package; a test holds this internal API of Lightning's.
+
+    Lightning's handlers save nothing and end with exit code 0, or save in the middle of a step (SLURM), and talk to
+    other processes while these do something else. Its loop asks process 0 before every step whether to stop.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def how_to_continue(trainer: Trainer, run_dir: str) -> str:
+    """Name the step, and the command that continues a fit; say so if there is nothing to continue."""
+    step = f" after step {trainer.global_step:,}" if trainer.global_step else ""
+    if not (Path(run_dir) / "checkpoints" / "last.ckpt").is_file():
+        return f"{step}, and nothing is saved"
+    return f"{step}; to continue: tailmatch fit --run_dir {shlex.quote(run_dir)} --ckpt_path last"
