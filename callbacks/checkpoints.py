@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import whole_file
@@ -16,6 +19,13 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 
 class BestCheckpoint(ModelCheckpoint):
     """A callback that keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Take no value for the best that is NaN or infinite, also not as the first one."""
+        if current is not None and not trainer.strategy.reduce_boolean_decision(bool(current.isfinite())):
+            rank_zero_warn(f"{self.monitor} is {float(current)} at step {trainer.global_step}: it is not the best")
+            return False
+        return super().check_monitor_top_k(trainer, current)
 
 
 class PeriodicCheckpoint(ModelCheckpoint):

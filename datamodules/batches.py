@@ -138,7 +138,8 @@ class LabeledBatches(TrainingBatches):
     """Batches of the labeled stream.
 
     Without weights, all processes together go through one permutation of the labeled images; with weights, images are
-    drawn with replacement.
+    drawn with replacement. Either way, the images of a step hinge on the number of them on all processes together, and
+    not on the number of processes.
 
     Args:
         size: The number of labeled images.
@@ -158,8 +159,10 @@ class LabeledBatches(TrainingBatches):
     def batch(self, step: int) -> Tensor:
         """See `TrainingBatches.batch`."""
         if self.weights is not None:
-            random = generator(self.seed, LABELED_STREAM, step, self.rank)
-            return torch.multinomial(self.weights, self.batch_size, replacement=True, generator=random)
+            random = generator(self.seed, LABELED_STREAM, step, 0)
+            joint = self.batch_size * self.world_size
+            drawn = torch.multinomial(self.weights, joint, replacement=True, generator=random)
+            return drawn[self.rank * self.batch_size :][: self.batch_size]
         return self._permutations.take((step * self.world_size + self.rank) * self.batch_size, self.batch_size)
 
 

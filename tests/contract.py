@@ -265,6 +265,7 @@ def prepare(
     accelerator: str = "cpu",
     precision: Precision | None = None,
     logger: Log | bool = False,
+    labeled_batch_size: int = 6,
     **trainer: Any,
 ) -> tuple[Trainer, ImageClassifier, Digits]:
     """Make a trainer of a few steps, a model of the method, and digits (with categories if the network reads them)."""
@@ -272,7 +273,7 @@ def prepare(
     data = (TaggedDigits if network is category_network else Digits)(
         image_size=8,
         class_counts=ListedCounts([4] * 10, [6] * 10),
-        labeled_batch_size=6,
+        labeled_batch_size=labeled_batch_size,
         unlabeled_ratio=2,
         steps_per_epoch=STEPS_PER_EPOCH,
         val_holdout=2,

@@ -134,7 +134,7 @@ class NanGradients(Callback):
 
 def test_a_run_without_any_finite_gradient_ends(tmp_path: Path) -> None:
     steps = Steps()
-    with pytest.raises(ValueError, match=r"gradients are NaN .* no longer move \(loss scale 1.5e-05 before step 3\)"):
+    with pytest.raises(ValueError, match=r"gradients are NaN .* no longer move \(loss scale 1.5e-05\) before step 3"):
         run(Supervised, tmp_path, steps, NanGradients(), precision=mixed(init_scale=65536.0))
     assert steps.skipped == [1, 2]
 
@@ -260,7 +260,7 @@ def test_predictions_that_overflow_are_refused(tmp_path: Path) -> None:
         if plugin is None:
             predictor.predict(model, data, return_predictions=False)
         else:
-            with pytest.raises(ValueError, match="predictions are NaN: .* too large for half precision"):
+            with pytest.raises(ValueError, match="predictions are NaN or infinite.* too large for half precision"):
                 predictor.predict(model, data, return_predictions=False)
     assert [path.name for path in tmp_path.glob("*.npz*")] == ["float.npz"]
 

@@ -9,11 +9,14 @@ import torch
 from tailmatch.lightning_modules import ImageClassifier, MixMatch, SelfTraining, SimMixMatch
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
 from tailmatch.lightning_modules.losses import nt_xent
+from tailmatch.lightning_modules.training.finite import not_finite, tensors_in
 from tests.contract import (
     EPOCHS,
     METHODS,
     NO_REMEDY,
     STEPS_PER_EPOCH,
+    Kill,
+    Killed,
     Runs,
     assert_same,
     assert_same_training,
@@ -21,14 +24,16 @@ from tests.contract import (
     cases,
     category_network,
     differs,
+    last,
     post_hoc,
     prepare,
     run,
     saved,
     source_checkpoint,
 )
+from tests.joint_batches import CASES, STEPS, joined, train
 from tests.process_group import on_two_processes
-from tests.two_processes import case_folder, embeddings, process, save_predictions, write_photos
+from tests.two_processes import case_folder, embeddings, process, process_of_resumes, save_predictions, write_photos
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -56,6 +61,55 @@ def test_two_processes(method: type[ImageClassifier], remedy: str, two: Path, tm
     else:
         plain = saved(case_folder(two, method, NO_REMEDY) / "whole")
         assert differs(plain["state_dict"], whole["state_dict"])
+
+
+@pytest.mark.parametrize(("number", "name"), list(enumerate(CASES)), ids=list(CASES))
+def test_two_processes_train_as_one_does_on_the_joint_batches(
+    number: int, name: str, two: Path, tmp_path: Path
+) -> None:
+    both = [torch.load(two / f"joint-{number}-{rank}.pt", weights_only=True) for rank in range(2)]
+    batches = [joined(list(parts)) for parts in zip(*(each["batches"] for each in both), strict=True)]
+    one = train(name, tmp_path, batches)
+    assert len(one["gradients"]) == len(both[0]["gradients"]) == STEPS
+    for expected, *found in zip(one["gradients"], *(each["gradients"] for each in both), strict=True):
+        largest = max(float(gradient.abs().max()) for gradient in expected.values())
+        for gradients in found:
+            torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=5e-5 * largest)
+    for each in both:
+        torch.testing.assert_close(each["weights"], one["weights"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both[0]["remedies"], one["remedies"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def changed(two: Path) -> Path:
+    """Folder of all cases, each with 7 steps on two processes, 2 on one, and the last 3 on two."""
+    for method, remedy in cases("two processes"):
+        folder = case_folder(two, method, remedy)
+        one = last(folder / "changed" / "one", every_n_train_steps=9)
+        middle = folder / "middle" / "last.ckpt"
+        with pytest.raises(Killed):
+            run(method, folder, *callbacks_of(remedy), one, Kill(10), ckpt=middle, labeled_batch_size=12)
+    (two / "store").unlink(missing_ok=True)
+    on_two_processes(process_of_resumes, two)
+    return two
+
+
+@pytest.mark.parametrize(("method", "remedy"), cases("two processes"))
+def test_a_run_goes_on_with_another_number_of_processes(
+    method: type[ImageClassifier], remedy: str, changed: Path
+) -> None:
+    folder = case_folder(changed, method, remedy)
+    states = [saved(folder / name) for name in ("whole", "middle", "changed/one", "changed/two")]
+    assert [state["global_step"] for state in states] == [12, 7, 9, 12]
+    whole, middle, one, two_again = states
+    assert_same(whole["lr_schedulers"], two_again["lr_schedulers"], "schedule")
+    assert not not_finite(tensors_in(two_again["state_dict"]))
+    for before, after in ((middle, one), (one, two_again)):
+        assert differs(before["state_dict"], after["state_dict"])
+        if remedy != NO_REMEDY:
+            parts = [tensors_in(each["callbacks"][remedy]) for each in (before, after)]
+            assert parts[0].keys() == parts[1].keys()
+            assert all(parts[0][part].shape == tensor.shape for part, tensor in parts[1].items())
 
 
 def test_categories_are_learned_on_two_processes(two: Path, runs: Runs) -> None:

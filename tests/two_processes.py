@@ -28,6 +28,7 @@ from tests.contract import (
     source_checkpoint,
 )
 from tests.contract import run as run_method
+from tests.joint_batches import CASES, train
 
 
 def case_folder(root: Path, method: type[ImageClassifier], remedy: str) -> Path:
@@ -108,3 +109,15 @@ def process(rank: int, root: Path) -> None:
     save_computed_heads(root)
     run_case(MixMatch, NO_REMEDY, root / "categories", category_network)
     save_predictions(root, root / "predictions", devices=2, strategy="ddp")
+    for number, name in enumerate(CASES):
+        torch.save(train(name, root, devices=2, strategy="ddp"), root / f"joint-{number}-{rank}.pt")
+
+
+def process_of_resumes(rank: int, root: Path) -> None:
+    """Continue every case, as one of two processes, after the steps that one process did."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    for method, remedy in cases("two processes"):
+        folder = case_folder(root, method, remedy) / "changed"
+        ckpt = folder / "one" / "last.ckpt"
+        options: dict[str, Any] = {"ckpt": ckpt, "devices": 2, "strategy": "ddp"}
+        run_method(method, folder, *callbacks_of(remedy), at_epoch_ends(folder / "two"), **options)

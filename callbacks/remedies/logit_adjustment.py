@@ -1,5 +1,6 @@
 """Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ class LogitAdjustment(Callback):
 
     def __init__(self, tau: float = 1.0, prior: Sequence[float] | None = None) -> None:
         check_at_least("tau", tau, 0)
-        if prior is not None and not all(share > 0 for share in prior):
-            raise SettingsError(f"prior is {list(prior)}; its entries must be above 0")
+        if prior is not None and not all(0 < share < math.inf for share in prior):
+            raise SettingsError(f"prior is {list(prior)}; its entries must be above 0 and finite")
         self.tau = tau
         self.prior = None if prior is None else list(prior)
         self._hook: RemovableHandle | None = None

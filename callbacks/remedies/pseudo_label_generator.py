@@ -21,6 +21,7 @@ from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.networks import Network, NetworkFactory
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training.distributed import gather_interleaved
+from tailmatch.lightning_modules.training.finite import NotFiniteError, check_file, infinite_by_design
 
 
 class PseudoLabelGenerator(Callback):
@@ -184,12 +185,17 @@ def load_teacher(network: Network, checkpoint: str, class_names: list[str]) -> N
 
     Raises:
         SettingsError: The checkpoint has other classes, or another network.
+        NotFiniteError: Weights of the checkpoint are NaN or infinite.
     """
     source = read_checkpoint(checkpoint)
     check_same_classes(source.class_names or class_names, class_names, f"teacher {checkpoint}")
     try:
         network.take_vocabulary(source.categories)
-        network.load_state_dict(source.backbone | {f"head.{name}": tensor for name, tensor in source.head.items()})
+        weights = source.backbone | {f"head.{name}": tensor for name, tensor in source.head.items()}
+        check_file(weights, f"teacher {checkpoint}", infinite_by_design(network))
+        network.load_state_dict(weights)
+    except NotFiniteError:
+        raise
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise SettingsError(f"teacher {checkpoint} has another network ({reason}): set teacher_network") from error

@@ -61,7 +61,8 @@ class UnlabeledPriorEstimator(Callback):
         """Estimate the class totals with the present weights.
 
         Raises:
-            SettingsError: The method is not a classifier, or a prediction is NaN.
+            SettingsError: The method is not a classifier.
+            NotFiniteError: A prediction is NaN.
         """
         if not isinstance(pl_module, ImageClassifier):
             raise SettingsError(f"UnlabeledPriorEstimator needs an image classifier, not {type(pl_module).__name__}")

@@ -16,7 +16,6 @@ from tailmatch.datamodules.bases.image_data import ImageDataModule
 from tailmatch.datamodules.output_files import check_free
 from tailmatch.datamodules.pseudo_labels.columns import Column, key_column
 from tailmatch.datamodules.pseudo_labels.labels import Array
-from tailmatch.lightning_modules.bases.classifier import check_predictions
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
 CHUNK_ROWS = 8192
@@ -107,12 +106,7 @@ class PredictionShards(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Append a batch to this process's shards.
-
-        Raises:
-            SettingsError: A prediction is NaN.
-        """
-        check_predictions(outputs["probs"])
+        """Append a batch to this process's shards."""
         for name, rows in self.rows(outputs["probs"]).items():
             array = rows.cpu().numpy()
             if name not in self._shards:

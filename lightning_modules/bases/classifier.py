@@ -20,6 +20,7 @@ from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.training.finite import check_predictions, predictions_error
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
 
@@ -41,6 +42,7 @@ class ImageClassifier(ImageModule):
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
+        self._predicted = torch.zeros(())  # the sum of all probabilities of a prediction
         self.trained_steps = 0  # steps of the loaded checkpoint, since the trainer of a test counts none
 
     def setup(self, stage: str) -> None:
@@ -136,7 +138,21 @@ class ImageClassifier(ImageModule):
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""
-        return {"index": batch["index"], "probs": self(network_input(self.network, batch)).float().softmax(dim=1)}
+        probs = self(network_input(self.network, batch)).float().softmax(dim=1)
+        self._predicted = self._predicted + probs.sum()  # without waiting for the device
+        return {"index": batch["index"], "probs": probs}
+
+    def on_predict_start(self) -> None:
+        """Begin the sum in which a prediction that is not finite shows at the end."""
+        self._predicted = torch.zeros((), device=self.device)
+
+    def on_predict_epoch_end(self) -> None:
+        """Refuse predictions that are not finite, before a writer makes its file of them.
+
+        Raises:
+            NotFiniteError: A prediction is not finite.
+        """
+        check_predictions(self._predicted, self, self.trainer)
 
     @torch.no_grad()
     def predict(
@@ -166,6 +182,7 @@ class ImageClassifier(ImageModule):
         Raises:
             MissingFileError: A file or folder does not exist.
             SettingsError: An image has another type or cannot be read, or the network does not know the `categories`.
+            NotFiniteError: A prediction is NaN.
         """
         check_at_least("batch_size", batch_size, 1)
         items = listed_images(images)
@@ -178,7 +195,7 @@ class ImageClassifier(ImageModule):
                     batch["categories"] = codes[rows]
                 probs.append(self.predict_step(batch, 0)["probs"].cpu())
         predicted = Predictions(torch.cat(probs), self.class_names, files_of(items))
-        check_predictions(predicted.probs)
+        check_predictions(predicted.probs, self)
         return predicted
 
     def on_validation_epoch_end(self) -> None:
@@ -200,8 +217,15 @@ class ImageClassifier(ImageModule):
         return None if checkpoint is None else str(checkpoint)
 
     def _finish_evaluation(self, stage: str, metrics: LongTailMetrics) -> dict[str, Tensor]:
+        """Compute and reset the metrics of `stage`.
+
+        Raises:
+            NotFiniteError: The cross-entropy is NaN or infinite. It is NaN if any probability of any image is.
+        """
         self.evaluations[stage] = metrics.compute(self.class_counts)
         metrics.reset()
+        if not bool(self.evaluations[stage].scalars["loss"].isfinite()):
+            raise predictions_error(self, self.trainer)
         return {f"{stage}/{name}": value for name, value in self.evaluations[stage].scalars.items()}
 
     @rank_zero_only
@@ -234,16 +258,3 @@ def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> No
         f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
         + ("" if only_there or only_here else "; the same names in another order")
     )
-
-
-def check_predictions(probs: Tensor) -> None:
-    """Refuse predictions of any shape that contain NaN or infinite values. The check waits for the device.
-
-    Raises:
-        SettingsError: A prediction is NaN or infinite.
-    """
-    if not bool(probs.isfinite().all()):
-        raise SettingsError(
-            "predictions are NaN: the weights are, or numbers within the network are too large for half precision; "
-            "set trainer.precision to 32-true or bf16-mixed"
-        )

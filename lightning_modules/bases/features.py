@@ -32,7 +32,7 @@ def features_of(method: ImageModule, rows: ImageRows) -> Tensor:
     Each process computes a part of the rows and receives all of them.
 
     Raises:
-        SettingsError: A feature is NaN.
+        NotFiniteError: A feature is NaN.
     """
     network, loader = method.network, data_module_of(method).evaluation_loader(rows)
     parts = rows_of_set(method.trainer, network, loader, lambda images: network.features(images).float())

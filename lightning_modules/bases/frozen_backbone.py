@@ -13,6 +13,7 @@ from tailmatch.lightning_modules.checkpoints.trained_checkpoint import (
 )
 from tailmatch.lightning_modules.checkpoints.weights import load_weights
 from tailmatch.lightning_modules.heads import NewHead
+from tailmatch.lightning_modules.training.finite import NotFiniteError
 
 
 class FrozenBackbone(ImageClassifier):
@@ -84,6 +85,8 @@ class FrozenBackbone(ImageClassifier):
         try:
             load_weights(self.network, source.backbone, path, keep=("head.",))
             self.new_head.begin(self.network.head, source.head)
+        except NotFiniteError:
+            raise
         except ValueError as error:
             raise SettingsError(
                 f"checkpoint {path!r} is of another network: {error}; {source.describe_network()}"

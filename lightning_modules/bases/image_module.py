@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +21,16 @@ from tailmatch.lightning_modules.networks.inputs import views_with_categories
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
+from tailmatch.lightning_modules.training.finite import (
+    agreed,
+    check_file,
+    check_weights,
+    infinite_by_design,
+    listed,
+    not_finite,
+    tensors_in,
+    training_error,
+)
 from tailmatch.lightning_modules.training.loss_scale import loss_scale
 from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
 from tailmatch.lightning_modules.training.optimizer_settings import (
@@ -29,7 +40,7 @@ from tailmatch.lightning_modules.training.optimizer_settings import (
     settings_of,
 )
 from tailmatch.lightning_modules.training.running_means import RunningMeans
-from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
+from tailmatch.lightning_modules.training.weight_averaging import TRAINED_WEIGHTS, WeightAveraging
 from tailmatch.lightning_modules.views import View
 
 Batch = dict[str, dict[str, Any]]
@@ -101,6 +112,7 @@ class ImageModule(Described, LightningModule):
         self._means = RunningMeans()
         self._settings: list[Settings] = []
         self._settings_before: list[Settings] = []
+        self._infinite_by_design: frozenset[str] | None = None
 
     # What a method implements
 
@@ -120,7 +132,9 @@ class ImageModule(Described, LightningModule):
         Raises:
             SettingsError: A fit has no data module of this package, or its data module has pseudo-labels that the
                 method does not read.
+            NotFiniteError: Weights are NaN or infinite before anything begins.
         """
+        check_weights(self, self._by_design())
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and not isinstance(data, LabeledUnlabeledDataModule):
             given = "loaders alone" if data is None else f"a {type(data).__name__}"
@@ -217,7 +231,7 @@ class ImageModule(Described, LightningModule):
         """Record numbers `[]` of a step, and log their means as `train/...` every `log_every_n_steps` steps.
 
         Raises:
-            SettingsError: A number is NaN or infinite, or the gradients of every step are (see `loss_scale`).
+            NotFiniteError: A number is NaN or infinite, or the gradients of every step are (see `loss_scale`).
         """
         self._means.add(values)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
@@ -233,8 +247,16 @@ class ImageModule(Described, LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save weights after a NaN; save the method's arguments, categories, and numbers not logged yet."""
+        """Save the method's arguments, the values of the categories, and numbers that are not logged yet.
+
+        Raises:
+            NotFiniteError: Training numbers, weights, averages, buffers or the optimizer's state are NaN or infinite.
+                Nothing is written then, so that the previous checkpoints stay.
+        """
         self._check_finite()
+        broken = agreed([name for name in not_finite(self.saved_numbers(checkpoint)) if name not in self._by_design()])
+        if broken:
+            raise training_error(self.trainer, f"{listed(broken)} became NaN or infinite")
         checkpoint[NOT_LOGGED_KEY] = self._means.state_dict()
         checkpoint[SETTINGS_KEY] = self._settings
         checkpoint[METHOD_KEY] = {
@@ -246,11 +268,32 @@ class ImageModule(Described, LightningModule):
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Prepare the network for the checkpoint's categories, before its weights are loaded."""
+        """Prepare the network for the checkpoint's categories, before its weights are loaded.
+
+        Raises:
+            NotFiniteError: Numbers of the checkpoint are NaN or infinite.
+        """
+        if self._trainer is not None:  # the functions that load a method without one know the file's name
+            file = f"checkpoint {str(self.trainer.ckpt_path)!r}"
+            check_file(self.saved_numbers(checkpoint), file, self._by_design())
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
+
+    def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Collect the tensors of a checkpoint that must be finite, by name: weights, averages and optimizer states."""
+        parts = ((TRAINED_WEIGHTS, "trained"), ("optimizer_states", "optimizer"))
+        numbers = tensors_in(checkpoint.get("state_dict", {}))
+        return numbers | {
+            name: tensor for key, shown in parts for name, tensor in tensors_in(checkpoint.get(key, {}), shown).items()
+        }
+
+    def _by_design(self) -> frozenset[str]:
+        """Return the names of `infinite_by_design`, as of the first call: before weights are loaded or trained."""
+        if self._infinite_by_design is None:
+            self._infinite_by_design = infinite_by_design(self)
+        return self._infinite_by_design
 
     @classmethod
     def class_path(cls) -> str:
@@ -262,12 +305,9 @@ class ImageModule(Described, LightningModule):
 
     def _check_finite(self) -> float | None:
         """Raise an error if a number is NaN or infinite; return the loss scale, or None without one."""
-        bad = self._means.not_finite()
-        if bad:
-            raise SettingsError(
-                f"{', '.join(bad)} became NaN or infinite before step {self.trainer.global_step + 1}: lower the "
-                "learning rate or use a wider precision; checkpoints saved before are untouched"
-            )
+        broken = agreed(self._means.not_finite())
+        if broken:
+            raise training_error(self.trainer, f"{listed(broken)} became NaN or infinite")
         return loss_scale(self.trainer)
 
 

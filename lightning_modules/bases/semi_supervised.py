@@ -1,12 +1,15 @@
 """The base of semi-supervised methods: labeled and unlabeled streams, and the pseudo-label stage."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_positive
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.training.finite import tensors_in
 
 
 @runtime_checkable
@@ -115,6 +118,14 @@ class SemiSupervisedClassifier(ImageClassifier):
             for observer in self._observers:
                 observer.observe(sharpen(probs, self.temperature), refined, self.select(refined), index)
         return refined
+
+    def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Collect the tensors of a checkpoint that must be finite: those of its refiners too."""
+        numbers, states = super().saved_numbers(checkpoint), checkpoint.get("callbacks", {})
+        for refiner in (*self._aligners, *self._refiners):
+            if isinstance(refiner, Callback):
+                numbers |= tensors_in(states.get(refiner.state_key, {}), type(refiner).__name__)
+        return numbers
 
     def select(self, probs: Tensor) -> Tensor:
         """Select which refined pseudo-labels `[B, K]` are used in the loss, `bool [B]`; the default is all."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.archives import check_archive
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
+from tailmatch.lightning_modules.training.finite import check_file, infinite_by_design
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
@@ -129,6 +130,7 @@ def load_weights(
 
     Raises:
         SettingsError: Keys or shapes do not match; nothing is loaded then.
+        NotFiniteError: A tensor to load is not finite; nothing is loaded then.
     """
     kept = OrderedDict((key, value) for key, value in state.items() if not key.startswith(skip))
     own = module.state_dict()
@@ -148,6 +150,7 @@ def load_weights(
     ]
     if problems:
         raise SettingsError(f"weights {source!r} do not fit the network; keys {'; '.join(problems)}")
+    check_file(kept, f"weights file {source!r}", infinite_by_design(module))
     module.load_state_dict(kept, strict=False)
 
 

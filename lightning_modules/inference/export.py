@@ -20,6 +20,7 @@ from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
+from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 
@@ -120,12 +121,14 @@ def export(trained: str | ImageClassifier, out: str | Path, image_size: Sequence
 
     Raises:
         SettingsError: The checkpoint, the method, the size or the file's suffix is wrong.
+        NotFiniteError: Weights are NaN or infinite.
     """
     out = Path(out)
     if out.suffix not in WRITERS:
         raise SettingsError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
     if isinstance(trained, ImageClassifier):
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
+        check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
     else:
         source = read_checkpoint(trained)

@@ -9,11 +9,11 @@ from rich.progress import Progress
 from torch import Tensor
 
 from tailmatch.datamodules.bases.image_data import Loader
-from tailmatch.lightning_modules.bases.classifier import check_predictions
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.training.finite import check_predictions
 
 Compute = Callable[[Tensor | TaggedImages], Tensor]
 """A function that computes rows `[B, D]` of a batch of a network's input."""
@@ -31,7 +31,7 @@ def predict_set(
         keep: Function that reduces a batch's probabilities `[B, K]` to those that are returned; the default keeps all.
 
     Raises:
-        SettingsError: A prediction is NaN.
+        NotFiniteError: A prediction is NaN.
     """
 
     def probs(images: Tensor | TaggedImages) -> Tensor:
@@ -55,7 +55,7 @@ def rows_of_set(
         compute: Function that computes rows `[B, D]` of a batch of the network's input.
 
     Raises:
-        SettingsError: A row is NaN or infinite. This is checked after the last batch, since it waits for the device.
+        NotFiniteError: A row is NaN or infinite. This is checked after the last batch, since it waits for the device.
     """
     sums: list[Tensor] = []
     for batch in shown(trainer, loader):
@@ -64,7 +64,7 @@ def rows_of_set(
         sums.append(rows.sum(dim=1))
         yield rows, batch
     if sums:
-        check_predictions(torch.cat(sums))
+        check_predictions(torch.cat(sums), network, trainer)
 
 
 def shown(trainer: Trainer, loader: Loader) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.description import Described
+from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 
 
 class ClassificationLoss(Described, nn.Module):
@@ -54,10 +55,14 @@ class ClassificationLoss(Described, nn.Module):
 def weighted_mean(losses: Tensor, weights: Tensor, normalized: bool = True) -> Tensor:
     """Compute `sum(w * l) / sum(w)`, `[]`, or `sum(w * l) / B`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
 
+    On W processes, the divisor is that of all processes by W. The mean of the processes, which data-parallel training
+    takes, is then the weighted mean of the joint batch. Call it on all processes.
+
     torch's `cross_entropy(weight=...)`, which LDAM-DRW and imbalanced-semi-self call, divides in the same way: a batch
     that happens to contain rare classes does not make a larger step than another.
     """
-    return (weights * losses).sum() / (weights.sum() if normalized else len(weights))
+    divisor = sum_over_processes(weights.sum()) / place()[1] if normalized else len(weights)
+    return (weights * losses).sum() / divisor
 
 
 def check_every_class(name: str, class_counts: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from pytorch_lightning import Trainer
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.training.finite import training_error
 
 LEAST_SCALE = 1e-4
 """Smallest loss scale that is accepted: below it, the scale is not what makes gradients overflow.
@@ -17,16 +17,15 @@ def loss_scale(trainer: Trainer) -> float | None:
     always NaN would thus leave the weights unchanged forever, while in float32 the loss would become NaN.
 
     Raises:
-        SettingsError: The scale is below `LEAST_SCALE`.
+        NotFiniteError: The scale is below `LEAST_SCALE`.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None:
         return None
     scale = float(scaler.get_scale())
     if scale < LEAST_SCALE:
-        raise SettingsError(
-            f"gradients are NaN or infinite, step after step, and the weights no longer move (loss scale {scale:.1e} "
-            f"before step {trainer.global_step + 1}): lower the learning rate, or set trainer.precision to bf16-mixed "
-            "or 32-true"
+        raise training_error(
+            trainer,
+            f"gradients are NaN or infinite, step after step, and the weights no longer move (loss scale {scale:.1e})",
         )
     return scale

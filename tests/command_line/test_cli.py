@@ -190,6 +190,7 @@ def test_a_nan_leaves_the_last_good_checkpoint(run_dir: Path, tmp_path: Path) ->
     resume = ["fit", f"--ckpt_path={good}", "--trust_checkpoint=true", f"--run_dir={tmp_path}"]
     result = tailmatch(*resume, "--trainer.max_epochs=4", "--model.lambda_u=1e300")
     assert result.returncode == 1 and "became NaN or infinite before step" in result.stderr
+    assert f"continue from it: tailmatch fit --run_dir {run_dir} --ckpt_path last --model.optimizer.lr" in result.stderr
     assert not list((tmp_path / "checkpoints").glob("*"))
     assert torch.load(good, weights_only=True)["global_step"] == 8
 

@@ -48,6 +48,15 @@ def test_labeled_processes_share_one_permutation() -> None:
     assert torch.equal(torch.cat(both), torch.cat([labeled().batch(step) for step in range(10)]))
 
 
+@pytest.mark.parametrize("weights", [None, torch.arange(1.0, 11)])
+def test_the_labeled_images_of_a_step_do_not_hinge_on_the_number_of_processes(weights: torch.Tensor | None) -> None:
+    for step in range(7):
+        for size in (1, 2, 4):
+            place = {"seed": 7, "world_size": size, "step": lambda: 0, "weights": weights}
+            parts = [LabeledBatches(10, 4 // size, 6, rank=rank, **place).batch(step) for rank in range(size)]  # type: ignore[arg-type]
+            assert torch.equal(torch.cat(parts), labeled(weights=weights).batch(step))
+
+
 def test_unlabeled_processes_own_fixed_images() -> None:
     for rank in range(2):
         drawn = torch.cat([unlabeled(rank=rank, world_size=2).batch(step) for step in range(6)])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.trainer.states import TrainerState
 from torch import Tensor
 
 from tailmatch.datamodules import Digits, ListedCounts
@@ -15,7 +16,9 @@ from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.networks.inputs import to_float
 
 NETWORK = partial(CifarResNet, depth=8)
-TRAINER: Any = SimpleNamespace(precision_plugin=Precision(), progress_bar_callback=None, is_global_zero=True)
+TRAINER: Any = SimpleNamespace(
+    precision_plugin=Precision(), progress_bar_callback=None, is_global_zero=True, state=TrainerState()
+)
 
 
 def digits() -> Digits:
