@@ -155,7 +155,8 @@ class TailmatchCLI(LightningCLI):
         model = self.config[self.config.subcommand].model
         source = None if checkpoint else model.init_args.get("checkpoint")
         if source is not None:
-            self.stranger = Stranger(str(source), typed=names_in([parser.dump(self.config, skip_validation=True)]))
+            parsed = parser.dump(self.config, skip_validation=True)
+            self.stranger = Stranger(str(source), typed=names_in([parsed, *typed.texts()]))
             with settings_from(self.stranger):
                 network = network_of_source(model)
                 if network is not None:

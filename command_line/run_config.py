@@ -1,5 +1,6 @@
 """Save the configuration of a run in its folder and in its checkpoints."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KE
 
 
 class RunConfig(SaveConfigCallback):
-    """A callback that saves the configuration of a fit as `config.yaml` and in every checkpoint."""
+    """A callback that saves the configuration of a fit as `config.yaml` and in every checkpoint.
+
+    `config.yaml` is written when the training starts. A command that fails before its first result leaves no file, so
+    that the next run can use the folder.
+    """
 
     _written: Path | None = None
+    _has_results = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet: data or checkpoint may turn out not to fit."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the configuration of a fit; a test of the same run does not change it."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml`, on process 0."""
@@ -27,10 +35,24 @@ class RunConfig(SaveConfigCallback):
         with whole_file(file) as partial:
             self.parser.save(self.config, partial, skip_unset=False, overwrite=True, multifile=False)
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *step: Any) -> None:
+        """Note that there is something to keep."""
+        self._has_results = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to keep."""
+        self._has_results = True
+
+    on_test_end = on_predict_end = on_validation_end
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove `config.yaml` if the run failed before its first step, so that the next run can use the folder."""
-        if self._written is not None and trainer.global_step == 0:
+        """Remove what a command has written that fails before its first result."""
+        if self._has_results or not trainer.is_global_zero:
+            return
+        if self._written is not None:
             self._written.unlink(missing_ok=True)
+        for log in Path(trainer.default_root_dir).glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+            log.unlink()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the configuration into the checkpoint."""
