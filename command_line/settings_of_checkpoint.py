@@ -139,8 +139,9 @@ def first_member(typed: Typed) -> Path | None:
 
 def files_of(data: Any) -> str:
     """Say which files and folders the parsed settings of a data module name."""
-    arguments = data.get("init_args") or {}
-    named = [f"{name} {value}" for name, value in vars(arguments).items() if _is_there(value)]
+    arguments = data.get("init_args")
+    given = vars(arguments) if arguments else {}
+    named = [f"{name} {value}" for name, value in given.items() if _is_there(value)]
     return " ".join([data.class_path.rpartition(".")[2], *named])
 
 
