@@ -225,6 +225,7 @@ def test_outputs_have_one_writer_and_a_running_run_can_be_evaluated(tmp_path: Pa
         left = output.with_name(f"{output.name}.12.partial")
         with meanwhile(hold_output, output, ready, until=ready) as child:
             left.touch()
+            left.with_name(f"{output.name}.label.0.partial").touch()  # a shard of a prediction
             refused = tailmatch(*words)
             assert refused.returncode == 1 and not output.exists() and left.exists()
             assert f"{output} is being written by process {child} on " in refused.stderr
