@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
-from tailmatch.lightning_modules import ImageClassifier, Supervised
+from tailmatch.lightning_modules import FixMatch, ImageClassifier, Supervised
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.networks import CifarResNet, NetworkFactory
 from tests.contract import (
@@ -23,6 +23,8 @@ from tests.contract import (
     SAVINGS,
     STEPS_PER_EPOCH,
     Case,
+    Kill,
+    Killed,
     Log,
     Runs,
     assert_same_training,
@@ -32,6 +34,7 @@ from tests.contract import (
     category_network,
     differs,
     each,
+    last,
     pairs,
     plain_network,
     prepare,
@@ -77,6 +80,20 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
     method: type[ImageClassifier], remedy: str, mode: str, runs: Runs, tmp_path: Path
 ) -> None:
     resumed_ends_as_whole((method, remedy), mode, runs, tmp_path)
+
+
+@pytest.mark.parametrize(("method", "remedy"), each([(FixMatch, "DARP")]))
+def test_a_run_resumed_from_the_last_step_of_an_epoch_and_again_within_the_next(
+    method: type[ImageClassifier], remedy: str, runs: Runs, tmp_path: Path
+) -> None:
+    checkpoint = runs.killed(method, remedy) / "saved on the last step of an epoch" / "last.ckpt"
+    with pytest.raises(Killed):
+        run(method, tmp_path, *callbacks_of(remedy), last(tmp_path, every_n_train_steps=1), Kill(10), ckpt=checkpoint)
+    assert saved(tmp_path)["global_step"] == 9
+    folder = tmp_path / "again"
+    trainer = run(method, folder, *callbacks_of(remedy), at_epoch_ends(folder), ckpt=tmp_path / "last.ckpt")
+    assert trainer.global_step == STEPS_PER_EPOCH * EPOCHS
+    assert_same_training(saved(runs.whole(method, remedy)[0]), saved(folder), remedy)
 
 
 @pytest.mark.parametrize(("method", "remedy"), each(pairs()))
