@@ -40,7 +40,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
     trusts,
 )
 from tailmatch.command_line.signals import SIGNALS, Stop
-from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, how_to_continue, take_over_signals
+from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, end_launched, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
@@ -240,8 +240,8 @@ class TailmatchCLI(LightningCLI):
         if saves:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
-        self.stopping = StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*callbacks, self.stopping]}
+        callbacks.append(StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None))
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         trainer = super().instantiate_trainer(**kwargs)
         take_over_signals(trainer)
         return trainer
@@ -259,7 +259,7 @@ class TailmatchCLI(LightningCLI):
             stop = SIGNALS.behind(error)
             if stop is None:
                 raise
-            self.stopping.end_launched(self.trainer, stop.signum)
+            end_launched(self.trainer, stop.signum)
             if subcommand == "fit":
                 stop.hint = how_to_continue(self.trainer, str(self._get(self.config, "run_dir")))
             raise stop from error

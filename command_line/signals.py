@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SAME_REQUEST = 1.0
 """Seconds in which further signals repeat the first request: `srun`, `torchrun` and terminals may deliver it twice."""
+
+
+AT_ONCE = 2.0
+"""Seconds after which a signal ends a process that is busy outside of Python, such as waiting for other processes."""
 
 
 class Stop(SystemExit):
@@ -37,12 +41,14 @@ class StopSignals:
         received: The first signal; None as long as there was none.
         deferred: Whether a signal is only noted, for code that looks at `received`.
         importing: Whether modules are imported, where an exception may get lost; then a signal ends the process.
+        pass_on: Function that sends a signal to the processes that this one launched.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
         self.importing = False
+        self.pass_on: Callable[[int], None] = lambda signum: None
         self._since = 0.0
 
     def handle(self, signum: int, frame: FrameType | None = None) -> None:
@@ -54,15 +60,32 @@ class StopSignals:
         if self.received is None:
             self.received, self._since = signum, time.monotonic()
             if self.importing:
-                print(Stop(signum), file=sys.stderr, flush=True)
-                os._exit(128 + signum)
+                self._end_here(signum)
             if not self.deferred:
                 if is_launched():
-                    os.kill(os.getppid(), signum)  # Lightning kills the first process if another one ends alone
+                    os.kill(os.getppid(), signum)
                 raise Stop(signum)
         elif time.monotonic() - self._since >= SAME_REQUEST:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
+
+    def _end_here(self, signum: int) -> None:
+        """End the process where it stands, with those that it launched and the one that launched it."""
+        if is_launched():
+            os.kill(os.getppid(), signum)
+        self.pass_on(signum)
+        if is_first_process():
+            print(Stop(signum), file=sys.stderr, flush=True)
+        os._exit(exit_code(signum))
+
+    def _watch(self, arrivals: int, over: threading.Event) -> None:
+        """Read the signals that arrive, and end the process if its main thread does not come to handle one."""
+        while arrived := os.read(arrivals, 1):
+            if over.wait(AT_ONCE):
+                break
+            if self.received is None and not self.deferred:
+                self._end_here(arrived[0])
+        os.close(arrivals)
 
     def behind(self, error: BaseException) -> Stop | None:
         """Return the stop that ends the command, or that an error follows from; None for an error of another cause."""
@@ -79,9 +102,17 @@ class StopSignals:
             return
         signals = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if slurm_job() else [])]
         before = {signum: signal.signal(signum, self.handle) for signum in signals}
+        arrivals, written = os.pipe()
+        os.set_blocking(written, False)
+        wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=[arrivals, over], daemon=True).start()
         try:
             yield
         finally:
+            over.set()
+            signal.set_wakeup_fd(wakeup)
+            os.close(written)
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
@@ -97,7 +128,15 @@ def end_stopped(stop: Stop) -> None:
         job = slurm_job()
         if stop.signum == signal.SIGUSR1 and job is not None:
             requeue(job)
-    sys.exit(stop.code)
+    sys.exit(exit_code(stop.signum))
+
+
+def exit_code(signum: int) -> int:
+    """Return 128 plus the signal's number, as in a shell.
+
+    A process that Lightning launched ends with 0, since Lightning kills the first one, whose code counts, at any other.
+    """
+    return 0 if is_launched() else 128 + signum
 
 
 def is_first_process() -> bool:

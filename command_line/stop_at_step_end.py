@@ -34,7 +34,6 @@ class StopAtStepEnd(Checkpoint):
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-        self.launched: list[subprocess.Popen[bytes]] = []
         self._asked = 0  # the signal, once the state is saved
 
     def on_train_batch_start(self, *args: Any) -> None:
@@ -63,21 +62,6 @@ class StopAtStepEnd(Checkpoint):
             self._asked = agreed(trainer, SIGNALS.received or 0)
             self._stop_if_saved()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the launched processes from Lightning, which kills this one as soon as one of them ends with a code."""
-        if SIGNALS.behind(exception):
-            self._take_launched(trainer)
-
-    def end_launched(self, trainer: Trainer, signum: int) -> None:
-        """Stop the processes that this one launched, and wait for them."""
-        self._take_launched(trainer)
-        for process in self.launched:
-            process.send_signal(signum)
-        for process in self.launched:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
-
     def _save_if_asked(self, trainer: Trainer) -> int:
         signum = agreed(trainer, SIGNALS.received or 0)
         if signum and self.file is not None:
@@ -87,12 +71,6 @@ class StopAtStepEnd(Checkpoint):
     def _stop_if_saved(self) -> None:
         if self._asked:
             raise Stop(self._asked)
-
-    def _take_launched(self, trainer: Trainer) -> None:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            self.launched += launcher.procs
-            launcher.procs.clear()
 
 
 def agreed(trainer: Trainer, signum: int) -> int:
@@ -111,6 +89,19 @@ def take_over_signals(trainer: Trainer) -> None:
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        SIGNALS.pass_on = launcher.kill
+
+
+def end_launched(trainer: Trainer, signum: int) -> None:
+    """Stop the processes that this one launched, and wait for them."""
+    launcher = trainer.strategy.launcher
+    for process in launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []:
+        process.send_signal(signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        process.kill()
 
 
 def how_to_continue(trainer: Trainer, run_dir: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
+from tailmatch.lightning_modules.training.distributed import gather_rows, place
 
 
 class RunningMeans:
@@ -36,16 +36,19 @@ class RunningMeans:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the sums for a checkpoint, as the mean of all processes."""
+        """Give the sums of all processes for a checkpoint, `[W, n]`."""
         if self._sums is None:
             return {}
-        sums = sum_over_processes(self._sums) / place()[1]
+        sums = gather_rows(self._sums[None])
         return {"sums": sums.cpu(), "names": list(self._names), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the sums of a checkpoint; of an empty state, none."""
-        self._sums, self._names = state.get("sums"), tuple(state.get("names", ()))
-        self._steps = state.get("steps", 0)
+        """Take this process' sums of a checkpoint, or the mean of other processes' sums; of an empty state, none."""
+        self._sums, self._names, self._steps = None, tuple(state.get("names", ())), state.get("steps", 0)
+        if state:
+            rank, world_size = place()
+            sums: Tensor = state["sums"]
+            self._sums = sums[rank] if len(sums) == world_size else sums.mean(dim=0)
 
     def not_finite(self) -> list[str]:
         """Return the names whose sum is NaN or infinite. Waits for the device."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -178,6 +179,20 @@ def test_a_signal_while_modules_are_imported_shows_no_traceback(monkeypatch: pyt
     monkeypatch.setattr(sys, "meta_path", [Sending(), *sys.meta_path])
     result = call_here("fit")
     assert (result.returncode, result.stderr) == (130, "stopped by SIGINT\n")
+
+
+def test_a_process_that_is_busy_outside_of_python_ends() -> None:
+    code = """
+import ctypes, os, threading
+from tailmatch.command_line.signals import SIGNALS
+library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+with SIGNALS.handled():
+    library.pthread_mutex_lock(mutex)
+    threading.Timer(0.5, os.kill, [os.getpid(), 15]).start()
+    library.pthread_mutex_lock(mutex)  # waits for ever, as for a process that is lost
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (143, "stopped by SIGTERM\n")
 
 
 def test_an_error_that_a_stop_leads_to_is_no_error(monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
