@@ -10,7 +10,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 
@@ -45,6 +45,18 @@ class Checkpoints:
     mode: Literal["min", "max"] = "max"
     every_n_epochs: int | None = None
     last_every_n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse intervals below 1, and metrics that are no list of names.
+
+        Raises:
+            SettingsError: An argument is out of its domain.
+        """
+        check_names("monitors", self.monitors)
+        check_choice("mode", self.mode, ("min", "max"))
+        for name in ("every_n_epochs", "last_every_n_steps"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
 
 
 def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint]:

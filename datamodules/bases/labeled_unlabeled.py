@@ -9,7 +9,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
 from tailmatch.datamodules.batches import (
     LabeledBatches,
@@ -27,7 +27,7 @@ from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.datamodules.splitting.label_noise import LabelNoise, noise_warnings
 from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFraction
 from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, split_warnings
-from tailmatch.datamodules.splitting.splits import SPLIT_STREAM, draw_split
+from tailmatch.datamodules.splitting.splits import SPLIT_STREAM, check_holdout, draw_split
 
 PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
 
@@ -117,9 +117,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             ("unlabeled_ratio", unlabeled_ratio),
             ("steps_per_epoch", steps_per_epoch),
         ):
-            check_at_least(name, value, 1)
+            check_count(name, value)
         check_choice("labeled_sampling", labeled_sampling, get_args(Sampling))
-        check_at_least("labeled_holdout", labeled_holdout, 0)
+        check_count("labeled_holdout", labeled_holdout, 0)
+        for name, holdout in (("val_holdout", val_holdout), ("test_holdout", test_holdout)):
+            if holdout is not None:
+                check_holdout(name, holdout)
         check_choice("predict_set", predict_set, get_args(PredictSet))
         if validate_on_test and (val_holdout or labeled_holdout):
             raise SettingsError(
@@ -127,7 +130,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                 "choose where validation images come from"
             )
         if seed is not None:
-            check_at_least("seed", seed, 0)
+            check_count("seed", seed, 0)
+        check_names("class_names", self.class_names)
         self.class_counts_rule = class_counts or LabeledFraction(0.1)
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio

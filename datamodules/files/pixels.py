@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_each
 from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image, fitted, rgb_pixels
 
 ACCEPTED = (
@@ -85,9 +85,11 @@ def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[ob
         SettingsError: `image_size` is below 1, or is None and the images have several sizes.
     """
     if image_size is not None:
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(height, width) < 1:
-            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
+        if not isinstance(image_size, Sequence) or isinstance(image_size, str):
+            check_count("image_size", image_size)
+            return image_size, image_size
+        check_each("image_size", image_size, check_count, length=2)
+        height, width = image_size
         return height, width
     sizes = {tuple(image_pixels(image).shape[1:]) for image in images}
     if len(sizes) != 1:

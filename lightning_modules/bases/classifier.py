@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from typing_extensions import Self
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
@@ -166,7 +166,7 @@ class ImageClassifier(ImageModule):
             MissingFileError: A file or folder does not exist.
             SettingsError: An image has another type or cannot be read, or the network does not know the `categories`.
         """
-        check_at_least("batch_size", batch_size, 1)
+        check_count("batch_size", batch_size)
         items = listed_images(images)
         codes = None if categories is None else self.network.category_codes(categories, len(items))
         probs = []

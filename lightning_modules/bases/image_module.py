@@ -11,7 +11,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
@@ -20,7 +20,13 @@ from tailmatch.lightning_modules.networks.inputs import views_with_categories
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.loss_scale import loss_scale
-from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
+from tailmatch.lightning_modules.training.optimization import (
+    CosineDecay,
+    FixMatchSGD,
+    StepSchedule,
+    check_optimizer,
+    parameter_groups,
+)
 from tailmatch.lightning_modules.training.optimizer_settings import (
     SETTINGS_KEY,
     Settings,
@@ -85,6 +91,7 @@ class ImageModule(Described, LightningModule):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        check_count("num_classes", num_classes, 2)
         self.num_classes = num_classes
         self.network = as_network(network, num_classes)
         self.remember("network", self.network)
@@ -160,13 +167,14 @@ class ImageModule(Described, LightningModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class refuses a value, such as a negative learning rate.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
             optimizer = self.optimizer(groups)
         except ValueError as error:
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
+        check_optimizer(optimizer.defaults)
         self._settings = settings_of(optimizer)
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)

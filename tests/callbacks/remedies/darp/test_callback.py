@@ -243,8 +243,8 @@ def test_targets(tmp_path: Path) -> None:
     file.write_text(json.dumps({"counts": [2] * 10, "class_names": ["a"] * 10}))
     for bad, message in (
         ([1.0] * 9, "target has 9 entries; it needs one for each of 10 classes"),
-        ([-1.0] + [1.0] * 9, "entries must be at least 0"),
-        ([0.0] * 10, "their sum above 0"),
+        ([-1.0] + [1.0] * 9, r"target\[0\] is -1.0; it must be at least 0"),
+        ([0.0] * 10, "its sum must be above 0"),
         (str(file), "of other classes"),
     ):
         with pytest.raises(ValueError, match=message):
