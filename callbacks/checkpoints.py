@@ -8,15 +8,29 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.training.length import total_epochs
 
 
 class BestCheckpoint(ModelCheckpoint):
     """A callback that keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if the trainer's settings leave out every validation, so that there will be no such file."""
+        between, epochs = trainer.check_val_every_n_epoch, total_epochs(trainer)
+        if trainer.limit_val_batches == 0:
+            reason = "limit_val_batches is 0"
+        elif between is not None and between > epochs:
+            reason = f"check_val_every_n_epoch is {between} and the training has {epochs} epochs"
+        else:
+            return
+        rank_zero_warn(f"no {self.filename}.ckpt will be kept, since nothing is validated: {reason}")
 
 
 class PeriodicCheckpoint(ModelCheckpoint):

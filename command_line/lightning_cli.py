@@ -29,6 +29,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -139,6 +140,9 @@ class TailmatchCLI(LightningCLI):
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
+        for name in ("run_dir", "output"):
+            if settings.get(name) == "":  # such as a variable of a script that is not set
+                raise SettingsError(f"{name} is empty; give a path, or leave it out")
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
             settings.ckpt_path = str(checkpoint)

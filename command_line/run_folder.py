@@ -13,11 +13,13 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
     """Find the checkpoint file of `--ckpt_path`: a path, a URL, or `last` or `best` of the `--run_dir`.
 
     Raises:
-        SettingsError: `last` or `best` is given without a run folder, or a URL cannot be fetched.
+        SettingsError: The name is empty, `last` or `best` is given without a run folder, or a URL cannot be fetched.
         MissingFileError: The file does not exist.
     """
     name = (typed.values("--ckpt_path") or ["null"])[-1]
-    if name in ("null", "None", ""):
+    if not name:
+        raise SettingsError("--ckpt_path is empty; give a file, last or best, or leave it out")
+    if name in ("null", "None"):
         return None
     path = local_file(name)
     run_dir = typed.run_dir

@@ -156,7 +156,7 @@ class ImageRows(Dataset[ImageBatch]):
 
     def __getitems__(self, positions: list[int]) -> ImageBatch:
         """Fetch a whole batch with one `index_select`."""
-        index = torch.tensor(positions)
+        index = torch.tensor(positions, dtype=torch.long)
         rows = self.rows[index]
         batch: ImageBatch = {"image": self.images.pixels.index_select(0, rows), "index": index}
         if self.labeled:

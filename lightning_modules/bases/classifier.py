@@ -126,12 +126,14 @@ class ImageClassifier(ImageModule):
         return logits
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the validation metrics with a batch."""
-        self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        """Update the validation metrics with a batch; that of a process without further images is empty."""
+        if len(batch["image"]):
+            self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the test metrics with a batch."""
-        self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        """Update the test metrics with a batch; that of a process without further images is empty."""
+        if len(batch["image"]):
+            self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""

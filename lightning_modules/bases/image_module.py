@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
@@ -34,6 +35,7 @@ from tailmatch.lightning_modules.training.optimizer_settings import (
     settings_of,
 )
 from tailmatch.lightning_modules.training.running_means import RunningMeans
+from tailmatch.lightning_modules.training.trainer_settings import check_trainer
 from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
 from tailmatch.lightning_modules.views import View
 
@@ -156,7 +158,15 @@ class ImageModule(Described, LightningModule):
             self.pretrained = None  # a second fit continues from the first
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves."""
+        """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves.
+
+        This is the first hook of a fit, so that it also checks the trainer.
+
+        Raises:
+            SettingsError: Nothing would be trained (see `check_trainer`).
+        """
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_trainer(self._trainer)
         return [_BeginFit(), self._averaging] if self._averaging else [_BeginFit()]
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
@@ -172,6 +182,8 @@ class ImageModule(Described, LightningModule):
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
             optimizer = self.optimizer(groups)
+        except SettingsError:
+            raise
         except ValueError as error:
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
         check_optimizer(optimizer.defaults)
