@@ -127,13 +127,15 @@ class ImageClassifier(ImageModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the validation metrics with a batch; that of a process without further images is empty."""
-        if len(batch["image"]):
-            self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        images = network_input(self.network, batch)
+        if len(images):
+            self.val_metrics.update(self(images), batch["target"])
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the test metrics with a batch; that of a process without further images is empty."""
-        if len(batch["image"]):
-            self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        images = network_input(self.network, batch)
+        if len(images):
+            self.test_metrics.update(self(images), batch["target"])
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""
