@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least, check_each
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least, check_each, check_names
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 
 ORACLE = "oracle"
@@ -32,20 +32,21 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabele
             the class of some unlabeled images is not known; or the file is not a prior of the same classes.
         MissingFileError: The file does not exist.
     """
+    name = "target"
     if source is None:
         values: Sequence[float] = data.class_counts
     elif source == ORACLE:
         values = _truth(data)
     elif isinstance(source, str):
-        values = _from_file(Path(source), data.class_names)
+        name, values = f"{source}: counts", _from_file(Path(source), data.class_names)
     else:
         check_target(source)
         values = source
     if len(values) != data.num_classes:
-        raise SettingsError(f"target has {len(values)} entries; it needs one for each of {data.num_classes} classes")
+        raise SettingsError(f"{name} has {len(values)} entries; it needs one for each of {data.num_classes} classes")
     totals = torch.tensor(values, dtype=torch.float64)
     if not 0 < totals.sum() < math.inf:
-        raise SettingsError(f"target is {list(values)}; its sum must be above 0 and finite")
+        raise SettingsError(f"{name} is {list(values)}; its sum must be above 0 and finite")
     return totals * (len(data.unlabeled) / totals.sum())
 
 
@@ -81,6 +82,7 @@ def _from_file(path: Path, class_names: list[str]) -> list[float]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{path} is no prior file (counts and class_names in JSON): {error!r}") from error
     check_each(f"{path}: counts", counts, check_at_least, 0)
+    check_names(f"{path}: class_names", names)
     if names != class_names:
         raise SettingsError(f"{path} is of other classes: {names[:10]}, and the data has {class_names[:10]}")
     return counts
