@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, check_channel_statistics
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.pixels import ACCEPTED, fitted_pixels, height_and_width, stacked_pixels
@@ -75,6 +75,8 @@ class InMemory(LabeledUnlabeledDataModule):
         **kwargs: Any,
     ) -> None:
         check_channel_statistics(mean, std)
+        if class_names is not None:
+            check_names("class_names", class_names)
         pixels, labels = labeled_set("images", images, targets, image_size)
         self.class_names = list(class_names or getattr(images, "classes", None) or names_of(labels))
         train = Images(pixels, codes("targets", labels, self.class_names))

@@ -54,6 +54,8 @@ def read_image_file(path: str | Path) -> bytes:
             if found.st_size > MOST_BYTES:
                 raise UnreadableImage(f"{found.st_size / 1e9:.1f} GB, more than an image file has")
             return file.read()
+    except UnreadableImage:
+        raise
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file") from error
     except OSError as error:

@@ -4,7 +4,6 @@ The standard library's csv is fast enough when rows are turned into columns hund
 Python runs for a single row. Messages count rows as a spreadsheet does: the first row of the file is row 1.
 """
 
-import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ class TableFormat:
         encoding: The encoding of the text. The default reads UTF-8 with or without a byte order mark.
 
     Raises:
-        SettingsError: `delimiter` is not one character, or `encoding` is unknown.
+        SettingsError: `columns` is a text, `delimiter` is not one character, or `encoding` is unknown.
     """
 
     columns: Sequence[str] | None = None
@@ -95,11 +94,13 @@ class TableFormat:
     encoding: str = "utf-8-sig"
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, str):
+            raise SettingsError(f"columns is {self.columns!r}; it must be a list of names")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise SettingsError(f"delimiter is {self.delimiter!r}; it must be one character")
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:  # ValueError: a zero byte in the name
             raise SettingsError(f"encoding is {self.encoding!r}; it must be one that Python knows, as utf-8") from error
 
 
@@ -235,7 +236,7 @@ def _parquet(path: Path) -> tuple[list[str], Chunks]:
     pyarrow, parquet = pyarrow_for(path)
     try:
         file = parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise SettingsError(f"{path} is no Parquet file: {error}") from error
 
     def cells(batch: Any, name: str) -> list[str]:
@@ -245,7 +246,10 @@ def _parquet(path: Path) -> tuple[list[str], Chunks]:
             raise SettingsError(f"{path}: column {name!r} is {batch[name].type}, neither text nor numbers") from error
 
     def chunks(wanted: Sequence[str]) -> Iterator[Columns]:
-        for batch in file.iter_batches(PARQUET_CHUNK, columns=list(wanted)):
-            yield [cells(batch, name) for name in wanted]
+        try:
+            for batch in file.iter_batches(PARQUET_CHUNK, columns=list(wanted)):
+                yield [cells(batch, name) for name in wanted]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise SettingsError(f"{path} is damaged: {error}") from error
 
     return list(file.schema_arrow.names), chunks

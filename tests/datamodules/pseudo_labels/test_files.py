@@ -127,7 +127,7 @@ def test_a_key_of_another_folder_is_refused() -> None:
 
 def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Path) -> None:
     assert pool(keys=False).fingerprint() == pool(keys=False).fingerprint() != pool(keys=False, fill=1).fingerprint()
-    for name in ("train/a/1.png", "train/a/2.png", "unlabeled/3.png"):
+    for name in ("train/a/1.png", "train/b/2.png", "unlabeled/3.png"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (ord(name[-5]), 0, 0)).save(path)
@@ -137,7 +137,7 @@ def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Pat
         return data.load().train
 
     small, large = folder(4), folder(8)
-    assert small.keys == ("train/a/1.png", "train/a/2.png", "unlabeled/3.png")
+    assert small.keys == ("train/a/1.png", "train/b/2.png", "unlabeled/3.png")
     assert small.fingerprint() == large.fingerprint()
     Image.new("RGB", (9, 30), (1, 2, 3)).save(tmp_path / "images" / "unlabeled" / "3.png")
     assert folder(4).fingerprint() != small.fingerprint()
