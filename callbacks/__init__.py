@@ -1,6 +1,7 @@
 """Class-imbalance remedies, reports and checkpoints as callbacks."""
 
 from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
+from tailmatch.callbacks.remedies.head_warmup import HeadWarmup
 from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
 from tailmatch.callbacks.remedies.pseudo_label_generator import PseudoLabelGenerator
 from tailmatch.callbacks.remedies.unlabeled_prior import UnlabeledPriorEstimator
@@ -17,6 +18,7 @@ __all__ = [
     "DARPRefinement",
     "DistributionAlignment",
     "EarlyLearningCurves",
+    "HeadWarmup",
     "LastEvaluations",
     "LogitAdjustment",
     "PredictionWriter",

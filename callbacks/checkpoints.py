@@ -1,6 +1,5 @@
 """Configure the checkpoints of a run, and write them without ever losing the previous one."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +114,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save `checkpoint` to a local `path`."""
         with whole_file(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
         self._folders.add(Path(path).resolve().parent)
 
     def remove_checkpoint(self, path: str | Path) -> None:

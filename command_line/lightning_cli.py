@@ -3,9 +3,11 @@
 import shlex
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -15,14 +17,25 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
+from tailmatch.callbacks.writers.prediction_shards import PredictionShards
+from tailmatch.command_line import callback_list
 from tailmatch.command_line import predict as predict_command
+from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.parser import Parser
+from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, IN_RUN, resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
-from tailmatch.command_line.run_folder import claim_run_dir, free_run_dir, resolve_checkpoint, run_dir_of
+from tailmatch.command_line.run_folder import (
+    default_run_dir,
+    free_run_dir,
+    is_first_process,
+    run_dir_of,
+    take_run_dir,
+)
 from tailmatch.command_line.settings_of_checkpoint import (
     check_weights,
     config_of_checkpoint,
     data_of_members,
+    files_of,
     network_of_source,
     stranger_of,
     trusts,
@@ -30,6 +43,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.locks import sole_output
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -38,6 +52,10 @@ class TailmatchCLI(LightningCLI):
     """LightningCLI with run folders, checkpoints that carry their configuration, and class-wise defaults."""
 
     def __init__(self, args: list[str] | None = None) -> None:
+        with ExitStack() as self.held:  # what this command alone may write
+            self._run_command(args)
+
+    def _run_command(self, args: list[str] | None) -> None:
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -93,8 +111,10 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Add `--output` to `predict`."""
+        """Say what `--ckpt_path` takes, and add `--output` to `predict`."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        checkpoint = next(action for action in parser._actions if action.dest == "ckpt_path")
+        checkpoint.help = HELP + (HELP_FOR_FIT if subcommand == "fit" else "")
         if subcommand == "predict":
             parser.add_argument(
                 "--output",
@@ -115,6 +135,8 @@ class TailmatchCLI(LightningCLI):
         typed = Typed.read(sys.argv[1:] if args is None else args)
         check_overlays(typed)
         checkpoint = resolve_checkpoint(typed)
+        self.again = typed.checkpoint == "auto"
+        self.resumed_at = None if checkpoint is None or typed.subcommand != "fit" else step_of(checkpoint)
         self.trust = trusts(typed)
         self.stranger = stranger_of(typed, checkpoint)
         with trust_checkpoints(self.trust), settings_from(self.stranger):
@@ -124,6 +146,8 @@ class TailmatchCLI(LightningCLI):
         below = None
         if not typed.values("--config"):
             below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
+        self.named_data = below is not None and "data" in yaml.safe_load(below)
+        self.root_is_typed = any(name in ("--data.root", "--data.init_args.root") for name, _ in typed.options)
         self.config = parse(parser, typed, below)
         # Only the parsed settings say which checkpoint the method begins with, since there are many ways to name it.
         # Typed options such as `--model.network.depth 20` change its network, so that all is parsed again on top of it.
@@ -139,6 +163,8 @@ class TailmatchCLI(LightningCLI):
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
+        if isinstance(settings.trainer.callbacks, list):
+            settings.trainer.callbacks = callback_list.joined(settings.trainer.callbacks)
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
         for name in ("run_dir", "output"):
             if settings.get(name) == "":  # such as a variable of a script that is not set
@@ -149,30 +175,47 @@ class TailmatchCLI(LightningCLI):
             if not typed.values("--run_dir"):
                 own = run_dir_of(checkpoint)
                 settings.run_dir = None if own is None else str(own)
+        elif self.again:
+            settings.ckpt_path = None  # there is none yet
+        elif settings.ckpt_path in IN_RUN:
+            raise SettingsError(f"ckpt_path is {settings.ckpt_path} in a configuration: type it, --ckpt_path auto")
         predict_command.take_facts(typed, settings, checkpoint)
         if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
             settings.trainer.logger = False  # a prediction logs nothing
-        if settings.run_dir is None:
-            names = [settings[part].class_path.rsplit(".", 1)[-1].lower() for part in ("model", "data")]
-            settings.run_dir = str(free_run_dir(Path("runs") / "-".join(names)))
+        if settings.run_dir is None and subcommand != "fit":
+            settings.run_dir = str(free_run_dir(default_run_dir(settings)))
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing, since `parse_arguments` has read the configuration of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to write into the folder of another run."""
+        """Take the folder or the file that this command writes, before it does anything else."""
         settings = self.config[self.subcommand]
-        if self.subcommand != "fit":  # the best score of the training does not matter here
-            warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
-            if self.stranger is not None:  # callbacks of the training are left out on purpose
-                warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-        elif settings.ckpt_path is None:
-            claim_run_dir(Path(settings.run_dir), settings.overwrite)
+        if self.subcommand == "fit":
+            settings.run_dir = str(take_run_dir(settings, self.again, self.held))
+            settings.overwrite = False  # it is done, and not kept in the run's configuration
+            return
+        if self.subcommand == "test" and is_first_process(settings.trainer):
+            self.held.enter_context(sole_output(Path(settings.run_dir) / "test_metrics.json"))
+        # The best score of the training does not matter here, and its callbacks are left out on purpose.
+        warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
+        if self.stranger is not None:
+            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
 
     def instantiate_classes(self) -> None:
         """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
         with trust_checkpoints(self.trust), settings_from(self.stranger):
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except (ValueError, TypeError, LookupError) as error:
+                if self.stranger is None or message_for_user(error) is not None:
+                    raise
+                raise SettingsError(
+                    f"the settings in checkpoint {self.stranger.source!r} cannot be built: {error}"
+                ) from error
+        if self.stranger is not None and self.named_data:
+            self._say(f"data that {self.stranger.source} names: {files_of(self._get(self.config, 'data'))}")
+            self.datamodule.may_download = self.root_is_typed
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a trainer that logs and saves in the run folder."""
@@ -191,6 +234,9 @@ class TailmatchCLI(LightningCLI):
         if self.subcommand == "predict":
             data, *asked = (self._get(self.config_init, name) for name in ("data", "output", "overwrite"))
             callbacks += predict_command.writers(configured, data, run_dir, *asked)
+            for writer in (*configured, *callbacks):
+                if isinstance(writer, PredictionShards) and is_first_process(trainer_config):
+                    self.held.enter_context(sole_output(writer.path_in(run_dir)))
         if trainer_config.enable_checkpointing is not False:
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
@@ -214,6 +260,8 @@ class TailmatchCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where things are."""
+        if self.trainer.global_step == self.resumed_at:
+            self._say(f"the run had finished at step {self.resumed_at}: nothing was left to train")
         self._say(f"run folder: {self._get(self.config, 'run_dir')}")
 
     def after_test(self) -> None:

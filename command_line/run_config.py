@@ -6,6 +6,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import SaveConfigCallback
 
+from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY
 
 
@@ -22,9 +23,9 @@ class RunConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml`, on process 0."""
         file = Path(trainer.default_root_dir) / "config.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
         self._written = None if file.exists() else file
-        self.parser.save(self.config, file, skip_unset=False, overwrite=True, multifile=False)
+        with whole_file(file) as partial:
+            self.parser.save(self.config, partial, skip_unset=False, overwrite=True, multifile=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Remove `config.yaml` if the run failed before its first step, so that the next run can use the folder."""

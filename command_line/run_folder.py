@@ -1,41 +1,25 @@
-"""Find the folder of a run, and the checkpoint that a command line names."""
+"""Find the folder of a run, and let one command alone write in it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from tailmatch.command_line.typed import Typed
-from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir, local_file
+import torch
 
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.locks import InUseError, sole_writer
+from tailmatch.datamodules.output_files import stale_partials
+from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir
 
-def resolve_checkpoint(typed: Typed) -> Path | None:
-    """Find the checkpoint file of `--ckpt_path`: a path, a URL, or `last` or `best` of the `--run_dir`.
+LOCK = "run.lock"
 
-    Raises:
-        SettingsError: The name is empty, `last` or `best` is given without a run folder, or a URL cannot be fetched.
-        MissingFileError: The file does not exist.
-    """
-    name = (typed.values("--ckpt_path") or ["null"])[-1]
-    if not name:
-        raise SettingsError("--ckpt_path is empty; give a file, last or best, or leave it out")
-    if name in ("null", "None"):
-        return None
-    path = local_file(name)
-    run_dir = typed.run_dir
-    if name in ("last", "best") and run_dir is None:
-        raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
-    checkpoints = path.parent if run_dir is None else Path(run_dir) / "checkpoints"
-    if name in ("last", "best"):
-        path = checkpoints / f"{name}.ckpt"
-    if not path.is_file():
-        raise MissingFileError(f"no checkpoint {path}{_others(checkpoints)}")
-    return path
+_CHOSEN = "TAILMATCH_RUN_DIR"
+"""Environment variable that tells the processes that a fit starts which folder it has chosen."""
 
-
-def _others(folder: Path) -> str:
-    there = sorted(p.name for p in folder.glob("*.ckpt"))
-    return f"; {folder} has {', '.join(there)}" if there else f"; {folder} has no checkpoints"
+_WRITTEN = ("config.yaml", "last_evaluations.json", "relabeled.csv", "prior.json")
+"""Files that a fit writes into its folder, beside those in `checkpoints`."""
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
@@ -47,7 +31,12 @@ def run_dir_of(checkpoint: Path) -> Path | None:
 
 def holds_run(folder: Path) -> bool:
     """Tell whether a folder has the configuration or the checkpoints of a run."""
-    return (folder / "config.yaml").exists() or any((folder / "checkpoints").glob("*.ckpt"))
+    return (folder / "config.yaml").exists() or has_checkpoints(folder)
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, of any name."""
+    return any((folder / "checkpoints").glob("*.ckpt"))
 
 
 def free_run_dir(base: Path) -> Path:
@@ -64,24 +53,139 @@ def numbered(base: Path) -> Iterator[Path]:
         number += 1
 
 
-def claim_run_dir(run_dir: Path, overwrite: bool) -> None:
+def default_run_dir(settings: Any) -> Path:
+    """Name a folder in `runs` after the method and the data of some settings."""
+    names = [settings[part].class_path.rsplit(".", 1)[-1].lower() for part in ("model", "data")]
+    return Path("runs") / "-".join(names)
+
+
+# Whose folder it is, from here on
+
+
+def is_first_process(trainer: Mapping[str, Any]) -> bool:
+    """Tell whether this process is the first one of its run; only that one writes.
+
+    Lightning, torchrun and LSF say so in environment variables. SLURM numbers its tasks also where each is a run of its
+    own; they are one run only if the trainer has several devices or nodes.
+
+    Args:
+        trainer: Settings of the trainer.
+    """
+    ranks = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK"]
+    devices = str(trainer.get("devices"))
+    if devices in ("auto", "-1"):
+        devices = str(max(1, torch.cuda.device_count()))
+    if devices != "1" or trainer.get("num_nodes") != 1:
+        ranks.append("SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def take_run_dir(settings: Any, again: bool, held: ExitStack) -> Path:
+    """Take the folder of a fit; only the first process of a run does so, the others are told.
+
+    Args:
+        settings: Settings of the fit.
+        again: Whether a run that was stopped before its first checkpoint is begun again.
+        held: Holds the folder, until it is closed.
+
+    Raises:
+        SettingsError: The folder is a file, another command writes in it, or it holds a run that may not be touched.
+    """
+    if settings.run_dir is None:
+        base = default_run_dir(settings)
+        if is_first_process(settings.trainer):
+            return _begin_in_new_folder(base, held)
+        return Path(os.environ[_CHOSEN]) if _CHOSEN in os.environ else free_run_dir(base)
+    run_dir = Path(settings.run_dir)
+    if is_first_process(settings.trainer):
+        _take(run_dir, held)
+        own = None if settings.ckpt_path is None else run_dir_of(Path(settings.ckpt_path))
+        if own is None or own.resolve() != run_dir.resolve():
+            _make_room(run_dir, settings.overwrite, again)
+    return run_dir
+
+
+def _begin_in_new_folder(base: Path, held: ExitStack) -> Path:
+    """Take a folder without a run: `base`, or `base` with a number. Runs that begin together take different ones.
+
+    Args:
+        base: The first folder that is tried.
+        held: Holds the folder, until it is closed.
+    """
+    _check_folder(base)
+    for folder in numbered(base):
+        if holds_run(folder):
+            continue
+        with ExitStack() as attempt:
+            try:
+                attempt.enter_context(_held(folder))
+            except InUseError:
+                continue
+            if not holds_run(folder):
+                held.push(attempt.pop_all())
+                break
+    os.environ[_CHOSEN] = str(folder)
+    return folder
+
+
+def _take(run_dir: Path, held: ExitStack) -> None:
+    _check_folder(run_dir)
+    held.enter_context(_held(run_dir))
+
+
+def _make_room(run_dir: Path, overwrite: bool, again: bool) -> None:
     """Make sure that a new run does not write over an old one.
 
     Raises:
-        SettingsError: The folder is a file, or holds a run and `overwrite` is false.
+        SettingsError: The folder holds a run that may not be touched.
     """
+    if not holds_run(run_dir) or (again and not has_checkpoints(run_dir)):
+        return
+    if not overwrite:
+        raise SettingsError(
+            f"{run_dir} holds a run{_how_to_resume(run_dir)} choose another --run_dir, or start anew with "
+            "--overwrite true (the old run is moved aside)"
+        )
+    print(f"moved the old run to {_move_aside(run_dir)}")
+
+
+def _check_folder(run_dir: Path) -> None:
     if run_dir.exists() and not run_dir.is_dir():
         raise SettingsError(
             f"run_dir is {run_dir}, which is a file; it must be a folder, or a path where one can be made"
         )
-    if int(os.environ.get("LOCAL_RANK", 0)) or not holds_run(run_dir):
-        return
-    if not overwrite:
-        saved = (run_dir / "checkpoints" / "last.ckpt").is_file()
-        raise SettingsError(
-            f"{run_dir} holds a run{': resume it with --ckpt_path last,' if saved else ' without a last.ckpt:'} choose "
-            "another --run_dir, or start anew with --overwrite true (the old run is moved aside)"
-        )
-    aside = next(p for p in numbered(run_dir.with_name(f"{run_dir.name}-old")) if not p.exists())
-    run_dir.rename(aside)
-    print(f"moved the old run to {aside}")
+
+
+@contextmanager
+def _held(run_dir: Path) -> Iterator[None]:
+    with sole_writer(run_dir / LOCK, str(run_dir), "wait for its end, or choose another --run_dir"):
+        for partial, target in [*stale_partials(run_dir), *stale_partials(run_dir / "checkpoints")]:
+            if target.name in _WRITTEN or target.suffix == ".ckpt":
+                partial.unlink(missing_ok=True)
+        yield
+
+
+def _how_to_resume(run_dir: Path) -> str:
+    if (run_dir / "checkpoints" / "last.ckpt").is_file():
+        return ": resume it with --ckpt_path last,"
+    if has_checkpoints(run_dir):
+        return " without a last.ckpt: resume it with --ckpt_path auto,"
+    return " that was stopped before its first checkpoint: begin it again with --ckpt_path auto,"
+
+
+def _move_aside(run_dir: Path) -> Path:
+    """Move the content of a run folder, except the lock that is held, to a new folder beside it.
+
+    What makes it a run goes last: if this is cut off, the folder still holds one.
+    """
+    folder = run_dir.resolve()
+    for aside in numbered(folder.with_name(f"{folder.name}-old")):
+        try:
+            aside.mkdir()
+            break
+        except FileExistsError:
+            continue
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name in ("config.yaml", "checkpoints")):
+        if entry.name != LOCK:
+            entry.rename(aside / entry.name)
+    return aside

@@ -1,5 +1,6 @@
 """Read settings from checkpoints; typed options take precedence over them. There is one function for each source."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,6 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
         )
     if stranger is not None:
         settings = needed_to_evaluate(settings, typed)
-        check_download(settings, typed, path)
     if not settings or typed.subcommand == "fit":
         return yaml.safe_dump(settings, sort_keys=False) if settings else None
     settings.pop("overwrite", None)
@@ -137,28 +137,17 @@ def first_member(typed: Typed) -> Path | None:
     return Path(local_file(str(members[0]))) if isinstance(members, list) and members else None
 
 
-_PUBLISHED = ("cifar-10-batches-py", "cifar-100-python", "FashionMNIST", "stl10_binary", "test_32x32.mat")
-"""What lies in the `root` of a public data set that is there."""
+def files_of(data: Any) -> str:
+    """Say which files and folders the parsed settings of a data module name."""
+    arguments = data.get("init_args") or {}
+    named = [f"{name} {value}" for name, value in vars(arguments).items() if _is_there(value)]
+    return " ".join([data.class_path.rpartition(".")[2], *named])
 
 
-def check_download(settings: dict[str, Any], typed: Typed, source: Path) -> None:
-    """Refuse to download a data set into a folder elsewhere that a checkpoint names, and not the user.
-
-    Raises:
-        SettingsError: The data set is not in that folder.
-    """
-    data = settings.get("data", {})
-    root = data.get("init_args", {}).get("root")
-    if not isinstance(root, str) or typed.values("--data.root") or typed.values("--data.init_args.root"):
-        return
-    if not class_named(data["class_path"]).__module__.startswith("tailmatch.datamodules.public."):
-        return
-    folder = Path(root).resolve()
-    if not (folder.is_relative_to(Path.cwd()) or any((folder / name).exists() for name in _PUBLISHED)):
-        raise SettingsError(
-            f"checkpoint {source} names {root} as the folder of {data['class_path']}, which is not there and would be "
-            f"downloaded into it: give the folder yourself, as in --data.root {root}"
-        )
+def _is_there(value: object) -> bool:
+    with suppress(OSError, ValueError):  # a text that can be no path
+        return isinstance(value, str) and bool(value) and Path(value).exists()
+    return False
 
 
 def data_of_members(typed: Typed) -> str | None:
@@ -169,7 +158,6 @@ def data_of_members(typed: Typed) -> str | None:
     settings = read_checkpoint(str(member)).settings
     if not is_vouched_for(typed, member):
         settings = needed_to_evaluate(settings, typed)
-        check_download(settings, typed, member)
     return yaml.safe_dump({name: settings[name] for name in ("seed_everything", "data") if name in settings})
 
 
@@ -195,7 +183,7 @@ def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None
     """
     name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
     if subcommand == "fit" and brings:
-        raise SettingsError(f"{name} is made of trained checkpoints and is not trained: use test, validate or predict")
+        raise SettingsError(f"{name} brings its weights and is not trained: use test, validate or predict")
     if subcommand != "fit" and brings and checkpoint is not None:
         raise SettingsError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
     if subcommand != "fit" and not brings and checkpoint is None:

@@ -61,17 +61,23 @@ class Typed:
         configured = [str(config["run_dir"]) for _, config in self.configs() if config.get("run_dir")]
         return next(reversed(self.values("--run_dir") or configured), None)
 
+    @property
+    def checkpoint(self) -> str | None:
+        """What `--ckpt_path` names; None if it is not typed, or null."""
+        name = next(reversed(self.values("--ckpt_path")), "null")
+        return None if name in ("null", "None", "") else name
+
     def class_of(self, part: str) -> str | None:
         """Find the last class named for `model` or `data`, without its package; None if none is named."""
         return next(reversed([name for _, name in _namings(self, part) if name is not None]), None)
 
     def texts(self) -> Iterator[str]:
-        """All that the user says: the values of options, and the content of the files that they name."""
-        for _, value in self.options:
+        """All that the user says: the values of options, and the configurations that they name; a prior is none."""
+        for name, value in self.options:
             yield value
             file = Path(value)
-            if file.suffix in (".yaml", ".yml", ".json") and file.is_file():
-                yield file.read_text()
+            if (name == "--config" or file.suffix in (".yaml", ".yml")) and file.is_file():
+                yield file.read_text(errors="replace")
 
     def configs(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the file and the content of each typed configuration."""

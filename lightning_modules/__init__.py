@@ -5,9 +5,11 @@ from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner
 from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
 from tailmatch.lightning_modules.methods.ensemble import Ensemble
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
 from tailmatch.lightning_modules.methods.mixmatch import MixMatch
 from tailmatch.lightning_modules.methods.moco import MoCoPretraining
 from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
+from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
 from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
 from tailmatch.lightning_modules.methods.rotation import RotationPretraining
 from tailmatch.lightning_modules.methods.self_training import SelfTraining
@@ -19,11 +21,13 @@ __all__ = [
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
+    "FixMatchRetraining",
     "ImageClassifier",
     "MixMatch",
     "MoCoPretraining",
     "PostHocClassifier",
     "PseudoLabelRefiner",
+    "PublishedClassifier",
     "ReMixMatch",
     "RotationPretraining",
     "SelfTraining",

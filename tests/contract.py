@@ -29,6 +29,7 @@ from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
     ClassifierRetraining,
     FixMatch,
+    FixMatchRetraining,
     ImageClassifier,
     MixMatch,
     MoCoPretraining,
@@ -63,6 +64,7 @@ class Method:
 METHODS: dict[type[ImageClassifier], Method] = {
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
+    FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies

@@ -1,5 +1,7 @@
 """Checkpoints as a stranger could make them, whose settings would run code or write files, and a watch over both."""
 
+import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,23 @@ class Part(View):
         Path({called!r}).touch()
 """
 """A module that leaves a file when it is imported and one when something of it is called."""
+
+
+_seen: list[str] | None = None
+_IMPORTS = (MODULE, "this", "antigravity")
+_OUTSIDE = (
+    "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn",
+    "urllib.Request", "webbrowser.open", "ctypes.dlopen",
+)  # fmt: skip
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note an import of a stranger's module, and what reaches other programs or the network, while it is watched."""
+    if _seen is not None and (event in _OUTSIDE or (event == "import" and arguments[0] in _IMPORTS)):
+        _seen.append(f"{event} {arguments[:1]}")
+
+
+sys.addaudithook(_audit)
 
 
 class Watch:
@@ -49,14 +68,16 @@ class Watch:
 
     @contextmanager
     def nothing_happens(self) -> Iterator[None]:
-        """Check that no file changes and the module is not imported."""
+        """Check that no file changes, the module is not imported, and no program or address is called."""
+        global _seen
         sys.path.insert(0, str(self.folder / "code"))
-        before, modules = self.files(), set(sys.modules)
+        before, _seen = self.files(), []
         try:
             yield
             assert self.files() == before
-            assert not [name for name in set(sys.modules) - modules if name in (MODULE, "this", "antigravity")]
+            assert _seen == []
         finally:
+            _seen = None
             sys.path.remove(str(self.folder / "code"))
             sys.modules.pop(MODULE, None)
 
@@ -72,6 +93,46 @@ def with_settings(file: Path, source: Path, change: Callable[[dict[str, Any]], A
         content["config"] = yaml.safe_dump(settings)
     torch.save(content, file)
     return file
+
+
+class Calls:
+    """Pickles to a call."""
+
+    def __init__(self, called: str) -> None:
+        self.called = called
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.called,)
+
+
+def pickles(called: str) -> dict[str, Callable[[Path, Path], Path]]:
+    """By name, functions that write a checkpoint whose pickle calls something: in the formats that torch reads."""
+
+    def with_pickle(file: Path, source: Path, **options: Any) -> Path:
+        torch.save({**torch.load(source, weights_only=True), "more": Calls(called)}, file, **options)
+        return file
+
+    def alone(file: Path, source: Path) -> Path:
+        file.write_bytes(pickle.dumps(Calls(called)))
+        return file
+
+    return {
+        "a pickle that calls": with_pickle,
+        "an old pickle that calls": lambda file, source: with_pickle(
+            file, source, _use_new_zipfile_serialization=False
+        ),
+        "a pickle alone": alone,
+    }
+
+
+def payloads(called: str) -> dict[str, Callable[[Path, Path], Path]]:
+    """By name, functions that write a checkpoint of every kind that must be refused, given a good one."""
+
+    def changed(change: Callable[[dict[str, Any]], Any] | str) -> Callable[[Path, Path], Path]:
+        return lambda file, source: with_settings(file, source, change)
+
+    some = {name: text for name, text in texts().items() if name in ("a tag that calls", "an alias bomb", "no class")}
+    return {name: changed(change) for name, change in (code(called) | some).items()} | pickles(called)
 
 
 def argument(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -97,6 +158,8 @@ def code(called: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
     function, part = {"class_path": f"{MODULE}.make"}, {"class_path": f"{MODULE}.Part", "init_args": {}}
     inside = {"levels": ["a"], "network": {"class_path": f"{MODULE}.Part"}}
     categories = {"class_path": "tailmatch.lightning_modules.networks.CategoryNetwork", "init_args": inside}
+    published = {"class_path": "tailmatch.lightning_modules.networks.TorchvisionNetwork"}
+    weights_too = {"name": "resnet18", "weights": "DEFAULT"}
     weights = {"class_path": "tailmatch.lightning_modules.losses.DeferredReweighting", "init_args": {"weights": [part]}}
     rotating = {"class_path": "tailmatch.lightning_modules.views.WeakView", "init_args": {"other": {"a": [function]}}}
     return {
@@ -123,6 +186,11 @@ def code(called: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
         "in a list": argument("class_weights", weights),
         "in an argument of an argument": argument("view", rotating),
         "a list": argument("view", [part]),
+        "hidden in a text": argument("network", yaml.safe_dump(categories, default_flow_style=True)),
+        "hidden in dict_kwargs": argument("network", {**categories, "init_args": {}, "dict_kwargs": inside}),
+        "a name with dots": argument("network", {**categories, "init_args": {"levels": ["a"], "network.x": function}}),
+        "published weights": argument("network", {**published, "dict_kwargs": {"weights": "DEFAULT"}}),
+        "published weights in a text": argument("network", yaml.safe_dump({**published, "init_args": weights_too})),
         "method": lambda settings: settings["model"].update(class_path=f"{MODULE}.Part"),
         "a method that is a function": lambda settings: settings["model"].update(class_path=f"{MODULE}.make"),
     }

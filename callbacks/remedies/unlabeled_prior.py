@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
@@ -112,8 +113,7 @@ class UnlabeledPriorEstimator(Callback):
         }
         if trainer.is_global_zero:
             output = self.output or folder / "prior.json"
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(prior, indent=2) + "\n")
+            write_text(output, json.dumps(prior, indent=2) + "\n")
             shown = ", ".join(f"{count:.0f}" for count in counts)
             print(f"unlabeled prior from {len(self._accepted)} epochs, written to {output}: {shown}")
 

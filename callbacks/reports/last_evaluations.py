@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import check_count
+from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -50,9 +51,7 @@ class LastEvaluations(Callback):
             for kind, value in kinds.items()
         }
         log_scalars(trainer, scalars)
-        folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "last_evaluations.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(run_folder(trainer) / "last_evaluations.json", json.dumps(summary, indent=2) + "\n")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the summary of the fit into `test_metrics.json`."""
@@ -61,7 +60,7 @@ class LastEvaluations(Callback):
         if trainer.is_global_zero and record.exists() and summary.exists():
             content = json.loads(record.read_text())
             content["last_evaluations"] = json.loads(summary.read_text())
-            record.write_text(json.dumps(content, indent=2) + "\n")
+            write_text(record, json.dumps(content, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any]:
         """Compute the number of evaluations, and the mean and sample standard deviation (0 for one) of every metric."""

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Literal, TextIO, TypeAlias
 
 import numpy as np
 
@@ -132,11 +132,21 @@ def _write_text(
 ) -> None:
     # File names need not be UTF-8: surrogateescape restores the bytes of the file system.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer = csv.writer(_Lines(file), delimiter=delimiter)
         if header:
             writer.writerow([column.name for column in columns])
         for chunk in chunks:
             writer.writerows(zip(*(_cells(column.values(chunk)) for column in columns), strict=True))
+
+
+class _Lines:
+    """A file whose rows end with a line feed; the writer itself would then not quote a carriage return in a name."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> None:
+        self.file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _cells(values: Array) -> list[str]:

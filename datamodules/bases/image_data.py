@@ -49,6 +49,7 @@ class ImageDataModule(LightningDataModule):
     mean: ChannelStatistics | None = None  # None: the network keeps its own
     std: ChannelStatistics | None = None
     horizontal_flip: bool = True
+    may_download: bool = True  # False: `prepare_data` downloads nothing, since a file from elsewhere names the folder
 
     def __init__(self, *, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()

@@ -153,6 +153,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self.label_noise = label_noise
         if label_noise is not None:
             label_noise.check(self.class_names)
+        self.unlabeled_from: int | None = None  # see `Sources`
         self._pool_digest = self._split_digest = self._pseudo_label_digest = self._noise_digest = ""
 
     @abstractmethod
@@ -168,6 +169,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     def _draw(self) -> None:
         sources = self.load()
+        self.unlabeled_from = sources.unlabeled_from
         seed = global_seed() if self.seed is None else self.seed
         split = draw_split(
             sources.train.targets,

@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.output_files import stale_partials
 
 PATIENCE = 5.0
 """For how many seconds a process waits for another one that builds the cache, before it says so."""
@@ -23,6 +24,7 @@ def writable(folder: Path) -> Iterator[None]:
     """Make a folder, and refuse one that cannot be written to by a message that says what to do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_remains(folder)
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -43,6 +45,13 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove what builds that were killed have left, of all caches in the folder."""
+    for partial, target in stale_partials(folder):
+        with suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
+            partial.unlink(missing_ok=True)
 
 
 def room_for(path: Path, needed: int) -> Any:

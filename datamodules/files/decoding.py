@@ -32,6 +32,9 @@ VERSION = 2
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+"""The formats of these suffixes. Pillow knows more, and runs Ghostscript where a file of any suffix is PostScript."""
+
 MOST_BYTES = 2**30
 """The largest image file that is read. It bounds the memory that a wrong file takes."""
 
@@ -108,7 +111,7 @@ def file_pixels(data: bytes, size: int | None = None) -> Tensor:
         UnreadableImage: See `decode_image`.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if size is not None:
                 image.draft("RGB", (size, size))
             ImageOps.exif_transpose(image, in_place=True)

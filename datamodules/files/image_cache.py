@@ -21,6 +21,7 @@ from tailmatch.datamodules.files.cache_folder import alone, room_for, writable
 from tailmatch.datamodules.files.cache_index import DIGEST_BYTES, CacheIndex, DamagedCache, read_cache
 from tailmatch.datamodules.files.decoding import VERSION, UnreadableImage, decode_image, naming, read_image_file
 from tailmatch.datamodules.images import Pixels
+from tailmatch.datamodules.output_files import whole_file
 
 BLOCK = 1024
 """How many images are decoded in parallel before they are written; this bounds the memory."""
@@ -208,29 +209,24 @@ def _build(
 
     If `describe_error` is given, unreadable files are an error, and nothing is written.
     """
-    unfinished = index.with_suffix(".partial")
     digests: list[bytes] = []
     bad: dict[int, str] = {}
-    try:
-        with ExitStack() as stack:
-            out = None if path is None else stack.enter_context(room_for(unfinished, len(files.keys) * 3 * size * size))
-            for row, decoded in enumerate(_decode_all(files, size)):
-                if isinstance(decoded, str):
-                    bad[row] = decoded
-                    continue
-                digests.append(decoded[0])
-                if out is not None:
-                    out.write(decoded[1])
+    with ExitStack() as stack:  # the pixels are renamed before the index, which is written last
+        facts = stack.enter_context(whole_file(index))
+        pixels = None if path is None else stack.enter_context(whole_file(path))
+        out = None if pixels is None else stack.enter_context(room_for(pixels, len(files.keys) * 3 * size * size))
+        for row, decoded in enumerate(_decode_all(files, size)):
+            if isinstance(decoded, str):
+                bad[row] = decoded
+                continue
+            digests.append(decoded[0])
+            if out is not None:
+                out.write(decoded[1])
         if bad and describe_error is not None:
             raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
-        if path is not None:
-            os.replace(unfinished, path)
         content = np.frombuffer(bytearray(b"".join(digests)), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
         built = CacheIndex(content, np.array(list(bad), dtype=np.int64), list(bad.values()))
-        built.write(unfinished)
-        os.replace(unfinished, index)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        built.write(facts)
     return built
 
 

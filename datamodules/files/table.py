@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.bounds import MOST_COLUMNS, check_parquet
 from tailmatch.datamodules.output_files import pyarrow_for
 
 CHUNK = 256
@@ -127,10 +128,9 @@ def read_table(
     wanted = list(dict.fromkeys([image, *needed, *(name for name in optional if name in names)]))
     for name in wanted:
         if names.count(name) != 1:
+            what = f"{'two columns' if name in names else 'no column'} {name!r}; its columns are {_some(names)}"
             hint = " (of a file without header, give `columns`)" if headed else ""
-            raise SettingsError(
-                f"{path}: {'two columns' if name in names else 'no column'} {name!r}; its columns are {names}{hint}"
-            )
+            raise SettingsError(f"{path}: {what}{hint}")
     images: list[str] = []
     coders = [_Coder() for _ in wanted[1:]]
     for cells, *others in chunks(wanted):
@@ -141,6 +141,11 @@ def read_table(
         raise SettingsError(f"{path}: the table is empty, it has no rows below its header")
     coded = {name: coder.finish() for name, coder in zip(wanted[1:], coders, strict=True)}
     return Table(path, 2 if headed else 1, images, coded)
+
+
+def _some(names: Sequence[str]) -> str:
+    """List names for a message."""
+    return f"{names[:20]}" + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 class _Coder:
@@ -172,6 +177,11 @@ def _text(path: Path, layout: TableFormat) -> tuple[list[str], Chunks]:
     first = next(rows, [])
     if not first:
         raise SettingsError(f"{path}: the table is empty")
+    if len(first) > MOST_COLUMNS:
+        raise SettingsError(
+            f"{path}: row 1 has {len(first):,} cells, and at most {MOST_COLUMNS:,} are read: is the delimiter "
+            f"{delimiter!r}?"
+        )
     names, first_row = first, 2
     if layout.columns is not None:
         if len(first) > len(layout.columns):
@@ -211,7 +221,8 @@ def _even(
     if not any(chain(chunk[index:], rows)):
         return chunk[:index]
     raise SettingsError(
-        f"{path}: row {first_row + index} has {len(chunk[index])} cells, and there are {len(names)} columns {names}"
+        f"{path}: row {first_row + index} has {len(chunk[index])} cells, and there are {len(names)} columns "
+        f"{_some(names)}"
     )
 
 
@@ -236,8 +247,11 @@ def _parquet(path: Path) -> tuple[list[str], Chunks]:
     pyarrow, parquet = pyarrow_for(path)
     try:
         file = parquet.ParquetFile(path)
+        check_parquet(path, file)
     except (pyarrow.ArrowException, OSError) as error:
         raise SettingsError(f"{path} is no Parquet file: {error}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
 
     def cells(batch: Any, name: str) -> list[str]:
         try:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.files.bounds import check_parquet, check_unpacked
 from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.checks import check_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
@@ -133,6 +134,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not zipfile.is_zipfile(path):
         raise SettingsError("it is no archive of arrays (tailmatch.datamodules.pseudo_labels.legacy converts pickles)")
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, sum(member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as members:
         arrays = {name: members[name] for name in ("key", "label", "confidence")}
         arrays["probs"] = members["probs"] if "probs" in members else None
@@ -141,7 +144,9 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    table = pyarrow_for(path)[1].read_table(path)
+    file = pyarrow_for(path)[1].ParquetFile(path)
+    check_parquet(path, file)
+    table = file.read([name for name in ("key", "label", "confidence", "probs") if name in file.schema_arrow.names])
     facts = json.loads(table.schema.metadata[b"tailmatch"])
     arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
     arrays["probs"] = None

@@ -38,8 +38,8 @@ class _CIFAR(LabeledUnlabeledDataModule):
         Raises:
             MissingFileError: The data set is not in `root` and cannot be downloaded.
         """
-        with files_named_if_missing(self.title, self.reader.filename, self.reader.url, self.root):
-            self.reader(self.root, train=True, download=True)
+        with files_named_if_missing(self, self.title, self.reader.filename, self.reader.url, self.root):
+            self.reader(self.root, train=True, download=self.may_download)
 
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""

@@ -43,8 +43,9 @@ class FashionMNIST(LabeledUnlabeledDataModule):
         reader = datasets.FashionMNIST
         files = ", ".join(name for name, _ in reader.resources)
         folder = Path(self.root) / reader.__name__ / "raw"
-        with files_named_if_missing("Fashion-MNIST", f"{files} (or the same unpacked)", reader.mirrors[0], folder):
-            reader(self.root, download=True)
+        files = f"{files} (or the same unpacked)"
+        with files_named_if_missing(self, "Fashion-MNIST", files, reader.mirrors[0], folder):
+            reader(self.root, download=self.may_download)
 
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""

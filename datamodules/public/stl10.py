@@ -57,8 +57,8 @@ class STL10(LabeledUnlabeledDataModule):
         Raises:
             MissingFileError: The data set is not in `root` and cannot be downloaded.
         """
-        with files_named_if_missing("STL-10", datasets.STL10.filename, datasets.STL10.url, self.root):
-            datasets.STL10(self.root, split="train", download=True)
+        with files_named_if_missing(self, "STL-10", datasets.STL10.filename, datasets.STL10.url, self.root):
+            datasets.STL10(self.root, split="train", download=self.may_download)
 
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.utils import download_url
+from torchvision.datasets.utils import check_integrity, download_url
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
@@ -60,9 +60,12 @@ class SVHN(LabeledUnlabeledDataModule):
             raise SettingsError("SVHN's files need scipy: pip install 'tailmatch[svhn]'")
         published = [datasets.SVHN.split_list[split] for split in ("train", "test", "extra")[: 2 + self.extra]]
         files = ", ".join(file for _, file, _ in published)
-        with files_named_if_missing("SVHN", files, ADDRESS, self.root):
+        with files_named_if_missing(self, "SVHN", files, ADDRESS, self.root):
             for url, file, md5 in published:
-                download_url(url, self.root, file, md5)
+                if self.may_download:
+                    download_url(url, self.root, file, md5)
+                elif not check_integrity(f"{self.root}/{file}", md5):
+                    raise FileNotFoundError(f"there is no whole {file}")
 
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""

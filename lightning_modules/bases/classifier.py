@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError, check_count
+from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
@@ -216,8 +217,7 @@ class ImageClassifier(ImageModule):
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "test_metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_text(folder / "test_metrics.json", json.dumps(record, indent=2) + "\n")
 
 
 def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:

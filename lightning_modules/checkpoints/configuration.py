@@ -37,7 +37,7 @@ def read_configuration(text: object, path: str) -> dict[str, Any]:
             raise SettingsError(
                 f"the configuration in checkpoint {path!r} has more than {MOST_VALUES} values, or an alias in itself"
             )
-        settings = None if node is None else loader.construct_document(node)
+        return _checked(None if node is None else loader.construct_document(node), path)
     except SettingsError:
         raise
     # What SafeLoader raises of values that do not fit their tag, beside errors of its own
@@ -46,7 +46,6 @@ def read_configuration(text: object, path: str) -> dict[str, Any]:
         raise SettingsError(f"the configuration in checkpoint {path!r} is no plain YAML: {reason}") from error
     finally:
         loader.dispose()
-    return _checked(settings, path)
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
@@ -59,10 +58,26 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+def _no_argument(settings: Any) -> object | None:
+    """Find a key of `init_args`, at any depth, that is no name: jsonargparse reads `a.b` as an argument of another."""
+    if isinstance(settings, list):
+        return next((found for value in settings if (found := _no_argument(value)) is not None), None)
+    if not isinstance(settings, dict):
+        return None
+    arguments = settings.get("init_args")
+    names = [*arguments] if isinstance(arguments, dict) else []
+    names += [name for name in settings if "class_path" in settings]
+    wrong = (name for name in names if not (isinstance(name, str) and name.isidentifier()))
+    return next(wrong, _no_argument(list(settings.values())))
+
+
 def _checked(settings: Any, path: str) -> dict[str, Any]:
     """Refuse what is no configuration: settings by name, with `model` and `data` of a class with arguments."""
     if not isinstance(settings, dict):
         raise SettingsError(f"the configuration in checkpoint {path!r} is a {type(settings).__name__}, and no settings")
+    name = _no_argument(settings)
+    if name is not None:
+        raise SettingsError(f"the configuration in checkpoint {path!r} has an argument {name!r}, which is no name")
     wrong = [] if isinstance(settings.get("trainer") or {}, Mapping) else ["trainer"]
     for part in ("model", "data"):
         section = settings.get(part, {"class_path": ""})

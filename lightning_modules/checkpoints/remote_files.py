@@ -5,7 +5,6 @@ A downloaded file is read like every other, as tensors and plain values; no code
 """
 
 import hashlib
-import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.image_cache import default_cache_dir
+from tailmatch.datamodules.output_files import stale_partials, whole_file
 
 _CHANGING = ("name", "url", "created")
 """Facts of a file that do not describe its content: its address (which may be signed) and its time of creation."""
@@ -48,32 +48,31 @@ def _fetched(url: str) -> Path:
     except Exception as error:  # each file system has its own errors, which need not be OSErrors
         raise _not_fetched(url, error) from error
     if facts.get("type") == "directory":
-        raise SettingsError(f"{_shown(url)} is a folder: give the address of a file")
+        raise SettingsError(f"{shown_url(url)} is a folder: give the address of a file")
     version = repr(sorted((name, str(value)) for name, value in facts.items() if name not in _CHANGING))
     name = PurePosixPath(urlsplit(url).path).name or "checkpoint"
     path = fetched_dir() / hashlib.sha256(f"{url}\0{version}".encode()).hexdigest()[:32] / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{name}.lock")):
         if not path.exists():
-            partial = path.with_name(f"{name}.partial")
-            print(f"fetching {_shown(url)} to {path}", flush=True)
+            for partial, _ in stale_partials(path.parent):
+                partial.unlink()
+            print(f"fetching {shown_url(url)} to {path}", flush=True)
             try:
-                files.get_file(inside, str(partial))
-                _check_whole(url, partial, facts.get("size"))
-                os.replace(partial, path)
+                with whole_file(path) as partial:
+                    files.get_file(inside, str(partial))
+                    _check_whole(url, partial, facts.get("size"))
             except SettingsError:
                 raise
             except Exception as error:  # see above
                 raise _not_fetched(url, error) from error
-            finally:
-                partial.unlink(missing_ok=True)
     return path
 
 
 def _check_whole(url: str, path: Path, size: int | None) -> None:
     there = path.stat().st_size
     if size is not None and there != size:
-        raise SettingsError(f"{_shown(url)} came incomplete, {there} of {size} bytes: try again")
+        raise SettingsError(f"{shown_url(url)} came incomplete, {there} of {size} bytes: try again")
 
 
 def _not_fetched(url: str, error: Exception) -> SettingsError:
@@ -81,13 +80,13 @@ def _not_fetched(url: str, error: Exception) -> SettingsError:
     reason = " ".join(str(cause).split()).replace(query or "?", "...")
     if isinstance(error, ImportError):
         hint = "pip install 'tailmatch[s3]'" if url.startswith("s3") else "install the package that it names"
-        return SettingsError(f"{_shown(url)} needs a package that is not installed ({error}): {hint}")
+        return SettingsError(f"{shown_url(url)} needs a package that is not installed ({error}): {hint}")
     return SettingsError(
-        f"{_shown(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
+        f"{shown_url(url)} could not be fetched ({type(cause).__name__}: {reason}): check the address and the network, "
         "or give the path of a local copy"
     )
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return the URL without its query, which contains secrets if it is signed."""
     return url.partition("?")[0]

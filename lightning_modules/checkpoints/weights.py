@@ -7,14 +7,17 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.checkpoints.remote_files import local_file
+from tailmatch.lightning_modules.checkpoints.archives import check_archive
+from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
@@ -26,6 +29,32 @@ COUNTER = "num_batches_tracked"
 """BatchNorm's counter, which is unused without `momentum=None` and missing in weights saved before PyTorch 0.4.1."""
 
 
+_refusal: ContextVar[str] = ContextVar("refusal", default="")
+
+
+@contextmanager
+def refuse_weights(reason: str) -> Iterator[None]:
+    """Within this context, no state dict is downloaded or read; `read_file` still reads.
+
+    Args:
+        reason: The message of the error; empty allows them.
+
+    Raises:
+        SettingsError: A state dict was asked for.
+    """
+    token = _refusal.set(reason)
+    try:
+        yield
+    finally:
+        _refusal.reset(token)
+
+
+def _check_allowed(source: str) -> None:
+    reason = _refusal.get()
+    if reason:
+        raise SettingsError(f"weights {source!r} are not read: {reason}")
+
+
 def read_file(path: str, mapped: bool = False) -> object:
     """Read a file of tensors and plain values, written by `torch.save`.
 
@@ -34,11 +63,12 @@ def read_file(path: str, mapped: bool = False) -> object:
         mapped: Whether to leave the tensors on disk until they are used, if the file's format supports it.
 
     Raises:
-        SettingsError: There is no such file, or it contains something else.
+        SettingsError: There is no such file, it is damaged, or it contains something else.
     """
     file = local_file(path)
     if not file.is_file():
         raise SettingsError(f"weights file {path!r} does not exist")
+    _check_copy(path, file)
     try:
         mmap = mapped and zipfile.is_zipfile(file)
         content: object = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
@@ -51,8 +81,9 @@ def read_state_dict(path: str) -> Mapping[str, Tensor]:
     """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
 
     Raises:
-        SettingsError: There is no such file, or it contains something else.
+        SettingsError: There is no such file, it contains something else, or `refuse_weights` holds.
     """
+    _check_allowed(path)
     content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
     return _checked(nested if isinstance(nested, Mapping) else content, path)
@@ -68,12 +99,15 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
     Raises:
         SettingsError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
+    _check_allowed(url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if file.is_file():
+        check_archive(file)
     try:
         state = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=check_hash, weights_only=True
         )
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
         raise SettingsError(
             f"pretrained weights {url} could not be fetched or read ({error}). Without a network, download "
             f"that file elsewhere and put it at {file}, or give the path of a local copy"
@@ -117,11 +151,22 @@ def load_weights(
     module.load_state_dict(kept, strict=False)
 
 
+def _check_copy(path: str, file: Path) -> None:
+    """Check the file of a path; a damaged copy of a URL is removed, so that it is fetched anew."""
+    try:
+        check_archive(file)
+    except SettingsError as error:
+        if not is_url(path):
+            raise
+        file.unlink(missing_ok=True)
+        raise SettingsError(f"what came from {shown_url(path)} is no checkpoint: {error}") from error
+
+
 def _reason(error: Exception) -> str:
     """Explain why a file cannot be read; if it holds more than tensors, say what, and how to extract the tensors."""
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign is None:
-        return f"it is no whole file of torch.save ({type(error).__name__}: {error})"
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return (
         f"it holds {foreign[1]}, and only tensors and plain values are read, so that no code in a file is ever "
         "executed. If you trust the file, convert it once in Python: "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.locks import sole_output
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
@@ -162,6 +163,6 @@ def main(args: Sequence[str]) -> None:
         help="Let the checkpoint name code that is not of this package, which then runs: only if you trust its maker.",
     )
     asked = parser.parse_args(args)
-    with trust_checkpoints(asked.trust_checkpoint == "true"):
+    with trust_checkpoints(asked.trust_checkpoint == "true"), sole_output(asked.out):
         export(asked.checkpoint, asked.out, asked.image_size)
     print(f"exported: {asked.out}", flush=True)

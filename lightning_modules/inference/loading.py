@@ -97,9 +97,9 @@ def _method(
     parser.add_class_arguments(found, "model", skip=set(ready), instantiate=False)
     try:
         built = parser.instantiate(parser.parse_object({"model": plain})).model
-    except ArgumentError as error:
+        method = found(**{name: built[name] for name in plain}, **ready)
+    except (ArgumentError, ValueError, TypeError, LookupError) as error:  # whatever its arguments lead to
         raise SettingsError(f"the method of checkpoint {path!r} cannot be built: {error}") from error
-    method = found(**{name: built[name] for name in plain}, **ready)
     method.init_args |= plain  # the settings of the checkpoint, not the objects that the parser made
     method.unknown = {name: what for name, what in method.unknown.items() if name not in plain} | unknown
     return method

@@ -19,7 +19,13 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from torch.optim import Optimizer, lr_scheduler
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.weights import refuse_weights
 from tailmatch.lightning_modules.inference.class_paths import public_class, public_path
+
+_MEND = (
+    "If the file is yours, or you trust its maker, add --trust_checkpoint true, or in Python trust=True "
+    "(tailmatch.load, load_from_checkpoint) or tailmatch.trust_checkpoints()"
+)
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
@@ -86,6 +92,8 @@ def trust_checkpoints(trust: bool = True) -> Iterator[None]:
 def settings_from(stranger: Stranger | None) -> Iterator[None]:
     """Within this context, nothing is imported by name but what a stranger's settings may name.
 
+    Networks get no pretrained weights: what a checkpoint contains is loaded later, and it names no other file.
+
     Args:
         stranger: The checkpoint; None changes nothing.
 
@@ -93,9 +101,12 @@ def settings_from(stranger: Stranger | None) -> Iterator[None]:
         SettingsError: Something else was named.
     """
     mend_imports()
-    token = _stranger.set(None if _trust.get() else stranger)
+    stranger = None if _trust.get() else stranger
+    token = _stranger.set(stranger)
+    reason = "" if stranger is None else f"the settings in checkpoint {stranger.source!r} ask for them. {_MEND}"
     try:
-        yield
+        with refuse_weights(reason):
+            yield
     except _Refused as refused:
         raise SettingsError(str(refused)) from None
     finally:
@@ -108,9 +119,7 @@ def check_name(class_path: str) -> None:
     if stranger is not None and not stranger.may_name(class_path):
         raise _Refused(
             f"the settings in checkpoint {stranger.source!r} cannot be built: {class_path} is no public class of this "
-            "package that may be there, and any other name may run code. If the file is yours, or you trust its maker, "
-            "add --trust_checkpoint true, or in Python trust=True (tailmatch.load, load_from_checkpoint) or "
-            "tailmatch.trust_checkpoints(); or type that name yourself"
+            f"package that may be there, and any other name may run code. {_MEND}; or type that name yourself"
         )
 
 

@@ -29,7 +29,12 @@ class ClassificationLoss(Described, nn.Module):
         """Compute each sample's loss `[B]` from `logits [B, K]` and `target int64 [B]`, before class weights."""
 
     def mean(
-        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        normalized: bool = True,
     ) -> Tensor:
         """Compute the mean over the batch, `[]`, weighted if weights are given.
 
@@ -38,20 +43,21 @@ class ClassificationLoss(Described, nn.Module):
             target: Classes `int64 [B]`.
             class_weights: Weights `[K]` of the classes; None for equal ones.
             weights: Weights `[B]` of the samples; None for equal ones.
+            normalized: Whether to divide by the sum of the weights; False divides by the number of samples.
         """
         losses: Tensor = self(logits, target)
         if class_weights is not None:
             weights = class_weights[target] if weights is None else weights * class_weights[target]
-        return losses.mean() if weights is None else weighted_mean(losses, weights)
+        return losses.mean() if weights is None else weighted_mean(losses, weights, normalized)
 
 
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Compute `sum(w * l) / sum(w)`, `[]`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
+def weighted_mean(losses: Tensor, weights: Tensor, normalized: bool = True) -> Tensor:
+    """Compute `sum(w * l) / sum(w)`, `[]`, or `sum(w * l) / B`, of `losses [B]` and `weights [B]` (or both `[B, K]`).
 
     torch's `cross_entropy(weight=...)`, which LDAM-DRW and imbalanced-semi-self call, divides in the same way: a batch
     that happens to contain rare classes does not make a larger step than another.
     """
-    return (weights * losses).sum() / weights.sum()
+    return (weights * losses).sum() / (weights.sum() if normalized else len(weights))
 
 
 def check_every_class(name: str, class_counts: Tensor) -> None:

@@ -15,7 +15,14 @@ _REACHABLE = "start before the end, or give start_share"
 
 
 class ClassWeights(Described):
-    """Weights of K classes, with mean 1."""
+    """Weights of K classes, with mean 1.
+
+    Attributes:
+        normalized: Whether the mean of a batch divides by the sum of its weights, as `torch.nn.CrossEntropyLoss` does.
+            False divides by the number of images, so that a batch with rare classes makes a larger step.
+    """
+
+    normalized: bool = True
 
     @abstractmethod
     def weights(self, class_counts: Tensor) -> Tensor:
@@ -34,7 +41,15 @@ class ClassWeights(Described):
 
 
 class InverseWeights(ClassWeights):
-    """Weights in proportion to `1 / n_k`, n_k the number of labeled images of class k."""
+    """Weights in proportion to `1 / n_k`, n_k the number of labeled images of class k.
+
+    Args:
+        normalized: Whether the mean of a batch divides by the sum of its weights. False divides by the number of
+            images, as bbuing9/DARP `train_crt.py` does.
+    """
+
+    def __init__(self, normalized: bool = True) -> None:
+        self.normalized = normalized
 
     def weights(self, class_counts: Tensor) -> Tensor:
         """See `ClassWeights.weights`."""
@@ -105,6 +120,7 @@ class DeferredReweighting(ClassWeights):
         if start_share is not None:
             check_below_one("start_share", start_share)
         self.deferred = weights or EffectiveNumberWeights()
+        self.normalized = self.deferred.normalized
         self.start_epoch = start_epoch
         self.start_step = start_step
         self.start_share = start_share

@@ -32,13 +32,18 @@ class CrossEntropy(ClassificationLoss):
         return functional.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
 
     def mean(
-        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        normalized: bool = True,
     ) -> Tensor:
         """See `ClassificationLoss.mean`; `target` is `int64 [B]` or probs `[B, K]`."""
         if target.ndim == 1:
-            return super().mean(logits, target, class_weights, weights)
+            return super().mean(logits, target, class_weights, weights, normalized)
         losses = -logits.log_softmax(dim=1)
         losses = (1 - self.label_smoothing) * losses + self.label_smoothing * losses.mean(dim=1, keepdim=True)
         shares = target if class_weights is None else target * class_weights
         shares = shares if weights is None else shares * weights[:, None]
-        return weighted_mean(losses, shares)
+        return weighted_mean(losses, shares, normalized)

@@ -40,8 +40,13 @@ class Focal(ClassificationLoss):
         return focal(functional.cross_entropy(logits, target, reduction="none"), self.gamma)
 
     def mean(
-        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        normalized: bool = True,
     ) -> Tensor:
-        """See `ClassificationLoss.mean`; class weights are used as `Focal` describes."""
+        """See `ClassificationLoss.mean`; class weights are used as `Focal` describes, and never normalized."""
         losses = focal(functional.cross_entropy(logits, target, weight=class_weights, reduction="none"), self.gamma)
-        return losses.mean() if weights is None else weighted_mean(losses, weights)
+        return losses.mean() if weights is None else weighted_mean(losses, weights, normalized)

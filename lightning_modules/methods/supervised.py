@@ -97,5 +97,6 @@ class Supervised(ImageClassifier):
 
     def criterion(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         """Compute the mean loss `[]` of `logits [B, K]`, with class weights if they are active; see `mean_loss`."""
-        active = self.class_weights is not None and self.class_weights.active(self)
-        return self.loss.mean(logits, target, self.label_weights if active else None, weights)
+        if self.class_weights is None or not self.class_weights.active(self):
+            return self.loss.mean(logits, target, None, weights)
+        return self.loss.mean(logits, target, self.label_weights, weights, self.class_weights.normalized)

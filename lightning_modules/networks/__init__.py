@@ -1,5 +1,6 @@
 """Networks that take images in [0, 1], normalize them themselves and return logits."""
 
+from tailmatch.lightning_modules.networks.bottleneck import BottleneckNetwork
 from tailmatch.lightning_modules.networks.categories import CategoryNetwork
 from tailmatch.lightning_modules.networks.cifar_resnet import CifarResNet
 from tailmatch.lightning_modules.networks.efficientnet import EfficientNet
@@ -10,6 +11,7 @@ from tailmatch.lightning_modules.networks.torchvision_network import Torchvision
 from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
 
 __all__ = [
+    "BottleneckNetwork",
     "CategoryNetwork",
     "CifarResNet",
     "EfficientNet",

@@ -1,16 +1,19 @@
-"""Pretrained weights of a backbone: find its tensors in a file and load them."""
+"""Pretrained weights of a backbone or a whole classifier: find the tensors in a file and load them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.weights import COUNTER, load_weights, read_state_dict
-from tailmatch.lightning_modules.networks.network import Network
+from tailmatch.lightning_modules.networks.network import Network, NormalizedLinear
 
 PREFIXES = ("network.", "network.backbone.", "module.encoder_q.", "encoder_q.", "module.", "")
 """Key prefixes of a network in a file: checkpoints of this package, also with a `CategoryNetwork`; MoCo's query
 network, with and without DataParallel (facebookresearch/moco); any network in DataParallel; a plain state dict."""
+
+HEADS = ("head", "fc", "linear", "classifier", "_fc")
+"""Names of a classifier's last layer in files of this package, torchvision, imbalanced-semi-self and EfficientNet."""
 
 HEAD, NORMALIZATION, EMBEDDINGS = "head.", ("mean", "std"), "category_embeddings."
 
@@ -38,6 +41,42 @@ def load_pretrained(network: Network, path: str) -> str:
             it would train without any error.)
     """
     state = read_state_dict(path)
+    prefix, names = _load_backbone(network, state, path)
+    return _report(path, prefix, list(network.state_dict()), names, list(state))
+
+
+def load_classifier(network: Network, path: str, order: Sequence[int]) -> str:
+    """Load the backbone of a file into a network, as `load_pretrained` does, and its head.
+
+    Args:
+        network: Network to load the weights into, in place.
+        path: File or URL of a state dict, or of a checkpoint that contains one. No code in it is executed.
+        order: The class here of each class of the file, a permutation of 0 to K - 1.
+
+    Returns:
+        A report for the log.
+
+    Raises:
+        SettingsError: As for `load_pretrained`, or the file has no head of this kind and size.
+    """
+    state = read_state_dict(path)
+    prefix, names = _load_backbone(network, state, path)
+    places = [f"{prefix}{name}." for name in HEADS] + [f"{name}." for name in HEADS]
+    place = next((place for place in places if f"{place}weight" in state), None)
+    if place is None:
+        raise SettingsError(f"weights {path!r} have no head: none of {', '.join(f'{p}weight' for p in places[:5])}")
+    head = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
+    if isinstance(network.head, NormalizedLinear):  # LDAM-DRW's NormedLinear has a column for each class
+        head["weight"] = head["weight"].t()
+    if len(head["weight"]) != len(order):
+        raise SettingsError(f"weights {path!r} have {len(head['weight'])} classes, and the data {len(order)}")
+    of_class = sorted(range(len(order)), key=order.__getitem__)
+    load_weights(network.head, {key: value[of_class] for key, value in head.items()}, path)
+    return f"weights {path}: {len(names)} tensors of the backbone and the head {place.removesuffix('.')!r} loaded"
+
+
+def _load_backbone(network: Network, state: Mapping[str, Tensor], path: str) -> tuple[str, dict[str, str]]:
+    """Load the backbone; return the prefix of its names in the file, and these names by those of the network."""
     own = network.state_dict()
     backbone = [key for key in own if not key.startswith((HEAD, EMBEDDINGS)) and key not in NORMALIZATION]
     prefix, names = max(
@@ -53,7 +92,7 @@ def load_pretrained(network: Network, path: str) -> str:
     load_weights(
         network, {key: state[name] for key, name in names.items()}, path, keep=(HEAD, EMBEDDINGS, *NORMALIZATION)
     )
-    return _report(path, prefix, list(own), names, list(state))
+    return prefix, names
 
 
 def _names_in_file(network: Network, backbone: set[str], state: Mapping[str, Tensor], prefix: str) -> dict[str, str]:

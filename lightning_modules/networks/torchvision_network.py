@@ -37,10 +37,12 @@ class TorchvisionNetwork(Network):
             and the numbers the same up to rounding.
         cosine_scale: Scale s of a `NormalizedLinear` head, whose logits are s times the cosine of features and class
             weights. None for a linear head with bias. `LDAM` needs a scale; its authors use 30.
+        transform_input: Whether GoogLeNet or Inception v3 converts ImageNet's normalization to that of its published
+            weights, which come from another framework. None: with `weights` it does.
 
     Raises:
-        SettingsError: The name is unknown, the architecture does not end in a linear layer, or the weights are unknown,
-            cannot be fetched or do not fit.
+        SettingsError: The name is unknown, the architecture does not end in a linear layer, `transform_input` is given
+            for one that has it not, or the weights are unknown, cannot be fetched or do not fit.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class TorchvisionNetwork(Network):
         std: Sequence[float] | None = None,
         channels_last: bool = True,
         cosine_scale: float | None = None,
+        transform_input: bool | None = None,
     ) -> None:
-        backbone = _build(name, has_weights=weights is not None)
+        backbone = _build(name, weights is not None, transform_input)
         classifier, feature_dim = _remove_classifier(backbone, name)
         if weights is not None:
             state, source, published = _find_weights(name, weights)
@@ -69,7 +72,10 @@ class TorchvisionNetwork(Network):
     @classmethod
     def arguments_to_rebuild(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """See `Network.arguments_to_rebuild`; in GoogLeNet and Inception v3, `weights` changes the input too."""
-        return dict(arguments) if arguments.get("name") in _WITH_AUXILIARY_LOGITS else {**arguments, "weights": None}
+        rebuilt = {**arguments, "weights": None}
+        if arguments.get("name") in _WITH_AUXILIARY_LOGITS and arguments.get("transform_input") is None:
+            rebuilt["transform_input"] = arguments.get("weights") is not None
+        return rebuilt
 
     def own_key(self, key: str) -> str:
         """See `Network.own_key`."""
@@ -80,7 +86,7 @@ class TorchvisionNetwork(Network):
         return features
 
 
-def _build(name: str, has_weights: bool) -> nn.Module:
+def _build(name: str, has_weights: bool, transform_input: bool | None) -> nn.Module:
     """Build the architecture with random weights."""
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
@@ -88,9 +94,12 @@ def _build(name: str, has_weights: bool) -> nn.Module:
         raise SettingsError(f"name {name!r} is no classifier of torchvision; did you mean {', '.join(close)}?")
     kwargs: dict[str, bool] = {}
     if name in _WITH_AUXILIARY_LOGITS:
-        # The published weights of these two come from another framework with a normalization of its own;
-        # transform_input converts ImageNet's normalization to it.
-        kwargs = {"aux_logits": False, "init_weights": not has_weights, "transform_input": has_weights}
+        converts = has_weights if transform_input is None else transform_input
+        kwargs = {"aux_logits": False, "init_weights": not has_weights, "transform_input": converts}
+    elif transform_input is not None:
+        raise SettingsError(
+            f"transform_input is {transform_input}; only {' and '.join(_WITH_AUXILIARY_LOGITS)} have it, and not {name}"
+        )
     backbone: nn.Module = torchvision.models.get_model(name, weights=None, **kwargs)
     return backbone
 

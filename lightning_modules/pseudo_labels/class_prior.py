@@ -14,6 +14,9 @@ from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataMo
 
 ORACLE = "oracle"
 
+MOST_BYTES = 10_000_000
+"""The largest prior file that is read; a class takes 40 bytes."""
+
 
 def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabeledDataModule) -> Tensor:
     """Compute the class totals of the unlabeled set.
@@ -75,6 +78,8 @@ def _truth(data: LabeledUnlabeledDataModule) -> list[float]:
 def _from_file(path: Path, class_names: list[str]) -> list[float]:
     if not path.is_file():
         raise MissingFileError(f"no prior file {path}: give null, oracle, a list, or a file of UnlabeledPriorEstimator")
+    if path.stat().st_size > MOST_BYTES:
+        raise SettingsError(f"{path} has {path.stat().st_size:,} bytes; a prior file has at most {MOST_BYTES:,}")
     try:
         prior: dict[str, Any] = json.loads(path.read_text())
         counts: list[float] = prior["counts"]

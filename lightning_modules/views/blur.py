@@ -57,9 +57,9 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     Args:
         images: Images `uint8 [B, C, H, W]`.
         sigma: Standard deviations `float64 [B]` in pixels, above 0, on the host.
-        radius: Radius of the kernel in pixels, less than height and width.
+        radius: Radius of the kernel in pixels; along a side that is not longer, one pixel less than that.
     """
-    return resample(images, *(gaussian_taps(sigma, radius, side) for side in images.shape[2:]))
+    return resample(images, *(gaussian_taps(sigma, min(radius, side - 1), side) for side in images.shape[2:]))
 
 
 def gaussian_taps(sigma: Tensor, radius: int, size: int) -> Taps:

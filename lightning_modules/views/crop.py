@@ -27,6 +27,7 @@ class RandomResizedCrop(FlippingView):
         ratio: Smallest and largest width over height of a box, above 0; SimCLR's by default.
         flip: Whether half of the images are flipped left to right. None flips unless the data set says that mirroring
             changes the label, as for digits.
+        vertical_flip: Whether half of the images are also flipped upside down, for images without a right way up.
 
     Raises:
         SettingsError: An argument lies outside its domain.
@@ -38,6 +39,7 @@ class RandomResizedCrop(FlippingView):
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool | None = None,
+        vertical_flip: bool = False,
     ) -> None:
         super().__init__(flip)
         if size is not None:
@@ -50,12 +52,14 @@ class RandomResizedCrop(FlippingView):
         self.size = size
         self.scale = scale
         self.ratio = ratio
+        self.vertical_flip = vertical_flip
 
     def augment(self, images: Tensor) -> Tensor:
         """Augment images `uint8 [B, 3, H, W]` to `uint8 [B, 3, size, size]`."""
         height, width = images.shape[2:]
         box, flip = self.draw(len(images), height, width)
-        return resized_crop(images, box, flip, self.size or height, self.size or width)
+        upside_down = torch.randint(2, (len(images),), device="cpu").to(torch.bool) if self.vertical_flip else None
+        return resized_crop(images, box, flip, self.size or height, self.size or width, upside_down)
 
     def draw(self, batch_size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Draw on the host, for each sample, a box (see `draw_box`) and whether to flip it, `bool [B]`."""
@@ -96,19 +100,23 @@ def central_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[in
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def resized_crop(images: Tensor, box: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
-    """Crop a box of each image, resize it, and flip it left to right or not.
+def resized_crop(
+    images: Tensor, box: Tensor, flip: Tensor, height: int, width: int, upside_down: Tensor | None = None
+) -> Tensor:
+    """Crop a box of each image, resize it, and flip it or not.
 
-    Equals `torchvision.transforms.v2.functional.resized_crop(image, *box, [height, width])` and then `horizontal_flip`.
+    Equals `torchvision.transforms.v2.functional.resized_crop(image, *box, [height, width])` and then `horizontal_flip`
+    and `vertical_flip`.
     It agrees bit for bit with torch's kernel for `uint8` tensors on a CPU as long as no box is more than three times as
     large as the view, and within one gray level with it beyond that, and with Pillow.
 
     Args:
         images: Images `uint8 [B, C, H, W]`.
         box: Top, left, height and width in pixels, `int64 [4, B]`, on the host.
-        flip: Which images to flip, `bool [B]`, on the host.
+        flip: Which images to flip left to right, `bool [B]`, on the host.
         height: Height of the output in pixels.
         width: Width of the output in pixels.
+        upside_down: Which images to flip upside down, `bool [B]`, on the host; None flips none.
 
     Returns:
         Images `uint8 [B, C, height, width]`.
@@ -116,9 +124,15 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, height: int, width: 
     top, left, box_height, box_width = box
     rows = triangle_taps(top, box_height, height)
     columns = triangle_taps(left, box_width, width)
-    mirrored = flip[:, None, None]
-    columns = Taps(*(torch.where(mirrored, part.flip(1), part) for part in columns))
+    columns = _mirrored(columns, flip)
+    if upside_down is not None:
+        rows = _mirrored(rows, upside_down)
     return resample(images, rows, columns)
+
+
+def _mirrored(taps: Taps, chosen: Tensor) -> Taps:
+    """Return taps whose outputs are in reversed order for the chosen samples, `bool [B]`."""
+    return Taps(*(torch.where(chosen[:, None, None], part.flip(1), part) for part in taps))
 
 
 def triangle_taps(start: Tensor, length: Tensor, size: int) -> Taps:

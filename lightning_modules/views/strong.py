@@ -18,18 +18,18 @@ class StrongView(View):
         num_ops: Number of RandAugment's operations applied to each sample.
         probability: Probability that each of them is applied: 1 in the paper, 0.5 in the authors' code.
         cutout: Side of Cutout's square as a share of the shorter side of the image; 0 for none.
-        weak: Flip and shift to begin with; None is `WeakView()`.
+        weak: View to begin with, such as `RandomResizedCrop`; None is `WeakView()`, flip and shift.
 
     Raises:
         SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
-        self, num_ops: int = 2, probability: float = 1.0, cutout: float = 0.5, weak: WeakView | None = None
+        self, num_ops: int = 2, probability: float = 1.0, cutout: float = 0.5, weak: View | None = None
     ) -> None:
         super().__init__()
         check_share("cutout", cutout)
-        self.weak = WeakView() if weak is None else weak
+        self.weak: View = weak or WeakView()
         self.randaugment = RandAugment(num_ops, probability)
         self.cutout = Cutout(cutout)
 
@@ -38,5 +38,5 @@ class StrongView(View):
         self.weak.adapt(horizontal_flip)
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
+        """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape, or of the weak view's."""
         return self.cutout.augment(self.randaugment.augment(self.weak.augment(images)))

@@ -196,7 +196,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_run_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     refused = tailmatch(*FIT, f"--run_dir={tmp_path}")
-    assert "holds a run without a last.ckpt: choose another --run_dir, or start anew" in refused.stderr
+    assert "holds a run that was stopped before its first checkpoint: begin it again with" in refused.stderr
 
 
 def test_ctrl_c_while_modules_are_imported_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

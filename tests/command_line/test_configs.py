@@ -1,4 +1,4 @@
-"""Every YAML file is instantiated, in a composition that its header names or that it overlays."""
+"""The YAML files: their headers, and the settings that they promise; `tests/docs/test_commands.py` builds them all."""
 
 import re
 import sys
@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from efficientnet_pytorch import EfficientNet
-from torchvision import models
 
 from tailmatch.callbacks import DARP
 from tailmatch.command_line.lightning_cli import TailmatchCLI
-from tailmatch.lightning_modules.networks import CifarResNet
-from tests.contract import source_checkpoint
-from tests.trained_files import trained_file
 
 ROOT = Path(__file__).parent.parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
@@ -54,60 +49,6 @@ def composition(file: str) -> list[str]:
         base = ["data/fashion_products.yaml"]
     files = list(dict.fromkeys([*base, file]))
     return [word for name in files for word in ("--config", str(ROOT / name))]
-
-
-def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
-    """What the address would give, with random numbers in it."""
-    if "efficientnet" in url:
-        return EfficientNet.from_name("efficientnet-b0").state_dict()
-    return models.resnet50().state_dict()
-
-
-LISTED = "train/a/1.JPEG 0 train\ntrain/b/2.JPEG 1 train\nval/3.JPEG 1 test\n"
-PRODUCTS = "image,gender,masterCategory,subCategory,articleType,usage\n" + "".join(
-    f"{k}.jpg,Men,Apparel,Topwear,Shirts,{'Casual' if k % 2 else 'Formal'}\n" for k in range(100)
-)
-TABLES = {
-    "table: my-images/images.csv": ("images.csv", "image,target\n1.jpg,a\n2.jpg,b\n"),
-    "table: products/products.csv": ("products.csv", PRODUCTS),
-    "table: imagenet/imagenet_lt.txt": ("list.txt", LISTED),
-    "table: inaturalist/inaturalist18.txt": ("list.txt", LISTED),
-}
-"""Part of a file to the table that it reads, and what stands in for it."""
-
-
-def stand_ins(text: str, folder: Path) -> list[str]:
-    """Arguments that replace the files that a composition names, which are not here."""
-    extra = []
-    for part, (name, content) in TABLES.items():
-        if part in text:
-            (folder / name).write_text(content)
-            extra.append(f"--data.table={folder / name}")
-    if "root: my-images" in text:
-        extra.append(f"--data.root={folder}")
-    if "--model.checkpoint" in text:
-        extra.append(f"--model.checkpoint={source_checkpoint(folder)}")
-    if "teacher: runs" in text:
-        (folder / "teacher.ckpt").touch()
-        extra.append(f"--trainer.callbacks.teacher={folder / 'teacher.ckpt'}")
-    if "tailmatch.lightning_modules.Ensemble" in text:
-        member = trained_file(folder / "member.ckpt", CifarResNet(10, depth=8), {"depth": 8}, DIGITS)
-        extra.append(f"--model.checkpoints={[member] * 2}")
-    return extra
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_file_builds(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "train" / "a").mkdir(parents=True)
-    (tmp_path / "train" / "b").mkdir()
-    parts = composition(file)
-    text = "".join(Path(part).read_text() for part in parts if part != "--config")
-    extra = stand_ins(text, tmp_path)
-    if file.startswith("trainer/") and "fixmatch" not in file:
-        extra += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"]
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
-    built = build(*parts, *extra, subcommand="test" if file == ENSEMBLE else "fit")
-    assert built.model.num_classes == built.datamodule.num_classes
 
 
 def test_headers_name_a_command_or_what_is_overlaid() -> None:

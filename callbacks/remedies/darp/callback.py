@@ -233,8 +233,7 @@ def warn_if_short(solution: Solution, hint: str = "") -> None:
     """Warn if the solver did not reach the class totals, and say how far off they are; `hint` ends the sentence."""
     if not solution.converged:
         rank_zero_warn(
-            f"DARP's target was not reached: a class total is off by {100 * solution.residual:.3g}% of the unlabeled "
-            f"images{hint}"
+            f"DARP's target was not reached: a class total is off by {100 * solution.residual:.3g}% of its target{hint}"
         )
 
 

@@ -58,8 +58,8 @@ class Solution:
         rows: `float32 [N, K]`, each row sums to 1.
         nu: `float64 [K]`, the smallest 0 (a shift changes no row); pass it as `warm_start` next time. It has no
             meaning where the target is 0: those columns are empty, at no finite price.
-        residual: largest |column total - target| as a share of all rows.
-        converged: whether every column total is within the solver's tolerance of its target.
+        residual: largest |column total - target| as a share of its target (of one row, if the target is smaller).
+        converged: whether the residual is within the solver's tolerance.
         iterations: evaluations of the column totals over all rows.
     """
 
@@ -133,7 +133,7 @@ class Solver:
         if nu.shape != target.shape:
             raise ValueError(f"warm_start must have shape {tuple(target.shape)}, not {tuple(nu.shape)}")
         state, iterations = find_prices(problem, nu, self.tolerance * target.clamp(min=1), self.max_iterations)
-        residual = float((state.totals - target).abs().max()) / totals.rows
+        residual = float(((state.totals - target).abs() / target.clamp(min=1)).max())
         return Solution(problem.rows_at(state.nu), state.nu, residual, state.close, iterations)
 
 

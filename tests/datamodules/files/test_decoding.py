@@ -197,3 +197,12 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
 def test_flat_images_stay_flat() -> None:
     pixels: Tensor = decode_image(encoded(Image.new("RGB", (50, 30), (1, 128, 254))), 7)
     assert pixels.flatten(1).unique(dim=1).tolist() == [[1], [128], [254]]
+
+
+def test_no_other_program_is_started_for_a_file() -> None:
+    """Pillow decodes PostScript with Ghostscript, whatever the file's name."""
+    drawing = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(drawing, "EPS")
+    assert Image.open(io.BytesIO(drawing.getvalue())).format == "EPS"
+    with pytest.raises(UnreadableImage):
+        decode_image(drawing.getvalue(), 8)

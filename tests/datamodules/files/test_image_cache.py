@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from tailmatch.datamodules.arguments import SettingsError
@@ -84,9 +84,12 @@ def test_what_a_killed_process_left_is_not_used(folder: Path, decoded: list[int]
     [index], [pixels] = (folder / "cache").glob("*.npz"), (folder / "cache").glob("*.uint8")
     index.unlink()
     pixels.write_bytes(b"\0" * 10)
-    index.with_suffix(".partial").write_bytes(b"\0" * 5)
-    assert torch.equal(opened(folder).pixels[torch.arange(6)], whole) and len(decoded) == 12
-    assert not list((folder / "cache").glob("*.partial"))
+    for partial in (f"{index.name}.123", f"{pixels.name}.123", f"{'0' * 32}.uint8.45"):  # the last is of other files
+        (folder / "cache" / f"{partial}.partial").write_bytes(b"\0" * 5)
+    with FileLock(folder / "cache" / f"{'1' * 32}.lock"):  # being built by another
+        (folder / "cache" / f"{'1' * 32}.uint8.67.partial").touch()
+        assert torch.equal(opened(folder).pixels[torch.arange(6)], whole) and len(decoded) == 12
+    assert [file.name[:1] for file in (folder / "cache").glob("*.partial")] == ["1"]
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from tailmatch.datamodules import (
+    CIFAR10,
     CIFAR100,
     STL10,
     SVHN,
@@ -27,7 +28,7 @@ from tailmatch.datamodules import (
     LabeledUnlabeledDataModule,
     ListedCounts,
 )
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.public import svhn
 
 RANDOM = np.random.default_rng(0)
@@ -211,3 +212,26 @@ def test_without_network_it_says_which_files_to_put_where(
     with pytest.raises(FileNotFoundError, match=message.format(tmp_path) + " and run again") as raised:
         make(str(tmp_path)).prepare_data()
     assert "no network" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_pickle_of_another_checksum_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of CIFAR are pickles, which can run any program; torchvision compares the published MD5 first."""
+
+    def offline(*args: Any, **kwargs: Any) -> None:
+        raise URLError("no network")
+
+    def unpickle(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a pickle is read")
+
+    for reader, kind in ((datasets.CIFAR10, CIFAR10), (datasets.CIFAR100, CIFAR100)):
+        folder = tmp_path / reader.base_folder
+        folder.mkdir()
+        for name in [*(name for name, _ in reader.train_list + reader.test_list), reader.meta["filename"]]:
+            (folder / name).write_bytes(pickle.dumps({"data": b"another"}))
+        monkeypatch.setattr(urllib.request, "urlopen", offline)
+        monkeypatch.setattr("torchvision.datasets.cifar.pickle.load", unpickle)
+        data = kind(str(tmp_path))
+        with pytest.raises(MissingFileError, match="is missing or not whole"):
+            data.prepare_data()
+        with pytest.raises(RuntimeError, match="not found or corrupted"):
+            data.load()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pytorch_lightning import Trainer, seed_everything
 from scipy.stats import binom, chisquare
 
@@ -148,3 +150,22 @@ def test_a_resume_with_other_labels_is_refused_and_a_test_is_not(tmp_path: Path)
         with pytest.raises(ValueError, match="was trained with other labels than label_noise gives now"):
             trainer(2).fit(**small(noise), ckpt_path=tmp_path / "one.ckpt")
     trainer(1).test(**small(None), ckpt_path=tmp_path / "one.ckpt", verbose=False)
+
+
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_noise_makes_wrong_labels_and_more_of_it_changes_more(
+    classes: list[int], share: float, other: float, pairs: bool
+) -> None:
+    targets = torch.tensor(classes)
+    kind = PairNoise if pairs else SymmetricNoise
+
+    def changed(share: float) -> torch.Tensor:
+        labels = noisy(kind(share), targets, seed=len(classes))
+        assert ((labels >= 0) == (targets >= 0)).all() and labels.max() < len(NAMES)
+        wrong = labels != targets
+        assert not pairs or torch.equal(labels[wrong], (targets[wrong] + 1) % len(NAMES))
+        return wrong
+
+    less, more = changed(min(share, other)), changed(max(share, other))
+    assert (less <= more).all()
+    assert not changed(0.0).any() and torch.equal(changed(1.0), targets >= 0)

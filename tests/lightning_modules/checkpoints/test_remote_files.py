@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
-from tailmatch.command_line.run_folder import resolve_checkpoint, run_dir_of
+from tailmatch.command_line.resume import resolve_checkpoint
+from tailmatch.command_line.run_folder import run_dir_of
 from tailmatch.command_line.typed import Typed
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints import remote_files
 from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir, local_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
@@ -156,3 +158,11 @@ def test_code_in_a_file_is_never_executed(write: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights_only is false, and files with code in them are never read"):
         AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_damaged_copy_is_named_and_fetched_again(server: str) -> None:
+    Server.files["/best.ckpt"] = b"<!doctype html><title>Log in</title>"
+    for _ in range(2):
+        with pytest.raises(SettingsError, match=rf"from {server}/best.ckpt is no checkpoint: .* an HTML page"):
+            read_file(f"{server}/best.ckpt?secret")
+    assert len(Server.fetched) == 2 and not files_in_the_cache()

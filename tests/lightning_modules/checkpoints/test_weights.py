@@ -110,6 +110,20 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyP
         TorchvisionNetwork(10, "resnet18", weights="DEFAULT")
 
 
+def test_a_damaged_copy_of_published_weights_is_named(
+    resnet18: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    copy = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    torch.save(resnet18.state_dict(), copy)
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(SettingsError, match="resnet18-f37072fd.pth is damaged: the CRC-32 of data/"):
+        TorchvisionNetwork(10, "resnet18", weights="DEFAULT")
+
+
 def test_weights_that_do_not_fit(original: nn.Module, tmp_path: Path) -> None:
     state = original.state_dict()
     stem = state.pop("_conv_stem.weight")
@@ -163,7 +177,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         EfficientNet(10, pretrained="missing.pth")
     for content in ("not weights", "hello", ""):  # torch raises another error for each
         (tmp_path / "text.pth").write_text(content)
-        with pytest.raises(SettingsError, match="text.pth.*cannot be read.*: it is no whole file of torch.save"):
+        with pytest.raises(SettingsError, match="text.pth is (no file of torch.save|empty)"):
             TorchvisionNetwork(10, "resnet18", weights=str(tmp_path / "text.pth"))
 
 

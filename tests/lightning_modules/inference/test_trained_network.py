@@ -66,7 +66,10 @@ def test_published_weights_are_not_fetched_again(tmp_path: Path, monkeypatch: py
 
 def test_weights_that_change_the_architecture_are_kept() -> None:
     arguments = {"name": "googlenet", "weights": "DEFAULT"}  # transform_input, which no tensor of a checkpoint holds
-    assert TorchvisionNetwork.arguments_to_rebuild(arguments) == arguments
+    rebuilt = {"name": "googlenet", "weights": None, "transform_input": True}
+    assert TorchvisionNetwork.arguments_to_rebuild(arguments) == rebuilt
+    assert TorchvisionNetwork.arguments_to_rebuild(rebuilt) == rebuilt  # a rebuilt one is saved again
+    assert TorchvisionNetwork(3, **rebuilt).backbone.transform_input
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import _instantiation
 
 from tailmatch import load, trust_checkpoints
 from tailmatch.callbacks.remedies.pseudo_label_generator import load_teacher
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules import Ensemble, Supervised
+from tailmatch.lightning_modules import Ensemble, Supervised, views
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference import trust
+from tailmatch.lightning_modules.inference.class_paths import public_class, public_names, public_path
 from tailmatch.lightning_modules.inference.export import export
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from
-from tailmatch.lightning_modules.networks import CifarResNet
-from tests.stranger import MODULE, Watch, argument, code, texts, with_settings
+from tailmatch.lightning_modules.losses import ClassificationLoss
+from tailmatch.lightning_modules.networks import CifarResNet, Network, load_pretrained
+from tailmatch.lightning_modules.views import View
+from tests.stranger import MODULE, Watch, argument, code, payloads, texts, with_settings
 from tests.trained_files import NAMES, trained_file
 
 ENTRIES: dict[str, Callable[[str], Any]] = {
@@ -46,11 +51,11 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("payload", code(""))
+@pytest.mark.parametrize("payload", payloads(""))
 def test_code_is_neither_imported_nor_called(
     payload: str, entry: str, watch: Watch, good: Path, tmp_path: Path
 ) -> None:
-    file = with_settings(tmp_path / "bad.ckpt", good, code(str(watch.called))[payload])
+    file = payloads(str(watch.called))[payload](tmp_path / "bad.ckpt", good)
     with watch.nothing_happens(), pytest.raises(SettingsError, match="bad.ckpt"):
         ENTRIES[entry](str(file))
     assert not (tmp_path / "out.pt2").exists()
@@ -63,10 +68,21 @@ def test_a_configuration_is_plain_data_of_bounded_size(text: str, watch: Watch, 
         load(file)
 
 
-def test_a_teacher_gives_its_weights_alone(watch: Watch, good: Path, tmp_path: Path) -> None:
-    file = with_settings(tmp_path / "bad.ckpt", good, argument("network", f"{MODULE}.make"))
-    with watch.nothing_happens():
-        load_teacher(CifarResNet(3, depth=8), str(file), NAMES)
+@pytest.mark.parametrize("payload", payloads(""))
+def test_a_file_of_weights_gives_its_weights_alone(payload: str, watch: Watch, good: Path, tmp_path: Path) -> None:
+    """A teacher, `pretrained` weights, and the network of a file below a new head."""
+    file = str(payloads(str(watch.called))[payload](tmp_path / "bad.ckpt", good))
+    entries: dict[str, Callable[[Network], Any]] = {
+        "teacher": lambda network: load_teacher(network, file, NAMES),
+        "pretrained": lambda network: load_pretrained(network, file),
+        "head": lambda network: read_checkpoint(file),
+    }
+    for name, read in entries.items():
+        with watch.nothing_happens():
+            try:
+                read(CifarResNet(3, depth=8))
+            except SettingsError as error:
+                assert "bad.ckpt" in str(error), name
 
 
 def test_with_trust_a_file_may_name_anything(watch: Watch, good: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -101,6 +117,32 @@ def test_networks_at_any_depth_fetch_no_weights(good: Path, tmp_path: Path, monk
     file = with_settings(tmp_path / "bad.ckpt", good, argument("view", network))
     with pytest.raises(SettingsError, match="cannot be built"):
         load(file)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("view", View), ("loss", ClassificationLoss), ("network", Network)])
+def test_an_argument_takes_its_kind_alone(
+    name: str, kind: type, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Public classes of another kind are refused before an object of theirs is made."""
+    made: list[type] = []
+    make = _instantiation.default_class_instantiator
+
+    def record(found: type, *args: Any, **kwargs: Any) -> Any:
+        made.append(found)
+        return make(found, *args, **kwargs)
+
+    monkeypatch.setattr(_instantiation, "default_class_instantiator", record)
+    packages = ("callbacks", "datamodules", "lightning_modules")
+    paths = {public_path(f"{package}.{each}") for package in packages for each in public_names()}
+    others = [path for path in sorted(paths) if not issubclass(public_class(path) or kind, kind)]
+    assert len(others) > 40
+    for path in others[:: 1 if name == "view" else 5]:
+        file = with_settings(tmp_path / "bad.ckpt", good, argument(name, {"class_path": path}))
+        with pytest.raises(SettingsError, match="bad.ckpt"):
+            load(file)
+        assert [found for found in made if found in (public_class(path),)] == [], path
+    load(with_settings(tmp_path / "fine.ckpt", good, argument("view", {"class_path": f"{views.__name__}.WeakView"})))
+    assert views.WeakView in made
 
 
 def test_optimizers_and_schedules_of_torch_may_be_named_and_no_other_name_of_it() -> None:

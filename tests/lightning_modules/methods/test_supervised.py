@@ -59,6 +59,21 @@ def test_loss_and_class_weights_are_used() -> None:
     assert weighted == pytest.approx((0.5 * RIGHT + 1.5 * WRONG) / 2)
 
 
+def test_class_weights_can_be_averaged_over_images_as_in_darps_retraining() -> None:
+    """`-mean(sum(log p * q * w))` of bbuing9/DARP `train_crt.py`, on a batch whose weights do not sum to its size."""
+    images, target = IMAGES[:1].expand(3, 3, 1, 2), torch.tensor([0, 0, 1])
+    weights = InverseWeights(normalized=False)
+    by_images = step(images, target, [3, 1], class_weights=weights)
+    assert by_images == pytest.approx((2 * 0.5 * RIGHT + 1.5 * WRONG) / 3)
+    by_weights = step(images, target, [3, 1], class_weights=InverseWeights())
+    assert by_weights == pytest.approx((2 * 0.5 * RIGHT + 1.5 * WRONG) / 2.5)
+    probs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    logits = images[:, 0, 0]
+    mean = CrossEntropy().mean(logits, probs, torch.tensor([0.5, 1.5]), normalized=False)
+    assert mean.item() == pytest.approx(by_images)
+    assert not DeferredReweighting(weights, start_step=0).normalized
+
+
 @pytest.mark.parametrize("loss", [CrossEntropy(0.1), Focal(2.0)], ids=lambda loss: type(loss).__name__)
 def test_mixup_mixes_images_and_both_losses(loss: ClassificationLoss) -> None:
     images = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]]).view(3, 1, 1, 2).expand(3, 3, 1, 2)
@@ -81,10 +96,15 @@ class Recorded(CrossEntropy):
         self.weighted: list[bool] = []
 
     def mean(
-        self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        normalized: bool = True,
     ) -> Tensor:
         self.weighted.append(class_weights is not None)
-        return super().mean(logits, target, class_weights, weights)
+        return super().mean(logits, target, class_weights, weights, normalized)
 
 
 class Rising(ClassWeights):

@@ -175,3 +175,21 @@ def test_bad_arguments(field, value, message):
     with pytest.raises(ValueError) as error:
         RandomResizedCrop(**{field: value})
     assert str(error.value) == message
+
+
+def test_flips_upside_down_half_of_the_images_if_asked():
+    images = photos(24, 20, 24)
+    torch.manual_seed(3)
+    box, flip = RandomResizedCrop().draw(24, 20, 24)
+    upside_down = torch.arange(24) % 2 == 0
+    result = resized_crop(images, box, flip, 20, 24, upside_down)
+    expected = by_torch(images, box, flip, (20, 24))
+    assert torch.equal(result, torch.where(upside_down[:, None, None, None], expected.flip(-2), expected))
+
+    torch.manual_seed(4)
+    plain = RandomResizedCrop(scale=(1.0, 1.0), ratio=(1.2, 1.2), flip=False)(images)
+    torch.manual_seed(4)
+    turned = RandomResizedCrop(scale=(1.0, 1.0), ratio=(1.2, 1.2), flip=False, vertical_flip=True)(images)
+    is_turned = (turned == plain.flip(-2)).flatten(1).all(1)
+    assert ((turned == plain).flatten(1).all(1) != is_turned).all()
+    assert 4 < int(is_turned.sum()) < 20

@@ -202,7 +202,7 @@ def test_a_target_that_was_not_reached_warns_with_what_is_left() -> None:
     trainer = set_up(darp)
     begin_epoch(darp, trainer, 0)
     probs = predictions(0)
-    with pytest.warns(UserWarning, match=r"a class total is off by .*images \(logged as darp/residual\)"):
+    with pytest.warns(UserWarning, match=r"a class total is off by .*target \(logged as darp/residual\)"):
         refined = darp.refine(probs, EVERY)
     assert refined.isfinite().all()
     assert torch.allclose(refined.sum(dim=1), torch.ones(UNLABELED), atol=1e-5)
@@ -229,7 +229,7 @@ def test_the_labels_of_one_time_are_refined_to_the_target_or_a_warning_says_how_
     got = DARPRefinement("oracle", alpha=3.0)(probs, data)
     totals = unlabeled_totals("oracle", data)
     assert torch.equal(got, Solver(3.0).solve(probs, totals).rows)
-    with pytest.warns(UserWarning, match="off by [0-9.]+% of the unlabeled images$"):
+    with pytest.warns(UserWarning, match="off by [0-9.]+% of its target$"):
         DARPRefinement([float(2**k) for k in range(10)], max_iterations=1)(probs, data)
 
 
@@ -250,6 +250,13 @@ def test_targets(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             unlabeled_totals(bad, data)  # type: ignore[arg-type]
+    for text in ("[" * 100_000 + "]" * 100_000, f'{{"counts": [1{"0" * 400}], "class_names": []}}', "9" * 5000):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="prior.json is no prior file"):
+            unlabeled_totals(str(file), data)
+    file.write_text("[" + "1," * 5_000_000 + "1]")
+    with pytest.raises(ValueError, match="prior.json has 10,000,003 bytes; a prior file has at most 10,000,000"):
+        unlabeled_totals(str(file), data)
     with pytest.raises(FileNotFoundError, match="no prior file nowhere.json"):
         unlabeled_totals("nowhere.json", data)
     for counts, message in (

@@ -1,0 +1,160 @@
+"""Every command of the documentation and of the headers of the configurations is built, with what it names."""
+
+import argparse
+import importlib
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from efficientnet_pytorch import EfficientNet
+from PIL import Image
+from torchvision import models
+
+from tailmatch import cli
+from tailmatch.command_line import run_folder
+from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.run_config import RunConfig
+from tailmatch.lightning_modules.inference import export
+from tests.documented_commands import PAGES, ROOT, Command, commands_of
+
+CPU = ["accelerator=cpu", "devices=1", "strategy=auto", "precision=32-true"]
+FILE_OF_RUN = re.compile(r"(runs/[\w/-]+?)/(checkpoints/(?:best|last)\.ckpt|prior\.json|pseudo_labels\.npz)")
+PRODUCT = "{}.jpg,Men,Apparel,Topwear,{},{}\n"
+PRODUCTS = "image,gender,masterCategory,subCategory,articleType,usage\n" + "".join(
+    PRODUCT.format(k, "Shirts" if k % 3 else "Tops", "Casual" if k % 2 else "Formal") for k in range(100)
+)
+LISTED = "train/a/0.jpg 0 train\ntrain/b/0.jpg 1 train\nval/0.jpg 1 test\n"
+FILES = {
+    "my-images/images.csv": "image,target\n0.jpg,a\n1.jpg,b\n",
+    "products/products.csv": PRODUCTS,
+    "imagenet/imagenet_lt.txt": LISTED,
+    "inaturalist/inaturalist18.txt": LISTED,
+}
+FOLDERS = ["my-images/train/a", "my-images/train/b", "imagenet/train/a", "imagenet/train/b"]
+FOLDERS += ["my-photos", "photos", "new-photos", "products/images"]
+
+
+class Built(TailmatchCLI):
+    """Parses and builds everything; instead of a training, it writes a checkpoint as a training does."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        settings = self.config[subcommand]
+        if subcommand == "fit":
+            self.model.trainer = self.trainer
+            checkpoint = {"state_dict": self.model.state_dict()}
+            self.model.on_save_checkpoint(checkpoint)
+            checkpoint["class_names"] = [str(k) for k in range(self.model.num_classes)]
+            checkpoint["image_size"] = [32, 32]
+            RunConfig(self._parser("fit"), settings).on_save_checkpoint(self.trainer, self.model, checkpoint)
+            stand_in_run(Path(settings.run_dir), checkpoint)
+
+
+def stand_in_run(run_dir: Path, checkpoint: dict[str, Any]) -> None:
+    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    for name in ("best", "last"):
+        torch.save(checkpoint, run_dir / "checkpoints" / f"{name}.ckpt")
+
+
+def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
+    """What the address would give, with random numbers in it."""
+    name = re.search(r"efficientnet-b\d", url)
+    return (EfficientNet.from_name(name[0]) if name else models.resnet50()).state_dict()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run for commands that name one of which their page does not say how it is made."""
+    folder = tmp_path_factory.mktemp("template")
+    with mock.patch.object(sys, "argv", ["tailmatch"]), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Built(["fit", "--config=data/cifar10_lt.yaml", "--config=methods/fixmatch.yaml", "--run_dir=run"])
+    return folder / "run" / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what commands name: images, tables, photographs."""
+    image = Image.new("RGB", (16, 16))
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("0.jpg", "1.jpg"):
+            image.save(tmp_path / folder / name)
+    for name, text in FILES.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tailmatch"])
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
+    monkeypatch.setattr(run_folder, "local_file", lambda name: Path(name.removeprefix("https://example.org/models/")))
+    return tmp_path
+
+
+def provide_runs(words: tuple[str, ...], template: Path) -> None:
+    """Make the runs that a command names and that no earlier command of the page has made."""
+    text = " ".join(words)
+    if words[0] == "fit" and "--ckpt_path" not in words:  # a page may show several ways to make one run
+        for run in re.findall(r"--run_dir (\S+)", text):
+            shutil.rmtree(run, ignore_errors=True)
+    if re.search("--ckpt_path (best|last)", text):
+        text += "".join(f" {run}/checkpoints/last.ckpt" for run in re.findall(r"--run_dir (\S+)", text))
+    settings = [(ROOT / "configs" / file).read_text() for file in re.findall(r"--config (\S+)", text)]
+    text += re.sub("(?m)^#.*", "", " ".join(settings))
+    for run, file in FILE_OF_RUN.findall(text):
+        if not Path(run, "checkpoints/last.ckpt").exists():
+            stand_in_run(Path(run), torch.load(template, weights_only=True))
+        if not Path(run, file).exists():
+            Path(run, file).touch()
+    if "best.ckpt" in text and not Path("best.ckpt").exists():
+        Path("best.ckpt").symlink_to(template)
+
+
+def build(command: Command) -> None:
+    """Build everything that a command would use."""
+    if command.program != "tailmatch":
+        parse_only(command)
+    elif any(word.endswith("help") for word in command.words):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(command.words)
+    elif command.words[0] in ("fit", "validate", "test", "predict"):
+        Built([*command.words, *[f"--trainer.{word}" for word in CPU]])
+    else:
+        with mock.patch.object(export, "export"):
+            cli.main(command.words)
+
+
+class Parsed(Exception):
+    """The options of a program are right."""
+
+
+def parse_only(command: Command) -> None:
+    def stop_after(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
+        parse(parser, *args, **kwargs)
+        raise Parsed
+
+    parse = argparse.ArgumentParser.parse_args
+    module = importlib.import_module(command.program)
+    with (
+        mock.patch.object(argparse.ArgumentParser, "parse_args", stop_after),
+        mock.patch.object(sys, "argv", [command.program, *command.words]),
+        pytest.raises(Parsed),
+    ):
+        module.main()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_of_a_page_are_built(page: Path, world: Path, template: Path) -> None:
+    for command in commands_of(page):
+        provide_runs(command.words, template)
+        build(command)
+
+
+def test_every_configuration_is_in_a_command() -> None:
+    files = {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
+    named = {word for page in PAGES for command in commands_of(page) for word in command.words}
+    assert not files - named

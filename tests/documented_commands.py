@@ -1,0 +1,66 @@
+"""Find the commands that the documentation and the headers of the configurations name."""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(page for page in ROOT.glob("docs/*.md") if page.name != "adding-a-method.md"),  # it has a test of its own
+    *sorted((ROOT / "configs").rglob("*.yaml")),
+]
+COMMAND = re.compile(r"(?:\.venv/bin/)?(tailmatch |python -m (?:tailmatch|benchmarks)[.\w]* ?)")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a page, as words without the program's name.
+
+    Attributes:
+        program: `tailmatch`, or the module that `python -m` runs.
+        words: Its arguments.
+    """
+
+    program: str
+    words: tuple[str, ...]
+
+
+def commands_of(page: Path) -> list[Command]:
+    """List the commands of a page in their order: lines of code blocks and headers, and code within text.
+
+    A part in square brackets is optional: the command is listed without it and with it. A loop `for X in A B; do ...;
+    done` is listed once for each value. A program's name, alone or with one word, is no command but a mention.
+    """
+    commands = [command for line in _lines(page) for command in _variants(line)]
+    return [command for command in commands if len(command.words) > (command.program == "tailmatch")]
+
+
+def _lines(page: Path) -> Iterator[str]:
+    text = page.read_text()
+    if page.suffix == ".yaml":
+        text = "\n".join(line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#"))
+    text = re.sub(r"\\\n\s*", " ", text)
+    for loop, name, values, body in re.findall(
+        r"^(for (\w+) in ([^;\n]+); do\n(.*?)\ndone)", text, re.DOTALL | re.MULTILINE
+    ):
+        bodies = [body.replace(f"${name}", value) for value in values.split()]
+        text = text.replace(loop, "\n".join(bodies))
+    for line in text.splitlines():
+        if COMMAND.match(line.strip()):
+            yield line.strip()
+        else:
+            yield from (code for code in re.findall(r"`([^`]+)`", line) if COMMAND.match(code))
+
+
+def _variants(line: str) -> Iterator[Command]:
+    line = line.removeprefix(".venv/bin/")
+    parts = re.split(r"\[(--[^\]]*)\]", line)  # optional parts at odd places
+    for chosen in itertools.product(*[("", part) if number % 2 else (part,) for number, part in enumerate(parts)]):
+        words = shlex.split("".join(chosen), comments=True)
+        program, words = (words[0], words[1:]) if words[0] == "tailmatch" else (words[2], words[3:])
+        yield Command(program, tuple(words))
