@@ -117,9 +117,10 @@ def wrong_values(hint: Any) -> Iterator[Any]:
 def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Values of arguments by name, for those without a default, and smaller ones than the default for some others."""
     folder = tmp_path_factory.mktemp("domains")
-    (folder / "train" / "cat").mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (folder / "train" / name).mkdir(parents=True)
     (folder / "cat.png").touch()
-    (folder / "table.csv").write_text("image,target\ncat.png,cat\n")
+    (folder / "table.csv").write_text("image,target\ncat.png,cat\ndog.png,dog\n")
     network = CifarResNet(3, 8)
     file = trained_file(folder / "run.ckpt", network, {"depth": 8})
     weights = [nn.Parameter(torch.ones(2))]
