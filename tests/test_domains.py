@@ -29,7 +29,7 @@ PACKAGES = (
 
 SIZES = {
     "depth", "widen", "feature_dim", "num_classes", "queue_size", "dim", "projection_dim", "embedding_dim",
-    "image_size", "size", "norm_splits",
+    "image_size", "size", "norm_splits", "width",
 }  # fmt: skip
 """Arguments of which a billion may be what a user wants, and more memory than a test has."""
 
