@@ -8,13 +8,14 @@ from typing import Any, Literal
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.training.length import total_epochs
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -26,6 +27,17 @@ class BestCheckpoint(ModelCheckpoint):
             rank_zero_warn(f"{self.monitor} is {float(current)} at step {trainer.global_step}: it is not the best")
             return False
         return super().check_monitor_top_k(trainer, current)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if the trainer's settings leave out every validation, so that there will be no such file."""
+        between, epochs = trainer.check_val_every_n_epoch, total_epochs(trainer)
+        if trainer.limit_val_batches == 0:
+            reason = "limit_val_batches is 0"
+        elif between is not None and between > epochs:
+            reason = f"check_val_every_n_epoch is {between} and the training has {epochs} epochs"
+        else:
+            return
+        rank_zero_warn(f"no {self.filename}.ckpt will be kept, since nothing is validated: {reason}")
 
 
 class PeriodicCheckpoint(ModelCheckpoint):
@@ -54,6 +66,18 @@ class Checkpoints:
     mode: Literal["min", "max"] = "max"
     every_n_epochs: int | None = None
     last_every_n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse intervals below 1, and metrics that are no list of names.
+
+        Raises:
+            SettingsError: An argument is out of its domain.
+        """
+        check_names("monitors", self.monitors)
+        check_choice("mode", self.mode, ("min", "max"))
+        for name in ("every_n_epochs", "last_every_n_steps"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
 
 
 def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint]:

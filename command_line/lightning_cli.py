@@ -168,6 +168,9 @@ class TailmatchCLI(LightningCLI):
         if isinstance(settings.trainer.callbacks, list):
             settings.trainer.callbacks = callback_list.joined(settings.trainer.callbacks)
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
+        for name in ("run_dir", "output"):
+            if settings.get(name) == "":  # such as a variable of a script that is not set
+                raise SettingsError(f"{name} is empty; give a path, or leave it out")
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
             settings.ckpt_path = str(checkpoint)

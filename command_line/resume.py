@@ -28,11 +28,13 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
         The file, which can be read; None if none is named, or if `auto` finds none, so that the run is to begin.
 
     Raises:
-        SettingsError: `last`, `best` or `auto` is given without a run folder, or with `--overwrite true`; `auto` is not
-            for this command; a URL cannot be fetched; or the file is damaged, and the message names the newest good one
-            beside it.
+        SettingsError: The name is empty; `last`, `best` or `auto` is given without a run folder, or with `--overwrite
+            true`; `auto` is not for this command; a URL cannot be fetched; or the file is damaged, and the message
+            names the newest good one beside it.
         MissingFileError: The file does not exist.
     """
+    if typed.values("--ckpt_path")[-1:] == [""]:  # such as a variable of a script that is not set
+        raise SettingsError("--ckpt_path is empty; give a file, last, best or auto, or leave it out")
     name, run_dir = typed.checkpoint, typed.run_dir
     if name is None:
         return None

@@ -5,8 +5,8 @@ Every check of a number also refuses NaN and values that are not numbers (text, 
 """
 
 import math
-from collections.abc import Collection
-from numbers import Real
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
+from numbers import Integral, Real
 
 
 class SettingsError(ValueError):
@@ -70,13 +70,45 @@ def check_positive(name: str, value: float, hint: str = "") -> None:
 
 
 def check_at_least(name: str, value: float, least: float, hint: str = "") -> None:
-    """Refuse a value below a bound.
+    """Refuse a value below a bound, or not finite.
 
     Raises:
-        SettingsError: The value is below.
+        SettingsError: The value is below, or infinite.
     """
-    if not _number(value) >= least:
+    if not least <= _number(value) < math.inf:
         raise _wrong(name, value, f"at least {least}", hint)
+
+
+def check_count(name: str, value: int, least: int = 1, hint: str = "") -> None:
+    """Refuse a value that is no whole number, or below a bound.
+
+    Raises:
+        SettingsError: The value is no whole number, or below.
+    """
+    whole = isinstance(value, Integral)
+    if not whole or not _number(value) >= least:
+        raise _wrong(name, value, f"at least {least}" if whole else f"a whole number, at least {least}", hint)
+
+
+def check_each(
+    name: str, values: Sequence[float], check: Callable[..., None], *bounds: float, length: int | None = None
+) -> None:
+    """Refuse what is no sequence of numbers, or has a number that a check refuses.
+
+    Args:
+        name: The name of the argument.
+        values: The value of the argument.
+        check: One of the checks above, which also gets `bounds`.
+        bounds: The bounds of the check.
+        length: The number of entries. None: any number.
+
+    Raises:
+        SettingsError: The value is no sequence, has another number of entries, or one of them is refused.
+    """
+    if not _is_list(values) or len(values) != (length or len(values)):
+        raise _wrong(name, values, "a list of numbers" if length is None else f"{length} numbers", "")
+    for place, value in enumerate(values):
+        check(f"{name}[{place}]", value, *bounds)
 
 
 def check_choice(name: str, value: str, choices: Collection[str], hint: str = "") -> None:
@@ -85,8 +117,28 @@ def check_choice(name: str, value: str, choices: Collection[str], hint: str = ""
     Raises:
         SettingsError: The value is not one of them.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise _wrong(name, value, f"one of {', '.join(choices)}", hint)
+
+
+def check_names(name: str, values: Sequence[str]) -> None:
+    """Refuse what is no sequence of names, or has a name twice.
+
+    Raises:
+        SettingsError: The value is a text or no sequence, an entry is empty or no text, or some are equal.
+    """
+    if not _is_list(values) or not all(isinstance(value, str) and value for value in values):
+        raise _wrong(name, values, "a list of names", "")
+    twice = (
+        sorted({value for value in values if list(values).count(value) > 1}) if len(set(values)) < len(values) else []
+    )
+    if twice:
+        raise SettingsError(f"{name} has {', '.join(map(repr, twice[:5]))} more than once; its names must differ")
+
+
+def _is_list(values: object) -> bool:
+    """Tell whether a value is a list, a tuple, an array or the like."""
+    return isinstance(values, Sized) and isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
 
 
 def _number(value: object) -> float:

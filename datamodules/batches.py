@@ -211,7 +211,7 @@ class EvaluationBatches(Sampler[list[int]]):
     """Batches of all images once, in order, spread over the processes without repeats.
 
     Each process gets the same number of batches, so that collective calls in a step meet. The sizes of the batches
-    differ by one at most.
+    differ by one at most. With a batch size of 1, the last batch of a process may be empty.
 
     Args:
         size: The number of images.
@@ -226,8 +226,8 @@ class EvaluationBatches(Sampler[list[int]]):
     def __init__(self, size: int, batch_size: int, *, rank: int, world_size: int) -> None:
         if size < world_size:
             raise SettingsError(f"{size} evaluation images for {world_size} processes: use at most {size} processes")
-        smallest, largest = size // world_size, -(-size // world_size)
-        batches = min(-(-largest // batch_size), smallest)
+        largest = -(-size // world_size)
+        batches = -(-largest // batch_size)
         self.batches = torch.arange(rank, size, world_size).tensor_split(batches)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.bases.image_data import ChannelStatistics
+from tailmatch.datamodules.arguments import SettingsError, check_names
+from tailmatch.datamodules.bases.image_data import ChannelStatistics, check_channel_statistics
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.pixels import ACCEPTED, fitted_pixels, height_and_width, stacked_pixels
 from tailmatch.datamodules.images import Images, Sources
@@ -48,7 +48,7 @@ class InMemory(LabeledUnlabeledDataModule):
             shape is resized to it. None: all images have the same size, and keep it.
         horizontal_flip: Whether a mirrored image is a valid image of its class.
         mean: The mean of each channel in [0, 1], for the network's normalization. None: that of the training images.
-        std: The standard deviation of each channel. None: that of the training images.
+        std: The standard deviation of each channel, in (0, 1]. None: that of the training images.
         class_counts: How many images of each class become labeled and unlabeled. None: if there are training images of
             unknown class, all others are labeled; otherwise `LabeledFraction`, a tenth of each class labeled and the
             rest unlabeled.
@@ -74,6 +74,9 @@ class InMemory(LabeledUnlabeledDataModule):
         class_counts: ClassCounts | None = None,
         **kwargs: Any,
     ) -> None:
+        check_channel_statistics(mean, std)
+        if class_names is not None:
+            check_names("class_names", class_names)
         pixels, labels = labeled_set("images", images, targets, image_size)
         self.class_names = list(class_names or getattr(images, "classes", None) or names_of(labels))
         train = Images(pixels, codes("targets", labels, self.class_names))

@@ -33,7 +33,15 @@ from tests.contract import (
 )
 from tests.joint_batches import CASES, STEPS, joined, train
 from tests.process_group import on_two_processes
-from tests.two_processes import case_folder, embeddings, process, process_of_resumes, save_predictions, write_photos
+from tests.two_processes import (
+    case_folder,
+    embeddings,
+    process,
+    process_of_resumes,
+    save_predictions,
+    validation_of_few,
+    write_photos,
+)
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -164,6 +172,13 @@ def test_a_head_is_computed_from_the_images_of_all_processes(head: ComputedHead,
     one = run(post_hoc(source_checkpoint(tmp_path), head), tmp_path)
     for name, value in one.lightning_module.network.head.state_dict().items():  # type: ignore[union-attr]
         torch.testing.assert_close(first[f"network.head.{name}"], value)
+
+
+def test_each_image_is_validated_once_where_a_process_has_one_less(two: Path, tmp_path: Path) -> None:
+    one = validation_of_few(tmp_path)
+    assert "val/loss" in one
+    for rank in range(2):
+        assert json.loads((two / f"few-{rank}.json").read_text()) == pytest.approx(one, rel=1e-6, nan_ok=True)
 
 
 def test_predictions_are_the_same_bytes(two: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Run the contract's cases in each of the two processes of `test_two_processes.py`."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 
 from tailmatch.callbacks import PredictionWriter, PseudoLabelWriter
-from tailmatch.datamodules import Digits, ImageDataModule, UnlabeledImages
+from tailmatch.datamodules import Digits, ImageDataModule, InMemory, LabeledFraction, UnlabeledImages
 from tailmatch.lightning_modules import ImageClassifier, MixMatch, SimMixMatch, Supervised
 from tailmatch.lightning_modules.heads import NCM, TauNorm
 from tailmatch.lightning_modules.networks import CifarResNet, NetworkFactory
@@ -29,6 +30,7 @@ from tests.contract import (
 )
 from tests.contract import run as run_method
 from tests.joint_batches import CASES, train
+from tests.lightning_modules.pixel_network import PixelNetwork
 
 
 def case_folder(root: Path, method: type[ImageClassifier], remedy: str) -> Path:
@@ -101,6 +103,24 @@ def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
         made.predict(model, data(), return_predictions=False)
 
 
+def validation_of_few(folder: Path, **trainer: Any) -> dict[str, float]:
+    """Validate a fit that changes nothing on five images, one a step, so that a process may have an image less."""
+    pixels = torch.randint(256, (20, 4, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+    targets = [place % 3 for place in range(20)]
+    data = InMemory(
+        pixels[5:], targets[5:], val=(pixels[:5], targets[:5]), class_counts=LabeledFraction(1.0),
+        labeled_batch_size=2, steps_per_epoch=2, eval_batch_size=1,
+    )  # fmt: skip
+    method = Supervised(3, network=PixelNetwork, ema_decay=None, optimizer=partial(torch.optim.SGD, lr=1e-30))
+    made = Trainer(
+        accelerator="cpu", default_root_dir=folder, logger=False, max_epochs=1, num_sanity_val_steps=0,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, **trainer,
+    )  # fmt: skip
+    made.fit(method, data)
+    return {name: value.item() for name, value in made.callback_metrics.items() if name.startswith("val/")}
+
+
 def process(rank: int, root: Path) -> None:
     """Run all cases as one of the two processes: most of the time of a case on its own would be their start."""
     os.environ["LOCAL_RANK"] = str(rank)  # so that Lightning starts no more processes
@@ -109,6 +129,8 @@ def process(rank: int, root: Path) -> None:
     save_computed_heads(root)
     run_case(MixMatch, NO_REMEDY, root / "categories", category_network)
     save_predictions(root, root / "predictions", devices=2, strategy="ddp")
+    few = validation_of_few(root, devices=2, strategy="ddp")
+    (root / f"few-{rank}.json").write_text(json.dumps(few))
     for number, name in enumerate(CASES):
         torch.save(train(name, root, devices=2, strategy="ddp"), root / f"joint-{number}-{rank}.pt")
 

@@ -5,7 +5,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 
 
@@ -24,7 +24,7 @@ class HeadWarmup(Callback):
     """
 
     def __init__(self, epochs: int = 1) -> None:
-        check_at_least("epochs", epochs, 1)
+        check_count("epochs", epochs)
         self.epochs = epochs
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -1,6 +1,5 @@
 """Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_each, check_positive
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.losses.base import check_every_class
 from tailmatch.lightning_modules.losses.logit_adjusted import log_prior
@@ -35,8 +34,8 @@ class LogitAdjustment(Callback):
 
     def __init__(self, tau: float = 1.0, prior: Sequence[float] | None = None) -> None:
         check_at_least("tau", tau, 0)
-        if prior is not None and not all(0 < share < math.inf for share in prior):
-            raise SettingsError(f"prior is {list(prior)}; its entries must be above 0 and finite")
+        if prior is not None:
+            check_each("prior", prior, check_positive)
         self.tau = tau
         self.prior = None if prior is None else list(prior)
         self._hook: RemovableHandle | None = None

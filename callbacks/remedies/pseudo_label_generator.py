@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tailmatch.callbacks.remedies.darp.callback import DARPRefinement
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_count
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import SelfTraining
 from tailmatch.lightning_modules.bases.classifier import check_same_classes
@@ -62,14 +62,14 @@ class PseudoLabelGenerator(Callback):
         refiner: DARPRefinement | None = None,
     ) -> None:
         if every_n_epochs is not None:
-            check_at_least("every_n_epochs", every_n_epochs, 1)
+            check_count("every_n_epochs", every_n_epochs)
         if warmup_epochs is None:
             warmup_epochs = 0 if teacher is not None else every_n_epochs
         if warmup_epochs is None:
             raise SettingsError(
                 "teacher, every_n_epochs and warmup_epochs are None, so that nothing would be labeled: give one of them"
             )
-        check_at_least("warmup_epochs", warmup_epochs, 0)
+        check_count("warmup_epochs", warmup_epochs, 0)
         if teacher is None and teacher_network is not None:
             raise SettingsError("teacher_network is given without a teacher: name its checkpoint")
         self.teacher = teacher

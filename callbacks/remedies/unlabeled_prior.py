@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_at_least
 from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
@@ -31,10 +31,14 @@ class UnlabeledPriorEstimator(Callback):
 
     Args:
         output: The path of the file. None: `prior.json` in the run folder.
-        max_condition: The condition number of the matrix from which on an estimate is rejected.
+        max_condition: The condition number of the matrix from which on an estimate is rejected, at least 1.
+
+    Raises:
+        SettingsError: `max_condition` is below 1.
     """
 
     def __init__(self, output: str | None = None, max_condition: float = 100.0) -> None:
+        check_at_least("max_condition", max_condition, 1)
         self.output = None if output is None else Path(output)
         self.max_condition = max_condition
         self._accepted: list[dict[str, Any]] = []

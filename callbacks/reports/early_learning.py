@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.scalars import log_scalars
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.metrics import third_groups
@@ -52,8 +52,8 @@ class EarlyLearningCurves(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, figures_every: int = 10) -> None:
-        check_at_least("every_n_epochs", every_n_epochs, 1)
-        check_at_least("figures_every", figures_every, 1)
+        check_count("every_n_epochs", every_n_epochs)
+        check_count("figures_every", figures_every)
         self.every_n_epochs = every_n_epochs
         self.figures_every = figures_every
         self.epochs: list[int] = []  # the number of epochs done at each prediction

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.callbacks.reports.scalars import log_scalars
-from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.datamodules.arguments import check_count
 from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
@@ -30,7 +30,7 @@ class LastEvaluations(Callback):
     """
 
     def __init__(self, n: int = 20) -> None:
-        check_at_least("n", n, 1)
+        check_count("n", n)
         self.n = n
         self._kept: deque[dict[str, float]] = deque(maxlen=n)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.scalars import log_scalars
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import SemiSupervisedClassifier
-from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
+from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, is_known, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
@@ -46,7 +46,8 @@ class PseudoLabelMonitor(Callback):
     """
 
     def __init__(self, target: str | list[float] | None = None, every_n_epochs: int = 10) -> None:
-        check_at_least("every_n_epochs", every_n_epochs, 1)
+        check_count("every_n_epochs", every_n_epochs)
+        check_target(target)
         self.target = target
         self.every_n_epochs = every_n_epochs
         self._target_totals: Tensor | None = None  # only if a target is given

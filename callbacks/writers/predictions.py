@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.callbacks.writers.prediction_tables import DELIMITERS, FIELDS, PARQUET, Field, write_table
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.bases.image_data import ImageDataModule
 from tailmatch.datamodules.output_files import pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.columns import Column
@@ -59,7 +59,7 @@ class PredictionWriter(PredictionShards):
         if not columns or unknown or len(set(columns)) < len(columns):
             raise SettingsError(f"columns are {list(columns)}; they must be some of {', '.join(FIELDS)}, each once")
         if top is not None:
-            check_at_least("top", top, 2)
+            check_count("top", top, 2)
             if "runners_up" not in columns:
                 raise SettingsError(f"top is {top}, and columns are {list(columns)}: add runners_up, or leave top out")
         self.columns = list(columns)

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_each, check_positive_share, check_share
 from tailmatch.datamodules.bases.loader_signals import leave_signals_to_parent
 from tailmatch.datamodules.batches import EvaluationBatches
 from tailmatch.datamodules.images import ImageBatch, ImageBlocks, ImageRows
@@ -17,6 +17,18 @@ Loader = DataLoader[ImageBatch]
 
 ChannelStatistics = tuple[float, float, float]
 """One number each for red, green and blue, on the scale of pixels in [0, 1]."""
+
+
+def check_channel_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse statistics of the channels that are not those of pixels in [0, 1]; None is none to check.
+
+    Raises:
+        SettingsError: There are not three numbers, a mean lies outside [0, 1], or a standard deviation outside (0, 1].
+    """
+    if mean is not None:
+        check_each("mean", mean, check_share, length=3)
+    if std is not None:
+        check_each("std", std, check_positive_share, length=3)
 
 
 class ImageDataModule(LightningDataModule):
@@ -42,8 +54,8 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(self, *, eval_batch_size: int = 256, num_workers: int = 0) -> None:
         super().__init__()
-        check_at_least("eval_batch_size", eval_batch_size, 1)
-        check_at_least("num_workers", num_workers, 0)
+        check_count("eval_batch_size", eval_batch_size)
+        check_count("num_workers", num_workers, 0)
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
 

@@ -9,7 +9,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
 from tailmatch.datamodules.batches import (
     LabeledBatches,
@@ -26,8 +26,8 @@ from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.datamodules.splitting.label_noise import LabelNoise, noise_warnings
 from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFraction
-from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, split_warnings
-from tailmatch.datamodules.splitting.splits import SPLIT_STREAM, draw_split
+from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, name_warnings, split_warnings
+from tailmatch.datamodules.splitting.splits import SPLIT_STREAM, check_holdout, draw_split
 
 PredictSet: TypeAlias = Literal["unlabeled", "labeled", "pool", "val", "test"]
 
@@ -117,9 +117,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             ("unlabeled_ratio", unlabeled_ratio),
             ("steps_per_epoch", steps_per_epoch),
         ):
-            check_at_least(name, value, 1)
+            check_count(name, value)
         check_choice("labeled_sampling", labeled_sampling, get_args(Sampling))
-        check_at_least("labeled_holdout", labeled_holdout, 0)
+        check_count("labeled_holdout", labeled_holdout, 0)
+        for name, holdout in (("val_holdout", val_holdout), ("test_holdout", test_holdout)):
+            if holdout is not None:
+                check_holdout(name, holdout)
         check_choice("predict_set", predict_set, get_args(PredictSet))
         if validate_on_test and (val_holdout or labeled_holdout):
             raise SettingsError(
@@ -127,7 +130,10 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                 "choose where validation images come from"
             )
         if seed is not None:
-            check_at_least("seed", seed, 0)
+            check_count("seed", seed, 0)
+        check_names("class_names", self.class_names)
+        if len(self.class_names) < 2:
+            raise SettingsError(f"the classes are {self.class_names}; a classifier needs two or more")
         self.class_counts_rule = class_counts or LabeledFraction(0.1)
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio
@@ -237,10 +243,11 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         return {name: _count(rows, self.num_classes) for name, rows in sets.items() if rows is not None}
 
     def warnings(self) -> list[str]:
-        """Warn of faults in the split, after `setup`: classes with too few images, duplicates, too much label noise."""
+        """Warn of faults after `setup`: strange class names, classes of few images, duplicates, much label noise."""
         noise = [] if self.label_noise is None else noise_warnings(self.label_noise, self.num_classes)
         sets = {"training": self.pool, "validation": self.val, "test": self.test}
-        return split_warnings(self.class_count_table(), self.class_names) + noise + duplicate_warnings(sets)
+        names = name_warnings(self.class_names)
+        return names + split_warnings(self.class_count_table(), self.class_names) + noise + duplicate_warnings(sets)
 
     def train_dataloader(self) -> dict[str, Loader]:
         """Load the streams that the method trains on."""

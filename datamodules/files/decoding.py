@@ -12,12 +12,17 @@ benchmarks.data_loading --decoders`:
 """
 
 import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
@@ -30,8 +35,49 @@ IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tif
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 """The formats of these suffixes. Pillow knows more, and runs Ghostscript where a file of any suffix is PostScript."""
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""The errors that `decode_image` raises for a file that is no whole image."""
+MOST_BYTES = 2**30
+"""The largest image file that is read. It bounds the memory that a wrong file takes."""
+
+
+class UnreadableImage(SettingsError):
+    """A file that is no whole image; the message says why, in one clause without the file's name."""
+
+
+def read_image_file(path: str | Path) -> bytes:
+    """Read the content of an image file. A pipe, on which reading would wait for ever, is not read, nor is a device.
+
+    Raises:
+        UnreadableImage: The path is no regular file, or it cannot be read, or it is larger than `MOST_BYTES`.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableImage("a pipe or a device, no file")
+            if found.st_size > MOST_BYTES:
+                raise UnreadableImage(f"{found.st_size / 1e9:.1f} GB, more than an image file has")
+            return file.read()
+    except UnreadableImage:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableImage("there is no such file") from error
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    except ValueError as error:  # a zero byte in the path
+        raise UnreadableImage(f"no path of a file: {error}") from error
+
+
+@contextmanager
+def naming(image: str | Path) -> Iterator[None]:
+    """Put the name of the file before the message of an `UnreadableImage` within a `with` block."""
+    try:
+        yield
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{image}: {error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode_image(data: bytes, size: int) -> Tensor:
@@ -48,12 +94,34 @@ def decode_image(data: bytes, size: int) -> Tensor:
         `uint8 [3, size, size]`.
 
     Raises:
-        One of `UNREADABLE`: the file is no image, or not a whole one.
+        UnreadableImage: The file is no image, or not a whole one, or larger than Pillow's bound for images.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        image.draft("RGB", (size, size))
-        ImageOps.exif_transpose(image, in_place=True)
-        return fitted(rgb_pixels(image), size, size)
+    return fitted(file_pixels(data, size), size, size)
+
+
+def file_pixels(data: bytes, size: int | None = None) -> Tensor:
+    """Decode the bytes of an image file to pixels `uint8 [3, H, W]`, as `decode_image` does before it resizes.
+
+    Args:
+        data: The content of the file.
+        size: The height and width that the image will be resized to: a JPEG file is then decoded with less detail.
+            None: all detail is decoded.
+
+    Raises:
+        UnreadableImage: See `decode_image`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if size is not None:
+                image.draft("RGB", (size, size))
+            ImageOps.exif_transpose(image, in_place=True)
+            return rgb_pixels(image)
+    except (UnreadableImage, MemoryError):
+        raise
+    except UnidentifiedImageError as error:  # its message has an address in memory
+        raise UnreadableImage("no image of a known format" if data else "empty") from error
+    except Exception as error:  # for a damaged file, Pillow's decoders raise errors of any kind
+        raise UnreadableImage(f"{type(error).__name__}: {error}") from error
 
 
 def rgb_pixels(image: Image.Image) -> Tensor:
@@ -65,7 +133,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return Image.fromarray(_high_byte(np.asarray(image))).convert("RGB")  # convert alone would clip at 255
     if image.mode in ("I", "F"):
-        raise SettingsError(
+        raise UnreadableImage(
             f"pixels of mode {image.mode} have no known range: save the image with 8 or 16 bits a channel"
         )
     if image.has_transparency_data:

@@ -1,35 +1,30 @@
 """The pixels of image files: decoded once into a memory-mapped cache, or each time they are read."""
 
-import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.decoding import UNREADABLE, VERSION, decode_image
+from tailmatch.datamodules.files.cache_folder import alone, room_for, writable
+from tailmatch.datamodules.files.cache_index import DIGEST_BYTES, CacheIndex, DamagedCache, read_cache
+from tailmatch.datamodules.files.decoding import VERSION, UnreadableImage, decode_image, naming, read_image_file
 from tailmatch.datamodules.images import Pixels
-from tailmatch.datamodules.output_files import stale_partials, whole_file
+from tailmatch.datamodules.output_files import whole_file
 
 BLOCK = 1024
 """How many images are decoded in parallel before they are written; this bounds the memory."""
-
-DIGEST_BYTES = 16
-"""The length of a file's content digest (BLAKE2b): two of a million files agree by chance with probability 1e-27."""
 
 Integers = NDArray[np.int64]
 
@@ -79,7 +74,7 @@ def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] =
     for row, key in enumerate(keys):
         try:
             stat = os.stat(f"{root}/{key}")
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a zero byte in the path
             missing.append(describe(key) if len(missing) < 10 else key)
             continue
         facts[:, row] = stat.st_size, stat.st_mtime_ns
@@ -118,7 +113,9 @@ class FilePixels:
         size = self.shape[-1]
         pixels = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
         for place, row in enumerate(index.tolist()):
-            pixels[place] = decode_image(Path(self.root, self.keys[row]).read_bytes(), size)
+            path = Path(self.root, self.keys[row])
+            with naming(path):  # a file that has changed since it was listed
+                pixels[place] = decode_image(read_image_file(path), size)
         return pixels
 
 
@@ -155,7 +152,8 @@ def open_images(
     """Open the pixels of image files. The first call decodes all files, which also finds those that cannot be read.
 
     `Files.digest` names the cache. It is written to another file under a lock, and renamed when it is whole, so that a
-    half-built cache is never used and two processes do not build it twice.
+    half-built cache is never used and two processes do not build it twice. A damaged cache is built anew, and a warning
+    says so.
 
     Args:
         files: The files, in the order of the rows.
@@ -167,22 +165,23 @@ def open_images(
 
     Raises:
         SettingsError: Files cannot be read and `skip_bad` is false (the message names all of them), no file can be
-            read, or the disk has no room for the cache.
+            read, or the cache cannot be written.
     """
     path, index = cache_paths(files, size, cache_dir)
-
-    def done() -> bool:
-        return index.exists() and (path.exists() or not cached)
-
-    if not done():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        _remove_remains(cache_dir)
-        with FileLock(path.with_suffix(".lock")):
-            if not done():
-                _build(files, size, path if cached else None, index, None if skip_bad else describe)
-    with np.load(index, allow_pickle=False) as facts:
-        digests, bad, reasons = facts["digests"], facts["bad"], facts["reasons"].tolist()
-    named = [f"{describe(files.keys[row])} ({reason})" for row, reason in zip(bad.tolist(), reasons, strict=True)]
+    pixel_file = path if cached else None
+    read = partial(read_cache, index, pixel_file, len(files.keys), 3 * size * size)
+    found = None
+    with suppress(DamagedCache):  # the process that builds it anew says so
+        found = read()
+    if found is None:
+        with writable(cache_dir), alone(path.with_suffix(".lock")):
+            try:
+                found = read()
+            except DamagedCache as damage:
+                rank_zero_warn(f"the image cache in {cache_dir} is damaged and built anew ({damage})")
+            found = found or _build(files, size, pixel_file, index, None if skip_bad else describe)
+    digests, bad = found.digests, found.bad
+    named = [f"{describe(files.keys[row])} ({why})" for row, why in zip(bad.tolist(), found.reasons, strict=True)]
     if named and (not skip_bad or len(named) == len(files.keys)):
         raise _unreadable(named)
     if named:
@@ -205,62 +204,30 @@ def _unreadable(named: list[str]) -> SettingsError:
 
 def _build(
     files: Files, size: int, path: Path | None, index: Path, describe_error: Callable[[str], str] | None
-) -> None:
+) -> CacheIndex:
     """Decode all files; write the index, and the pixels to `path` unless it is None.
 
     If `describe_error` is given, unreadable files are an error, and nothing is written.
     """
     digests: list[bytes] = []
     bad: dict[int, str] = {}
-    try:
-        with ExitStack() as stack:  # the pixels are renamed before the index, which is written last
-            facts = stack.enter_context(whole_file(index))
-            pixels = None if path is None else stack.enter_context(whole_file(path))
-            out = None if pixels is None else stack.enter_context(_room(pixels, len(files.keys) * 3 * size * size))
-            for row, decoded in enumerate(_decode_all(files, size)):
-                if isinstance(decoded, str):
-                    bad[row] = decoded
-                    continue
-                digests.append(decoded[0])
-                if out is not None:
-                    out.write(decoded[1])
-            if bad and describe_error is not None:
-                raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
-            with facts.open("wb") as file:
-                np.savez(
-                    file,
-                    digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES),
-                    bad=np.array(list(bad), dtype=np.int64),
-                    reasons=np.array(list(bad.values()), dtype=np.str_),
-                )
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise SettingsError(f"{index.parent} is full while the cache is written: {_ADVICE}") from error
-
-
-def _remove_remains(cache_dir: Path) -> None:
-    """Remove what builds that were killed have left, of all caches in the folder."""
-    for partial, target in stale_partials(cache_dir):
-        with suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
-            partial.unlink(missing_ok=True)
-
-
-_ADVICE = "make room, name another cache_dir, or give a smaller image_size or cache_budget_gb (0: no cache)"
-
-
-def _room(path: Path, needed: int) -> Any:
-    """Open a file to write `needed` bytes to.
-
-    Raises:
-        SettingsError: They do not fit on the disk.
-    """
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise SettingsError(
-            f"the cache needs {needed / 1e9:.2f} GB and {path.parent.resolve()} has {free / 1e9:.2f} GB left: {_ADVICE}"
-        )
-    return path.open("wb")
+    with ExitStack() as stack:  # the pixels are renamed before the index, which is written last
+        facts = stack.enter_context(whole_file(index))
+        pixels = None if path is None else stack.enter_context(whole_file(path))
+        out = None if pixels is None else stack.enter_context(room_for(pixels, len(files.keys) * 3 * size * size))
+        for row, decoded in enumerate(_decode_all(files, size)):
+            if isinstance(decoded, str):
+                bad[row] = decoded
+                continue
+            digests.append(decoded[0])
+            if out is not None:
+                out.write(decoded[1])
+        if bad and describe_error is not None:
+            raise _unreadable([f"{describe_error(files.keys[row])} ({reason})" for row, reason in bad.items()])
+        content = np.frombuffer(bytearray(b"".join(digests)), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        built = CacheIndex(content, np.array(list(bad), dtype=np.int64), list(bad.values()))
+        built.write(facts)
+    return built
 
 
 def _decode_all(files: Files, size: int) -> Iterator[str | tuple[bytes, bytes]]:
@@ -269,13 +236,11 @@ def _decode_all(files: Files, size: int) -> Iterator[str | tuple[bytes, bytes]]:
 
     def decode(row: int) -> str | tuple[bytes, bytes]:
         try:
-            data = Path(files.root, files.keys[row]).read_bytes()
+            data = read_image_file(Path(files.root, files.keys[row]))
             digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
             return digest, decode_image(data, size).numpy().tobytes()
-        except UnidentifiedImageError:  # its message has an address in memory
-            return "empty" if not data else "no image of a known format"
-        except UNREADABLE as error:
-            return f"{type(error).__name__}: {error}"
+        except UnreadableImage as error:
+            return str(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = (range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK))

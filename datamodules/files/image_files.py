@@ -10,7 +10,8 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import check_at_least, check_choice
+from tailmatch.datamodules.arguments import check_at_least, check_choice, check_count
+from tailmatch.datamodules.bases.image_data import check_channel_statistics
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.image_cache import cache_paths, default_cache_dir, find_files, open_images
 from tailmatch.datamodules.images import Images, Sources
@@ -43,7 +44,7 @@ class FileReader:
     def __init__(
         self, root: Path, image_size: int, cache_dir: str | None, cache_budget_gb: float, on_bad_image: OnBadImage
     ) -> None:
-        check_at_least("image_size", image_size, 1)
+        check_count("image_size", image_size)
         check_at_least("cache_budget_gb", cache_budget_gb, 0)
         check_choice("on_bad_image", on_bad_image, get_args(OnBadImage))
         self.root = root
@@ -106,7 +107,7 @@ class ImageFiles(LabeledUnlabeledDataModule):
         image_size: The height and width of the images in pixels: the middle square of each is resized to it.
         horizontal_flip: Whether a mirrored image is a valid image of its class.
         mean: The mean of each channel in [0, 1], for the network's normalization. None: ImageNet's.
-        std: The standard deviation of each channel. None: ImageNet's.
+        std: The standard deviation of each channel, in (0, 1]. None: ImageNet's.
         cache_dir: The folder of the cache. None: `~/.cache/tailmatch`.
         cache_budget_gb: The most disk space that the pixels of this set may take, in gigabytes (1e9 bytes); 0: no
             cache. The default holds ImageNet-LT with its validation and test images at 224 pixels (28 GB).
@@ -131,6 +132,7 @@ class ImageFiles(LabeledUnlabeledDataModule):
         on_bad_image: OnBadImage = "error",
         **kwargs: Any,
     ) -> None:
+        check_channel_statistics(mean, std)
         self.root = Path(root)
         self.image_size = image_size
         self.horizontal_flip = horizontal_flip

@@ -15,7 +15,7 @@ class ImageFolder(ImageFiles):
     """Images in `root/train/<class>/`, and if they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
 
     The classes are the sub-folders of `train/` in alphabetical order. Images in `unlabeled/`, at any depth, join the
-    unlabeled set.
+    unlabeled set. Hidden files and folders, whose names begin with a dot, are left out.
 
     Args:
         root: The folder that holds `train/`.
@@ -29,7 +29,7 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, root: str, **kwargs: Any) -> None:
         train = Path(root, "train")
-        self.class_names = sorted(p.name for p in train.iterdir() if p.is_dir()) if train.is_dir() else []
+        self.class_names = class_folders(train) if train.is_dir() else []
         if not self.class_names:
             given = "" if Path(root).is_dir() else f"root {Path(root).resolve()} is no folder, so there are "
             raise MissingFileError(
@@ -51,7 +51,7 @@ class ImageFolder(ImageFiles):
 
     def _labeled_files(self, split: str) -> tuple[list[str], list[int]]:
         folder = self.root / split
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        names = class_folders(folder)
         unknown = sorted(set(names) - set(self.class_names))
         if unknown or not names:
             raise SettingsError(
@@ -69,14 +69,23 @@ class ImageFolder(ImageFiles):
         return keys, targets
 
 
+def class_folders(folder: Path) -> list[str]:
+    """List the names of the folders in a folder, in alphabetical order, without hidden ones."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def image_files(root: Path, folder: str) -> list[str]:
-    """List the image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders."""
+    """List the image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders.
+
+    Hidden files and folders, whose names begin with a dot, are left out, and links to folders are not followed.
+    """
     found = []
-    for parent, _, names in os.walk(root / folder):
+    for parent, folders, names in os.walk(root / folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         inside = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
         found += [
             ("" if inside == "./" else inside) + name
             for name in names
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     return sorted(found, key=lambda key: key.split("/"))

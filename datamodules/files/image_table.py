@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 from tailmatch.datamodules.files.table import TableFormat
 from tailmatch.datamodules.files.table_images import ColumnNames, TableImages, group_rare_classes, read_images
@@ -75,6 +75,7 @@ class ImageTable(ImageFiles):
         test_holdout: int | float | None = None,
         **kwargs: Any,
     ) -> None:
+        check_count("min_class_count", min_class_count, 0)
         folder = Path(table).parent if root is None else Path(root)
         images = read_images(
             Path(table),

@@ -5,11 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files.decoding import FORMATS, UNREADABLE, decode_image, fitted, rgb_pixels
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_each
+from tailmatch.datamodules.files.decoding import (
+    decode_image,
+    file_pixels,
+    fitted,
+    naming,
+    read_image_file,
+    rgb_pixels,
+)
 
 ACCEPTED = (
     "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
@@ -32,11 +39,8 @@ def image_pixels(image: object) -> Tensor:
         SettingsError: The image is none of these, or a file that cannot be read.
     """
     if isinstance(image, str | Path):
-        try:
-            with Image.open(image, formats=FORMATS) as opened:
-                return image_pixels(opened)
-        except UNREADABLE as error:
-            raise unreadable(image, error) from error
+        with naming(image):
+            return file_pixels(read_image_file(image))
     if isinstance(image, Image.Image):
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
         if 0 in image.size:
@@ -57,21 +61,9 @@ def fitted_pixels(image: object, height: int, width: int) -> Tensor:
         SettingsError: The image is of no known kind, or a file that cannot be read.
     """
     if isinstance(image, str | Path) and height == width:
-        try:
-            return decode_image(Path(image).read_bytes(), height)
-        except UNREADABLE as error:
-            raise unreadable(image, error) from error
+        with naming(image):
+            return decode_image(read_image_file(image), height)
     return fitted(image_pixels(image), height, width)
-
-
-def unreadable(image: str | Path, error: Exception) -> SettingsError:
-    """Return the error that names a file that cannot be read as an image."""
-    reason = str(error).removeprefix(f"{image}: ")
-    if isinstance(error, UnidentifiedImageError):  # whose message has an address in memory
-        reason = "no image of a known format"
-    elif isinstance(error, FileNotFoundError):
-        reason = "there is no such file"
-    return SettingsError(f"{image}: {reason}")
 
 
 def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:
@@ -85,9 +77,11 @@ def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[ob
         SettingsError: `image_size` is below 1, or is None and the images have several sizes.
     """
     if image_size is not None:
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(height, width) < 1:
-            raise SettingsError(f"image_size is {image_size}; it must be at least 1")
+        if not isinstance(image_size, Sequence) or isinstance(image_size, str):
+            check_count("image_size", image_size)
+            return image_size, image_size
+        check_each("image_size", image_size, check_count, length=2)
+        height, width = image_size
         return height, width
     sizes = {tuple(image_pixels(image).shape[1:]) for image in images}
     if len(sizes) != 1:

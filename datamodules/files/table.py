@@ -4,7 +4,6 @@ The standard library's csv is fast enough when rows are turned into columns hund
 Python runs for a single row. Messages count rows as a spreadsheet does: the first row of the file is row 1.
 """
 
-import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ class TableFormat:
         encoding: The encoding of the text. The default reads UTF-8 with or without a byte order mark.
 
     Raises:
-        SettingsError: `delimiter` is not one character, or `encoding` is unknown.
+        SettingsError: `columns` is a text, `delimiter` is not one character, or `encoding` is unknown.
     """
 
     columns: Sequence[str] | None = None
@@ -96,11 +95,13 @@ class TableFormat:
     encoding: str = "utf-8-sig"
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, str):
+            raise SettingsError(f"columns is {self.columns!r}; it must be a list of names")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise SettingsError(f"delimiter is {self.delimiter!r}; it must be one character")
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:  # ValueError: a zero byte in the name
             raise SettingsError(f"encoding is {self.encoding!r}; it must be one that Python knows, as utf-8") from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_names
 from tailmatch.datamodules.files.image_files import FileList
 from tailmatch.datamodules.files.table import Table, TableFormat, read_table
 from tailmatch.datamodules.files.table_columns import (
@@ -148,10 +148,12 @@ def read_images(
         SettingsError: A column is named twice, a table cannot be read, or a cell is wrong (the message names its row
             and column).
     """
+    check_names("category_columns", columns.categories)
     levels = list(columns.categories)
-    if len({columns.target, *levels}) <= len(levels):
+    if len({columns.image, columns.target, *levels}) < 2 + len(levels):
         raise SettingsError(
-            f"category_columns are {levels} and target_column is {columns.target!r}; name each column once"
+            f"category_columns are {levels}, target_column is {columns.target!r} and image_column is "
+            f"{columns.image!r}; name each column once"
         )
     needed = [columns.target, *levels, *([columns.split] if columns.split else [])]
     table = read_table(path, layout, columns.image, needed, [] if columns.split else ["split"])

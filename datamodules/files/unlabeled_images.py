@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_names
 from tailmatch.datamodules.bases.image_data import ImageDataModule
 from tailmatch.datamodules.files.image_files import FileList, FileReader, OnBadImage
 from tailmatch.datamodules.files.image_folder import image_files
@@ -63,6 +63,7 @@ class UnlabeledImages(ImageDataModule):
     ) -> None:
         super().__init__(eval_batch_size=eval_batch_size, num_workers=num_workers)
         self.class_names = self._given("class_names", class_names)
+        check_names("class_names", self.class_names)
         size = self._given("image_size", image_size)
         self.horizontal_flip = horizontal_flip is not False
         self.reader = FileReader(Path(root), size, cache_dir, cache_budget_gb, on_bad_image)
@@ -178,6 +179,7 @@ class UnlabeledTable(UnlabeledImages):
         **kwargs: Any,
     ) -> None:
         needed, optional = category_columns or [], [] if category_columns is not None else levels or []
+        check_names("category_columns", needed)
         layout = TableFormat(columns, delimiter, encoding)
         self.table = read_table(Path(table), layout, image_column, needed, optional)
         self.image_column = image_column

@@ -5,9 +5,9 @@ An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with 
 
 * `key`: the name of the image, the same in every split: its path within the data set (`str [n]`, `/` between folders),
   or its index in the training pool (`int64 [n]`) if the images are not from files.
-* `label`: `int64 [n]`, the most likely class.
-* `confidence`: `float32 [n]`, the probability of the label.
-* `probs`: `float32 [n, K]`, the probabilities of all classes; optional.
+* `label`: `int64 [n]`, the most likely class, 0 to K - 1.
+* `confidence`: `float32 [n]`, the probability of the label, in [0, 1].
+* `probs`: `float32 [n, K]`, the probabilities of all classes, whose sum is 1; optional.
 * `class_names`: `str [K]`, the names of the classes.
 * `checkpoint`: the SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. For an ensemble,
   even of one member, the SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
@@ -27,6 +27,7 @@ import numpy as np
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.bounds import check_parquet, check_unpacked
 from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
+from tailmatch.datamodules.pseudo_labels.checks import check_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
 from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
 
@@ -114,7 +115,7 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 
     Raises:
         MissingFileError: The file is missing.
-        SettingsError: The file is no pseudo-label file.
+        SettingsError: The file is no pseudo-label file, or its rows mean nothing (see `check_pseudo_labels`).
     """
     if not path.is_file():
         raise MissingFileError(f"no pseudo-label file {path}: `tailmatch predict` writes one")
@@ -123,9 +124,10 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
         if facts.pop("format") != FORMAT:
             raise SettingsError(f"its format is not {FORMAT}")
         file = PseudoLabelFile(**arrays, origin=Origin(**facts))
-        _check_rows(file)
-    except Exception as error:  # of a damaged file, zipfile, numpy and pyarrow raise whatever it leads to
-        raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
+        check_pseudo_labels(file)
+    except Exception as error:  # numpy and pyarrow raise errors of any kind for a damaged file
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise SettingsError(f"{path} is no pseudo-label file: {reason}") from error
     return file
 
 
@@ -152,15 +154,3 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         flat = table["probs"].combine_chunks().flatten().to_numpy()
         arrays["probs"] = flat.reshape(len(table), -1)
     return arrays, facts
-
-
-def _check_rows(file: PseudoLabelFile) -> None:
-    rows, classes = len(file.key), len(file.origin.class_names)
-    for name in ("label", "confidence", "probs"):
-        array = getattr(file, name)
-        if array is not None and len(array) != rows:
-            raise SettingsError(f"{len(array)} rows of {name} for {rows} keys")
-    if rows and not 0 <= file.label.min() <= file.label.max() < classes:
-        raise SettingsError(f"labels from {file.label.min()} to {file.label.max()} for {classes} classes")
-    if file.probs is not None and file.probs.shape[1:] != (classes,):
-        raise SettingsError(f"probs {file.probs.shape} for {classes} classes")

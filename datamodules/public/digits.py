@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.datamodules.arguments import check_count
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import Images, Sources
 
@@ -36,7 +36,7 @@ class Digits(LabeledUnlabeledDataModule):
     default_test_holdout = 40
 
     def __init__(self, image_size: int = 8, **kwargs: Any) -> None:
-        check_at_least("image_size", image_size, 1)
+        check_count("image_size", image_size)
         self.class_names = [str(digit) for digit in range(10)]
         self.image_size = image_size
         super().__init__(**kwargs)

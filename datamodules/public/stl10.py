@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision import datasets
 
-from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.datamodules.arguments import check_count
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.images import Images, Sources
 from tailmatch.datamodules.public.downloads import files_named_if_missing
@@ -45,7 +45,7 @@ class STL10(LabeledUnlabeledDataModule):
     def __init__(
         self, root: str = "data", *, image_size: int = 96, class_counts: ClassCounts | None = None, **kwargs: Any
     ) -> None:
-        check_at_least("image_size", image_size, 1)
+        check_count("image_size", image_size)
         self.class_names = "airplane bird car cat deer dog horse monkey ship truck".split()
         self.root = root
         self.image_size = image_size

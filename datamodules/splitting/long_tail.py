@@ -15,7 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_choice, check_positive_share
+from tailmatch.datamodules.arguments import (
+    SettingsError,
+    check_at_least,
+    check_choice,
+    check_count,
+    check_each,
+    check_positive_share,
+)
 
 RHO = ": the smallest class over the largest"
 GAMMA = ": the largest class over the smallest"
@@ -106,8 +113,8 @@ def scale_counts(counts: Sequence[int], total: int) -> list[int]:
 
 
 def _check_profile(largest: int, num_classes: int, rho: float = 1.0) -> None:
-    check_at_least("largest", largest, 1, ": the images of the largest class")
-    check_at_least("num_classes", num_classes, 2)
+    check_count("largest", largest, 1, ": the images of the largest class")
+    check_count("num_classes", num_classes, 2)
     check_positive_share("rho", rho, RHO)
 
 
@@ -159,9 +166,9 @@ class DARPCounts(ClassCounts):
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:
-        check_at_least("labeled_max", labeled_max, 1)
+        check_count("labeled_max", labeled_max)
         check_at_least("labeled_gamma", labeled_gamma, 1, GAMMA)
-        check_at_least("unlabeled_max", unlabeled_max, 0)
+        check_count("unlabeled_max", unlabeled_max, 0)
         check_at_least("unlabeled_gamma", unlabeled_gamma, 1, GAMMA)
         if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
             raise SettingsError(
@@ -215,10 +222,10 @@ class SemiSelfCounts(ClassCounts):
         unlabeled_rho: float = 0.01,
     ) -> None:
         if labeled_max is not None:
-            check_at_least("labeled_max", labeled_max, 1)
+            check_count("labeled_max", labeled_max)
         check_positive_share("labeled_rho", labeled_rho, RHO)
         check_choice("profile", profile, ("exponential", "step"))
-        check_at_least("unlabeled_factor", unlabeled_factor, 0)
+        check_count("unlabeled_factor", unlabeled_factor, 0)
         check_positive_share("unlabeled_rho", unlabeled_rho, RHO)
         self.labeled_max = labeled_max
         self.labeled_rho = labeled_rho
@@ -241,18 +248,24 @@ class ListedCounts(ClassCounts):
     Args:
         labeled: The number of labeled images of each of the K classes.
         unlabeled: The number of unlabeled images of each class. None: all images that are not labeled.
+
+    Raises:
+        SettingsError: A count is no whole number, or negative.
     """
 
     def __init__(self, labeled: list[int], unlabeled: list[int] | None = None) -> None:
+        check_each("labeled", labeled, check_count, 0)
+        if unlabeled is not None:
+            check_each("unlabeled", unlabeled, check_count, 0)
         self.labeled = labeled
         self.unlabeled = unlabeled
 
     def counts(self, available: Sequence[int]) -> tuple[list[int], list[int] | None]:
         """See `ClassCounts.counts`."""
         for name, values in (("labeled", self.labeled), ("unlabeled", self.unlabeled)):
-            if values is not None and (len(values) != len(available) or min(values) < 0):
+            if values is not None and len(values) != len(available):
                 raise SettingsError(
-                    f"{name} is {list(values)}; it needs one count >= 0 for each of {len(available)} classes"
+                    f"{name} is {list(values)}; it needs one count for each of {len(available)} classes"
                 )
         return self.labeled, self.unlabeled
 

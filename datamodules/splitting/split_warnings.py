@@ -1,4 +1,4 @@
-"""Warnings about a split, given before the training begins."""
+"""Warnings about classes and a split, given before the training begins."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +9,32 @@ from tailmatch.datamodules.images import ImageRows
 
 NAMED = 5
 """How many classes or images a warning names; it counts the others."""
+
+
+EMPTY_CELLS = {"nan", "none", "null", "<na>"}
+"""What programs write for a cell without a value, in lower case."""
+
+
+def name_warnings(class_names: Sequence[str]) -> list[str]:
+    """Warn of class names that are probably slips: equal but for upper case or spaces, or what an empty cell becomes.
+
+    Args:
+        class_names: The names of the K classes.
+
+    Returns:
+        The warnings, one sentence each.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    same = [", ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    empty = [name for name in class_names if name.casefold() in EMPTY_CELLS]
+    found = []
+    if same:
+        found.append(f"classes whose names differ in upper case or spaces alone: {_some(same)}; write them in one way")
+    if empty:
+        found.append(f"a class is named {_some(empty)}; if its images have no class, leave their cells empty")
+    return found
 
 
 def split_warnings(table: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> list[str]:
@@ -45,8 +71,12 @@ def split_warnings(table: Mapping[str, Sequence[int]], class_names: Sequence[str
 
 
 def _named(names: list[str]) -> str:
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({_some(names)})"
+
+
+def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({', '.join(names[:NAMED])}{more})"
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def duplicate_warnings(sets: Mapping[str, ImageRows | None]) -> list[str]:

@@ -1,5 +1,6 @@
 """Draw which images are labeled, unlabeled, validation and test, as a function of the seed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ def draw_split(
     Raises:
         SettingsError: A class has too few images; the message names it, how many are wanted and how many there are.
     """
+    check_holdout("val_holdout", val_holdout)
+    check_holdout("test_holdout", test_holdout)
     num_classes = len(class_names)
     _check_targets(targets, class_names)
     random = generator(seed, SPLIT_STREAM)
@@ -119,9 +122,21 @@ def _check_class(
         )
 
 
+def check_holdout(name: str, holdout: int | float) -> None:
+    """Refuse what is neither a number of images (int) nor a share below 1 (float).
+
+    Raises:
+        SettingsError: The value is neither.
+    """
+    if (
+        isinstance(holdout, bool)
+        or not isinstance(holdout, int | float)
+        or not 0 <= holdout < (1 if isinstance(holdout, float) else math.inf)
+    ):
+        raise SettingsError(f"{name} is {holdout!r}; it must be images per class (0, 1, 2, ...) or a share in [0, 1)")
+
+
 def _held_out(name: str, holdout: int | float, available: int, class_name: str) -> int:
-    if not holdout >= 0 or (isinstance(holdout, float) and holdout >= 1):
-        raise SettingsError(f"{name} is {holdout}; it must be images per class (0, 1, 2, ...) or a share in [0, 1)")
     count = round(holdout * available) if isinstance(holdout, float) else holdout
     if count > available:
         raise SettingsError(

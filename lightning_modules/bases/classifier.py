@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from typing_extensions import Self
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.inference.loading import load_as
@@ -129,12 +129,16 @@ class ImageClassifier(ImageModule):
         return logits
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the validation metrics with a batch."""
-        self.val_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        """Update the validation metrics with a batch; that of a process without further images is empty."""
+        images = network_input(self.network, batch)
+        if len(images):
+            self.val_metrics.update(self(images), batch["target"])
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the test metrics with a batch."""
-        self.test_metrics.update(self(network_input(self.network, batch)), batch["target"])
+        """Update the test metrics with a batch; that of a process without further images is empty."""
+        images = network_input(self.network, batch)
+        if len(images):
+            self.test_metrics.update(self(images), batch["target"])
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""
@@ -184,7 +188,7 @@ class ImageClassifier(ImageModule):
             SettingsError: An image has another type or cannot be read, or the network does not know the `categories`.
             NotFiniteError: A prediction is NaN.
         """
-        check_at_least("batch_size", batch_size, 1)
+        check_count("batch_size", batch_size)
         items = listed_images(images)
         codes = None if categories is None else self.network.category_codes(categories, len(items))
         probs = []

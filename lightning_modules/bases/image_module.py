@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
@@ -32,7 +33,13 @@ from tailmatch.lightning_modules.training.finite import (
     training_error,
 )
 from tailmatch.lightning_modules.training.loss_scale import loss_scale
-from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepSchedule, parameter_groups
+from tailmatch.lightning_modules.training.optimization import (
+    CosineDecay,
+    FixMatchSGD,
+    StepSchedule,
+    check_optimizer,
+    parameter_groups,
+)
 from tailmatch.lightning_modules.training.optimizer_settings import (
     SETTINGS_KEY,
     Settings,
@@ -40,6 +47,7 @@ from tailmatch.lightning_modules.training.optimizer_settings import (
     settings_of,
 )
 from tailmatch.lightning_modules.training.running_means import RunningMeans
+from tailmatch.lightning_modules.training.trainer_settings import check_trainer
 from tailmatch.lightning_modules.training.weight_averaging import TRAINED_WEIGHTS, WeightAveraging
 from tailmatch.lightning_modules.views import View
 
@@ -101,6 +109,7 @@ class ImageModule(Described, LightningModule):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        check_count("num_classes", num_classes, 2)
         self.num_classes = num_classes
         self.network = as_network(network, num_classes)
         self.remember("network", self.network)
@@ -168,7 +177,15 @@ class ImageModule(Described, LightningModule):
             self.pretrained = None  # a second fit continues from the first
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves."""
+        """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves.
+
+        This is the first hook of a fit, so that it also checks the trainer.
+
+        Raises:
+            SettingsError: Nothing would be trained (see `check_trainer`).
+        """
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_trainer(self._trainer)
         callbacks = [FinishEpoch(), _BeginFit()]
         return [*callbacks, self._averaging] if self._averaging else callbacks
 
@@ -180,13 +197,16 @@ class ImageModule(Described, LightningModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class refuses a value, such as a negative learning rate.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
             optimizer = self.optimizer(groups)
+        except SettingsError:
+            raise
         except ValueError as error:
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
+        check_optimizer(optimizer.defaults)
         self._settings = settings_of(optimizer)
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)

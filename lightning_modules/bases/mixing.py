@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_positive
+from tailmatch.datamodules.arguments import check_count, check_positive
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
 from tailmatch.lightning_modules.networks.batch_norm import running_statistics_kept
 from tailmatch.lightning_modules.training.optimization import MixMatchAdam, StepSchedule
@@ -63,7 +63,7 @@ class MixingClassifier(SemiSupervisedClassifier):
         super().__init__(num_classes, temperature=temperature, optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         check_positive("mix_alpha", mix_alpha)
         if rampup_steps is not None:
-            check_at_least("rampup_steps", rampup_steps, 0)
+            check_count("rampup_steps", rampup_steps, 0)
         self.mix_alpha = mix_alpha
         self.mix_per_image = mix_per_image
         self.rampup_steps = rampup_steps

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_positive
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_positive
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.bases.features import data_module_of, features_of
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
@@ -52,7 +52,7 @@ class Pretraining(ImageClassifier):
                 f"network is a {type(self.network).__name__}, and {type(self).__name__} learns from images alone: "
                 "pre-train its inner network, and begin with that by `pretrained`"
             )
-        check_at_least("knn_neighbors", knn_neighbors, 1)
+        check_count("knn_neighbors", knn_neighbors)
         check_positive("knn_temperature", knn_temperature)
         self.knn_neighbors = knn_neighbors
         self.knn_temperature = knn_temperature

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_each
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.lightning_modules.checkpoints.weights import load_weights
 from tailmatch.lightning_modules.heads.base import ComputedHead
@@ -35,11 +35,12 @@ class TauNorm(ComputedHead):
     """
 
     def __init__(self, bias: bool = False, taus: Sequence[float] | None = None) -> None:
+        if taus is not None:
+            check_each("taus", taus, check_at_least, 0)
         self.bias = bias
         self.taus = list(GRID if taus is None else taus)
         if not self.taus or self.taus != sorted(set(self.taus)):
             raise SettingsError(f"taus are {self.taus}; they must be one or more rising numbers")
-        check_at_least("the first of taus", self.taus[0], 0)
 
     def build(self, network: Network) -> nn.Module:
         """See `NewHead.build`.

@@ -59,6 +59,8 @@ def rows_of_set(
     """
     sums: list[Tensor] = []
     for batch in shown(trainer, loader):
+        if not len(batch["image"]):  # the other processes have an image more
+            continue
         with torch.no_grad(), evaluation_mode(network), trainer.precision_plugin.val_step_context():
             rows = compute(network_input(network, batch))
         sums.append(rows.sum(dim=1))

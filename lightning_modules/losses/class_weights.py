@@ -6,7 +6,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one
+from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_count
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.losses.base import check_every_class
@@ -113,8 +113,10 @@ class DeferredReweighting(ClassWeights):
         given = {name: value for name, value in starts.items() if value is not None}
         if len(given) != 1:
             raise SettingsError(f"DeferredReweighting was given {given or 'no start'}; it needs one of {list(starts)}")
-        for name, value in given.items():
-            check_at_least(name, value, 0)
+        if start_epoch is not None:
+            check_count("start_epoch", start_epoch, 0)
+        if start_step is not None:
+            check_count("start_step", start_step, 0)
         if start_share is not None:
             check_below_one("start_share", start_share)
         self.deferred = weights or EffectiveNumberWeights()

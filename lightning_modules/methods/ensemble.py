@@ -1,13 +1,12 @@
 """Ensembles: several trained networks as one classifier."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError, check_between
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_between, check_count, check_each
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier, check_same_classes
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import trained_network
@@ -129,6 +128,7 @@ class Ensemble(ImageClassifier):
         crops: int = 0,
         crop_share: float | None = None,
     ) -> None:
+        check_count("num_classes", num_classes, 2)
         shares = normalized_weights(weights, len(checkpoints))
         _check_crops(crops, crop_share)
         sources = [read_checkpoint(path) for path in checkpoints]
@@ -197,15 +197,18 @@ def normalized_weights(weights: Sequence[float] | None, count: int) -> list[floa
     """
     if count == 0:
         raise SettingsError("checkpoints is []; an ensemble needs one or more files of runs")
+    if weights is not None:
+        check_each("weights", weights, check_at_least, 0)
     given = [1.0] * count if weights is None else [float(weight) for weight in weights]
     if len(given) != count:
         raise SettingsError(f"weights are {given}, and there are {count} checkpoints: give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in given) or not sum(given) > 0:
-        raise SettingsError(f"weights are {given}; they must be finite, at least 0 and not all 0")
+    if not sum(given) > 0:
+        raise SettingsError(f"weights are {given}; they must not all be 0")
     return [weight / sum(given) for weight in given]
 
 
 def _check_crops(crops: int, share: float | None) -> None:
+    check_count("crops", crops, 0)
     check_between("crops", crops, 0, MOST_CROPS, " (0: the image as it is)")
     if share is not None and not crops:
         raise SettingsError(f"crop_share is {share}, and crops is 0: give crops, or leave crop_share out")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_share
+from tailmatch.datamodules.arguments import check_at_least, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
@@ -60,7 +60,8 @@ class FixMatch(SemiSupervisedClassifier):
         super().__init__(num_classes, **kwargs)
         check_share("threshold", threshold)
         check_share("label_smoothing", label_smoothing)
-        check_at_least("strong_views", strong_views, 1)
+        check_at_least("lambda_u", lambda_u, 0)
+        check_count("strong_views", strong_views)
         self.threshold = threshold
         self.lambda_u = lambda_u
         self.label_smoothing = label_smoothing

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.views import View, WeakView
@@ -39,7 +39,8 @@ class MixMatch(MixingClassifier):
         self, num_classes: int, *, views: int = 2, lambda_u: float = 75.0, weak: View | None = None, **kwargs: Any
     ) -> None:
         super().__init__(num_classes, **kwargs)
-        check_at_least("views", views, 1)
+        check_count("views", views)
+        check_at_least("lambda_u", lambda_u, 0)
         self.views = views
         self.lambda_u = lambda_u
         self.weak = weak or WeakView()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_positive, check_share
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_positive, check_share
 from tailmatch.datamodules.batches import SHUFFLE_STREAM, generator, global_seed, training_step_index
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
@@ -71,11 +71,11 @@ class MoCoPretraining(Pretraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
-        check_at_least("queue_size", queue_size, 1)
+        check_count("queue_size", queue_size)
         check_share("momentum", momentum)
         check_positive("temperature", temperature)
-        check_at_least("dim", dim, 1)
-        check_at_least("norm_splits", norm_splits, 1)
+        check_count("dim", dim)
+        check_count("norm_splits", norm_splits)
         self.momentum = momentum
         self.temperature = temperature
         self.view = view or SimCLRView(scale=(0.2, 1.0), jitter=0.5)

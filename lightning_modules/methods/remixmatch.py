@@ -7,7 +7,7 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least
+from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
@@ -60,7 +60,10 @@ class ReMixMatch(MixingClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
-        check_at_least("strong_views", strong_views, 1)
+        check_count("strong_views", strong_views)
+        weights = {"lambda_u": lambda_u, "lambda_strong": lambda_strong, "lambda_rotation": lambda_rotation}
+        for name, value in weights.items():
+            check_at_least(name, value, 0)
         self.strong_views = strong_views
         self.lambda_u = lambda_u
         self.lambda_strong = lambda_strong

@@ -7,7 +7,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_share
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_count, check_share
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules.bases.image_module import Batch
@@ -80,7 +80,7 @@ class SelfTraining(Supervised):
         check_at_least("unlabeled_weight", unlabeled_weight, 0)
         check_share("threshold", threshold)
         if top_k_per_class is not None:
-            check_at_least("top_k_per_class", top_k_per_class, 1)
+            check_count("top_k_per_class", top_k_per_class)
         if relabel_threshold is not None:
             check_share("relabel_threshold", relabel_threshold)
         if soft and not isinstance(self.loss, CrossEntropy):

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import check_at_least, check_positive
+from tailmatch.datamodules.arguments import check_at_least, check_choice, check_count, check_positive
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.losses import nt_xent
 from tailmatch.lightning_modules.methods.mixmatch import MixMatch
@@ -46,7 +46,10 @@ class SimMixMatch(MixMatch):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, views=views, **kwargs)
-        check_at_least("views", views, 2)
+        check_count("views", views, 2)
+        check_at_least("lambda_s", lambda_s, 0)
+        check_count("projection_dim", projection_dim)
+        check_choice("contrast_on", contrast_on, ("logits", "projection"))
         check_positive("contrast_temperature", contrast_temperature)
         self.lambda_s = lambda_s
         self.contrast_temperature = contrast_temperature

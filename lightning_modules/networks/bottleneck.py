@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.networks.network import Network, NetworkFactory
 from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
@@ -31,7 +31,7 @@ class BottleneckNetwork(Network):
     def __init__(
         self, num_classes: int, network: NetworkFactory = WideResNet, *, width: int = 512, dropout: float = 0.5
     ) -> None:
-        check_at_least("width", width, 1)
+        check_count("width", width)
         backbone = as_network(network, num_classes)
         self.remember("network", backbone)
         if backbone.takes_categories:

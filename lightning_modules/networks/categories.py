@@ -6,7 +6,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one
+from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_count
 from tailmatch.lightning_modules.networks.category_embeddings import (
     CategoryEmbeddings,
     Level,
@@ -63,7 +63,7 @@ class CategoryNetwork(Network):
     ) -> None:
         if isinstance(levels, str) or not levels or len(set(levels)) < len(levels):
             raise SettingsError(f"levels are {levels!r}; they must be one or more different names")
-        check_at_least("embedding_dim", embedding_dim, 1)
+        check_count("embedding_dim", embedding_dim)
         check_below_one("level_dropout", level_dropout)
         backbone = as_network(network, num_classes)
         self.remember("network", backbone)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.networks.network import Network
 
 
@@ -62,6 +62,7 @@ class CifarResNet(Network):
         channels_last: bool = True,
         cosine_scale: float | None = None,
     ) -> None:
+        check_count("depth", depth)
         if depth < 8 or depth % 6 != 2:
             raise SettingsError(f"depth is {depth!r}; it must be 6n + 2 and at least 8")
         super().__init__(num_classes, 64, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)

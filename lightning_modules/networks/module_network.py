@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.network import DropoutLinear, Network, NetworkFactory
 
@@ -58,6 +58,10 @@ class ModuleNetwork(Network):
         channels_last: bool = False,
         cosine_scale: float | None = None,
     ) -> None:
+        if feature_dim is not None:
+            check_count("feature_dim", feature_dim)
+        if image_size is not None:
+            check_count("image_size", image_size)
         backbone = copy.deepcopy(module)
         sizes = PROBED_SIZES if image_size is None else (image_size,)
         width, last = _probed(backbone, sizes, num_classes)

@@ -1,6 +1,5 @@
 """The base of every network: from images in [0, 1] to features and logits."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_below_one, check_positive
+from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_count, check_positive
+from tailmatch.datamodules.bases.image_data import check_channel_statistics
 from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 
@@ -92,7 +92,7 @@ class Network(Described, nn.Module):
         feature_dim: Size of the features.
         mean: Channel means of images in [0, 1], given together with `std`. None takes both from the data set
             (`adapt_normalization`); until then they are 0 and 1.
-        std: Channel standard deviations of images in [0, 1], all positive. None takes them from the data set.
+        std: Channel standard deviations of images in [0, 1], all in (0, 1]. None takes them from the data set.
         dropout: Probability in [0, 1) that a feature is zeroed before the head in training.
         channels_last: Whether weights and activations are kept in channels-last memory format: convolutions are faster,
             and the numbers the same up to rounding.
@@ -119,8 +119,8 @@ class Network(Described, nn.Module):
         cosine_scale: float | None = None,
     ) -> None:
         super().__init__()
-        check_at_least("num_classes", num_classes, 2)
-        check_at_least("feature_dim", feature_dim, 1)
+        check_count("num_classes", num_classes, 2)
+        check_count("feature_dim", feature_dim)
         if (mean is None) != (std is None):
             raise SettingsError(f"mean is {mean} and std is {std}; give both or neither")
         self.num_classes = num_classes
@@ -248,13 +248,7 @@ class Network(Described, nn.Module):
         self.to(memory_format=self.memory_format)
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        for field, values in (("mean", mean), ("std", std)):
-            if len(values) != 3:
-                raise SettingsError(f"{field} is {values!r}; it must have 3 values, one for each channel")
-        if not all(math.isfinite(value) for value in (*mean, *std)):
-            raise SettingsError(f"mean is {mean!r} and std is {std!r}; they must be finite")
-        if not all(value > 0 for value in std):
-            raise SettingsError(f"std is {std!r}; its values must be above 0")
+        check_channel_statistics(mean, std)
         with torch.no_grad():
             self.mean.copy_(torch.tensor([float(value) for value in mean]).view(1, 3, 1, 1))
             self.std.copy_(torch.tensor([float(value) for value in std]).view(1, 3, 1, 1))

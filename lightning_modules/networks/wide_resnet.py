@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_positive_share
 from tailmatch.lightning_modules.networks.network import Network
 
 
@@ -89,9 +89,11 @@ class WideResNet(Network):
         channels_last: bool = True,
         cosine_scale: float | None = None,
     ) -> None:
+        check_count("depth", depth)
+        check_positive_share("norm_momentum", norm_momentum)
         if depth < 10 or depth % 6 != 4:
             raise SettingsError(f"depth is {depth!r}; it must be 6n + 4 and at least 10")
-        check_at_least("widen", widen, 1)
+        check_count("widen", widen)
         super().__init__(num_classes, 64 * widen, mean, std, dropout, channels_last, cosine_scale)
         channels = 16
         layers: list[nn.Module] = [_conv3x3(3, channels)]

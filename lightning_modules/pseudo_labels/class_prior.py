@@ -1,6 +1,7 @@
 """Target class totals of the unlabeled set, from a prior that is given or assumed."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least, check_each, check_names
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 
 ORACLE = "oracle"
@@ -34,20 +35,32 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabele
             the class of some unlabeled images is not known; or the file is not a prior of the same classes.
         MissingFileError: The file does not exist.
     """
+    name = "target"
     if source is None:
         values: Sequence[float] = data.class_counts
     elif source == ORACLE:
         values = _truth(data)
     elif isinstance(source, str):
-        values = _from_file(Path(source), data.class_names)
+        name, values = f"{source}: counts", _from_file(Path(source), data.class_names)
     else:
+        check_target(source)
         values = source
     if len(values) != data.num_classes:
-        raise SettingsError(f"target has {len(values)} entries; it needs one for each of {data.num_classes} classes")
+        raise SettingsError(f"{name} has {len(values)} entries; it needs one for each of {data.num_classes} classes")
     totals = torch.tensor(values, dtype=torch.float64)
-    if not totals.isfinite().all() or (totals < 0).any() or totals.sum() <= 0:
-        raise SettingsError(f"target is {list(values)}; its entries must be at least 0 and their sum above 0")
+    if not 0 < totals.sum() < math.inf:
+        raise SettingsError(f"{name} is {list(values)}; its sum must be above 0 and finite")
     return totals * (len(data.unlabeled) / totals.sum())
+
+
+def check_target(target: str | Sequence[float] | None) -> None:
+    """Refuse a list of class totals with an entry that is none; `unlabeled_totals` checks the rest.
+
+    Raises:
+        SettingsError: An entry is negative, not finite or no number.
+    """
+    if target is not None and not isinstance(target, str):
+        check_each("target", target, check_at_least, 0)
 
 
 def is_known(data: LabeledUnlabeledDataModule) -> bool:
@@ -69,9 +82,12 @@ def _from_file(path: Path, class_names: list[str]) -> list[float]:
         raise SettingsError(f"{path} has {path.stat().st_size:,} bytes; a prior file has at most {MOST_BYTES:,}")
     try:
         prior: dict[str, Any] = json.loads(path.read_text())
-        counts, names = list(map(float, prior["counts"])), prior["class_names"]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        counts: list[float] = prior["counts"]
+        names = prior["class_names"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{path} is no prior file (counts and class_names in JSON): {error!r}") from error
+    check_each(f"{path}: counts", counts, check_at_least, 0)
+    check_names(f"{path}: class_names", names)
     if names != class_names:
         raise SettingsError(f"{path} is of other classes: {names[:10]}, and the data has {class_names[:10]}")
     return counts

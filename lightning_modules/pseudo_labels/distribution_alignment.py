@@ -7,9 +7,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
-from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
+from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 FLOOR = 1e-6
@@ -37,7 +37,8 @@ class DistributionAlignment(Callback):
     """
 
     def __init__(self, target: str | list[float] | None = None, batches: int = 128) -> None:
-        check_at_least("batches", batches, 1)
+        check_count("batches", batches)
+        check_target(target)
         self.target = target
         self.batches = batches
         self.target_totals = torch.empty(0)  # scaled to 1

@@ -13,17 +13,22 @@ import math
 from pytorch_lightning import Trainer
 
 
+def epoch_batches(trainer: Trainer) -> int | None:
+    """Return the training batches of an epoch; None without a data module that has `steps_per_epoch`."""
+    batches: int | None = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
+    if batches is None:
+        return None
+    limit = trainer.limit_train_batches  # an int is a number of batches, a float a share: 1 is not 1.0
+    return min(batches, limit if isinstance(limit, int) else int(batches * limit))
+
+
 def epoch_steps(trainer: Trainer) -> int | None:
     """Return the optimizer steps of an epoch; None without a data module that has `steps_per_epoch`.
 
     The last batch of an epoch always steps, so accumulation never extends into the next epoch.
     """
-    batches: int | None = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
-    if batches is None:
-        return None
-    limit = trainer.limit_train_batches  # an int is a number of batches, a float a share: 1 is not 1.0
-    limited = min(batches, limit if isinstance(limit, int) else int(batches * limit))
-    return math.ceil(limited / trainer.accumulate_grad_batches)
+    batches = epoch_batches(trainer)
+    return None if batches is None else math.ceil(batches / trainer.accumulate_grad_batches)
 
 
 def total_steps(trainer: Trainer) -> float:

@@ -1,14 +1,42 @@
 """Optimizers and schedules with published defaults, and the parameter groups of weight decay."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import (
+    SettingsError,
+    check_at_least,
+    check_below_one,
+    check_between,
+    check_count,
+    check_each,
+    check_positive,
+)
+
+
+def check_optimizer(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of an optimizer that cannot train; torch accepts some of them, such as a momentum of 2.
+
+    Args:
+        settings: Settings by name, such as `optimizer.defaults`. Those of other names than torch's are not checked.
+
+    Raises:
+        SettingsError: A learning rate is not above 0, a momentum or decay rate lies outside [0, 1), or a weight decay
+            is negative; or one of them is no finite number.
+    """
+    if "lr" in settings and not isinstance(settings["lr"], Tensor):
+        check_positive("lr", settings["lr"])
+    if "momentum" in settings:
+        check_below_one("momentum", settings["momentum"])
+    if "betas" in settings:
+        check_each("betas", settings["betas"], check_below_one)
+    if "weight_decay" in settings:
+        check_at_least("weight_decay", settings["weight_decay"], 0)
 
 
 class FixMatchSGD(SGD):
@@ -16,10 +44,13 @@ class FixMatchSGD(SGD):
 
     Args:
         params: Parameters or parameter groups.
-        lr: Learning rate.
-        momentum: Momentum factor.
-        weight_decay: Factor of the L2 penalty. The paper's 5e-4 times `l2_loss = w**2 / 2` is torch's 5e-4.
+        lr: Learning rate, above 0.
+        momentum: Momentum factor, in [0, 1).
+        weight_decay: Factor of the L2 penalty, at least 0. The paper's 5e-4 times `l2_loss = w**2 / 2` is torch's 5e-4.
         nesterov: Whether to use Nesterov momentum.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -30,6 +61,9 @@ class FixMatchSGD(SGD):
         weight_decay: float = 5e-4,
         nesterov: bool = True,
     ) -> None:
+        check_optimizer({"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        if nesterov and not momentum:
+            raise SettingsError("momentum is 0 and nesterov is true: give a momentum above 0, or set nesterov to false")
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
@@ -41,14 +75,18 @@ class RetrainingSGD(SGD):
 
     Args:
         params: Parameters or parameter groups.
-        lr: Learning rate.
-        momentum: Momentum factor.
-        weight_decay: Factor of the L2 penalty.
+        lr: Learning rate, above 0.
+        momentum: Momentum factor, in [0, 1).
+        weight_decay: Factor of the L2 penalty, at least 0.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
         self, params: Iterable[Any], lr: float = 0.2, momentum: float = 0.9, weight_decay: float = 5e-4
     ) -> None:
+        check_optimizer({"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
@@ -60,10 +98,14 @@ class MixMatchAdam(AdamW):
 
     Args:
         params: Parameters or parameter groups.
-        lr: Learning rate.
-        weight_decay: Factor of decoupled weight decay: each step multiplies weights by `1 - weight_decay * lr`.
-        betas: Adam's decay rates of the running means of the gradient and its square.
-        eps: Adam's constant that is added to the denominator.
+        lr: Learning rate, above 0.
+        weight_decay: Factor of decoupled weight decay, at least 0: each step multiplies weights by
+            `1 - weight_decay * lr`.
+        betas: Adam's decay rates of the running means of the gradient and its square, in [0, 1).
+        eps: Adam's constant that is added to the denominator, at least 0.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(
@@ -74,6 +116,9 @@ class MixMatchAdam(AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
+        check_optimizer({"lr": lr, "weight_decay": weight_decay})
+        check_each("betas", betas, check_below_one, length=2)
+        check_at_least("eps", eps, 0)
         super().__init__(params, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
 
 
@@ -86,6 +131,8 @@ class StepSchedule(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None) -> None:
+        if total_steps is not None:
+            check_count("total_steps", total_steps)
         self.total_steps = total_steps
         super().__init__(optimizer)
 
@@ -114,10 +161,14 @@ class CosineDecay(StepSchedule):
     Args:
         optimizer: Optimizer whose learning rates are scheduled.
         total_steps: Length of the training in optimizer steps; None is that of the trainer.
-        cycles: Length c of the cosine in half turns: the factor is `cos(c * pi * progress)`.
+        cycles: Length c of the cosine in half turns, in [0, 0.5]: the factor is `cos(c * pi * progress)`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None, cycles: float = 7 / 16) -> None:
+        check_between("cycles", cycles, 0, 0.5, ": beyond it the learning rate would be negative")
         self.cycles = cycles
         super().__init__(optimizer, total_steps)
 
@@ -138,7 +189,8 @@ class StepDecay(StepSchedule):
         total_steps: Length of the training in optimizer steps; None is that of the trainer.
         milestones: Shares of the training, rising in (0, 1), at which the rate changes; bbuing9/DARP
             `train_base_estim.py` has 0.8 and 0.9.
-        factors: Factors of the base rate, one from each milestone on; None divides by ten at each milestone.
+        factors: Factors of the base rate, at least 0, one from each milestone on; None divides by ten at each
+            milestone.
         warmup: Share of the training, in [0, 1), in which the rate rises; 0 for no warm-up.
         warmup_stairs: Number n of stairs of the warm-up, at least 1: the first is 1/n of the base rate, the last the
             whole rate. The authors' five epochs are five stairs; a large number approximates a linear warm-up.
@@ -156,15 +208,19 @@ class StepDecay(StepSchedule):
         warmup: float = 0.0,
         warmup_stairs: int = 5,
     ) -> None:
+        check_each("milestones", milestones, check_below_one)
         if list(milestones) != sorted(set(milestones)) or not all(0 < share < 1 for share in milestones):
             raise SettingsError(f"milestones are {list(milestones)}; they must be rising shares in (0, 1)")
+        if factors is not None:
+            check_each("factors", factors, check_at_least, 0)
         if factors is not None and len(factors) != len(milestones):
             raise SettingsError(
                 f"factors are {list(factors)}; there must be one for each milestone of {list(milestones)}"
             )
-        if not 0 <= warmup <= min(milestones, default=1.0):
-            raise SettingsError(f"warmup is {warmup}; it must be at least 0 and end before the first milestone")
-        check_at_least("warmup_stairs", warmup_stairs, 1)
+        check_below_one("warmup", warmup)
+        if warmup > min(milestones, default=1.0):
+            raise SettingsError(f"warmup is {warmup}; it must end before the first milestone")
+        check_count("warmup_stairs", warmup_stairs)
         self.milestones = list(milestones)
         self.factors = [0.1 ** (k + 1) for k in range(len(milestones))] if factors is None else list(factors)
         self.warmup = warmup

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_share
+from tailmatch.datamodules.arguments import SettingsError, check_each, check_positive, check_share
 from tailmatch.lightning_modules.views.base import View, apply_where
 from tailmatch.lightning_modules.views.resample import Taps, fixed_point, resample
 from tailmatch.lightning_modules.views.weak import reflect
@@ -29,8 +29,9 @@ class GaussianBlur(View):
     def __init__(self, probability: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0)) -> None:
         super().__init__()
         check_share("probability", probability)
-        if not 0 < sigma[0] <= sigma[1]:
-            raise SettingsError(f"sigma is {sigma}; it must be two numbers above 0 that rise")
+        check_each("sigma", sigma, check_positive, length=2)
+        if sigma[0] > sigma[1]:
+            raise SettingsError(f"sigma is {sigma}; its two numbers must rise")
         self.probability = probability
         self.sigma = sigma
 

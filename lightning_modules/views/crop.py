@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count, check_each, check_positive, check_positive_share
 from tailmatch.lightning_modules.views.base import FlippingView
 from tailmatch.lightning_modules.views.resample import Taps, fixed_point, resample
 
@@ -43,11 +43,12 @@ class RandomResizedCrop(FlippingView):
     ) -> None:
         super().__init__(flip)
         if size is not None:
-            check_at_least("size", size, 1)
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise SettingsError(f"scale is {scale}; it must be two numbers that rise within (0, 1]")
-        if not 0 < ratio[0] <= ratio[1]:
-            raise SettingsError(f"ratio is {ratio}; it must be two numbers above 0 that rise")
+            check_count("size", size)
+        check_each("scale", scale, check_positive_share, length=2)
+        check_each("ratio", ratio, check_positive, length=2)
+        for name, (least, most) in (("scale", scale), ("ratio", ratio)):
+            if least > most:
+                raise SettingsError(f"{name} is {(least, most)}; its two numbers must rise")
         self.size = size
         self.scale = scale
         self.ratio = ratio

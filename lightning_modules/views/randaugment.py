@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import check_at_least, check_share
+from tailmatch.datamodules.arguments import check_count, check_share
 from tailmatch.lightning_modules.views import ops
 from tailmatch.lightning_modules.views.base import View, to_device
 
@@ -72,7 +72,7 @@ class RandAugment(View):
 
     def __init__(self, num_ops: int = 2, probability: float = 1.0) -> None:
         super().__init__()
-        check_at_least("num_ops", num_ops, 0)
+        check_count("num_ops", num_ops, 0)
         check_share("probability", probability)
         self.num_ops = num_ops
         self.probability = probability

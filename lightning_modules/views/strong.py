@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import check_share
 from tailmatch.lightning_modules.views.base import View
 from tailmatch.lightning_modules.views.cutout import Cutout
 from tailmatch.lightning_modules.views.randaugment import RandAugment
@@ -27,6 +28,7 @@ class StrongView(View):
         self, num_ops: int = 2, probability: float = 1.0, cutout: float = 0.5, weak: View | None = None
     ) -> None:
         super().__init__()
+        check_share("cutout", cutout)
         self.weak: View = weak or WeakView()
         self.randaugment = RandAugment(num_ops, probability)
         self.cutout = Cutout(cutout)

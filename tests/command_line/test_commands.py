@@ -97,3 +97,19 @@ def test_a_users_own_classes_are_found_in_the_current_folder(tmp_path: Path, mon
     paths = [callback["class_path"] for callback in yaml.safe_load(result.stdout)["trainer"]["callbacks"]]
     assert paths[-2:] == ["callbacks.Mine", "tailmatch.callbacks.LastEvaluations"]
     assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["fit", "--config=demo.yaml", "--run_dir="], "run_dir"),
+        (["fit", "--config=demo.yaml", "--config={run_dir: ''}"], "run_dir"),
+        (["fit", "--config=demo.yaml", "--ckpt_path", ""], "--ckpt_path"),
+        (["predict", "--config=demo.yaml", "--run_dir=x", "--output", ""], "output"),
+    ],
+)
+def test_an_empty_path_is_refused(words: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = tailmatch(*words)
+    assert result.returncode == 1 and list(tmp_path.iterdir()) == []
+    assert result.stderr.startswith(f"tailmatch: error: {name} is empty; give")

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tailmatch.datamodules.batches import (
     EvaluationBatches,
@@ -96,12 +98,17 @@ def test_effective_number_weights_by_hand() -> None:
     assert sampling_weights(torch.tensor([0, 1]), "uniform") is None
 
 
-@pytest.mark.parametrize(("size", "batch_size", "world_size"), [(10, 4, 1), (11, 4, 2), (5, 1, 2), (7, 100, 3)])
-def test_evaluation_takes_every_image_once_in_equally_many_batches(size: int, batch_size: int, world_size: int) -> None:
+@given(data=st.data())
+def test_evaluation_takes_every_image_once_in_equally_many_batches(data: st.DataObject) -> None:
+    world_size = data.draw(st.integers(1, 9))
+    size, batch_size = data.draw(st.integers(world_size, 60)), data.draw(st.integers(1, 20))
     parts = [list(EvaluationBatches(size, batch_size, rank=r, world_size=world_size)) for r in range(world_size)]
     assert sorted(i for part in parts for batch in part for i in batch) == list(range(size))
     assert len({len(part) for part in parts}) == 1
-    assert all(batch for part in parts for batch in part)
+    sizes = [len(batch) for part in parts for batch in part]
+    assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    empty = [(batch_size, place + 1 == len(part)) for part in parts for place, batch in enumerate(part) if not batch]
+    assert set(empty) <= {(1, True)}  # only the last batch, of a batch size of 1
 
 
 def test_evaluation_needs_an_image_a_process() -> None:

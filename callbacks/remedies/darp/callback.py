@@ -10,10 +10,10 @@ from torch import Tensor
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, MAX_ITERATIONS, TOLERANCE, Solution, Solver
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.arguments import SettingsError, check_at_least
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.bases.image_module import ImageModule
-from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
+from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import gather_interleaved, sum_over_processes
 
 
@@ -61,8 +61,9 @@ class DARP(Callback):
         tolerance: float = TOLERANCE,
         max_iterations: int = MAX_ITERATIONS,
     ) -> None:
-        check_at_least("warmup_epochs", warmup_epochs, 0)
-        check_at_least("refine_every", refine_every, 1)
+        check_count("warmup_epochs", warmup_epochs, 0)
+        check_count("refine_every", refine_every)
+        check_target(target)
         self.target = target
         self.solver = Solver(alpha, tolerance, max_iterations)
         self.warmup_epochs = warmup_epochs
@@ -211,6 +212,7 @@ class DARPRefinement:
         tolerance: float = TOLERANCE,
         max_iterations: int = MAX_ITERATIONS,
     ) -> None:
+        check_target(target)
         self.target = target
         self.solver = Solver(alpha, tolerance, max_iterations)
 

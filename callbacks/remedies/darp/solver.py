@@ -34,7 +34,7 @@ from torch import Tensor
 from tailmatch.callbacks.remedies.darp.dual import Problem, State, direction, moved
 from tailmatch.callbacks.remedies.darp.noise import remove_noise
 from tailmatch.callbacks.remedies.darp.rows import Reduce, Totals
-from tailmatch.datamodules.arguments import check_at_least, check_positive
+from tailmatch.datamodules.arguments import check_at_least, check_count, check_positive
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 ALPHA = 2.0  # bbuing9/DARP `arguments.py`
@@ -90,7 +90,7 @@ class Solver:
     ) -> None:
         check_at_least("alpha", alpha, 1.0)
         check_positive("tolerance", tolerance)
-        check_at_least("max_iterations", max_iterations, 1)
+        check_count("max_iterations", max_iterations)
         self.alpha = alpha
         self.tolerance = tolerance
         self.max_iterations = max_iterations

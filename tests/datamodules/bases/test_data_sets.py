@@ -1,5 +1,6 @@
 """Data sets: what they give, and what they say when something is wrong."""
 
+import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from tailmatch.datamodules import CIFAR10, DARPCounts, Digits, ImageFolder, LabeledFraction, ListedCounts
+from tailmatch.datamodules import CIFAR10, DARPCounts, Digits, ImageFolder, InMemory, LabeledFraction, ListedCounts
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule, PredictSet
 from tailmatch.datamodules.images import ImageRows
 
@@ -101,6 +103,34 @@ def test_folder_gives_classes_splits_and_pool(folder: Path) -> None:
     assert len(data.unlabeled) == 10 and (data.unlabeled.targets[-4:] == -1).all()
     blue = data.unlabeled.images.pixels[data.unlabeled.rows[-1]].float().mean((1, 2))
     assert blue.tolist() == pytest.approx([0, 0, 250], abs=3)
+
+
+def test_hidden_files_and_pipes_are_no_images(folder: Path) -> None:
+    before = open_folder(folder).class_count_table()
+    (folder / "train" / ".git").mkdir()
+    (folder / "train" / ".DS_Store").write_bytes(b"x")
+    [first, *_] = sorted(path for path in (folder / "train").iterdir() if not path.name.startswith("."))
+    (first / "._1.png").write_bytes(b"what a Mac writes beside 1.png")
+    (first / ".ipynb_checkpoints").mkdir()
+    (first / ".ipynb_checkpoints" / "2.png").write_bytes(b"x")
+    (first / "loop").symlink_to(folder / "train")
+    assert open_folder(folder).class_count_table() == before
+    os.mkfifo(first / "pipe.png")
+    with pytest.raises(SettingsError, match=r"1 unreadable images; .*\n.*pipe.png \(a pipe or a device, no file\)"):
+        open_folder(folder)
+    with pytest.warns(UserWarning, match="1 unreadable images are left out"):
+        assert open_folder(folder, on_bad_image="skip").class_count_table() == before
+
+
+def test_classes_that_are_none_are_refused() -> None:
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    for names, message in (
+        (["a", "a"], "class_names has 'a' more than once"),
+        ("ab", "class_names is 'ab'; it must be a list of names"),
+        (["a"], r"the classes are \[\'a\'\]; a classifier needs two or more"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            InMemory(images, [0, 0, 0, 0], class_names=names)
 
 
 def test_folder_cache_is_used_again_and_renewed_on_change(folder: Path) -> None:

@@ -1,15 +1,23 @@
 """Pixels of image files against values set by hand, and against Pillow's own resizing."""
 
 import io
+import os
+import socket
+import struct
+import warnings
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from tailmatch.datamodules.files.decoding import UNREADABLE, decode_image
+from tailmatch.datamodules.files.decoding import MOST_BYTES, UnreadableImage, decode_image, file_pixels, read_image_file
 
 RNG = np.random.default_rng(0)
 
@@ -30,6 +38,14 @@ def color(data: bytes, size: int = 4) -> list[int]:
 
 def smooth(height: int, width: int) -> Image.Image:
     return Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height))
+
+
+def bomb() -> bytes:
+    """A PNG file of some bytes whose header says that it has 50,000 x 50,000 pixels."""
+    data = bytearray(encoded(Image.new("1", (1, 1))))
+    data[16:24] = struct.pack(">II", 50_000, 50_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
 
 
 @pytest.mark.parametrize("size", [4, 3])
@@ -113,12 +129,69 @@ def test_a_large_photograph_is_decoded_at_a_reduced_size_to_nearly_the_same_pixe
         encoded(smooth(40, 40), "JPEG")[:-200],
         encoded(smooth(40, 40))[:-200],
         encoded(Image.fromarray(np.full((4, 4), 3.5, dtype=np.float32)), "TIFF"),
+        bomb(),
     ],
-    ids=["empty", "text", "cut-off jpeg", "cut-off png", "float"],
+    ids=["empty", "text", "cut-off jpeg", "cut-off png", "float", "bomb"],
 )
 def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(UnreadableImage):
         decode_image(data, 8)
+
+
+IMAGES = [encoded(smooth(9, 12), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")]
+
+
+@given(st.sampled_from(IMAGES), st.data())
+def test_a_damaged_image_is_decoded_or_refused(image: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(image[: data.draw(st.integers(1, len(image)))])
+    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=8)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert decode_image(bytes(damaged), 8).shape == (3, 8, 8)
+        except UnreadableImage as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1)])
+def test_images_of_any_shape(shape: tuple[int, int]) -> None:
+    image = Image.new("RGB", shape, (10, 20, 30))
+    assert color(encoded(image), 4) == [10, 20, 30]
+    assert file_pixels(encoded(image)).shape == (3, *shape[::-1])
+
+
+def test_the_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (4, 4), (shade,) * 3) for shade in (10, 200)]
+    for kind in ("GIF", "WEBP", "TIFF"):
+        data = encoded(
+            frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+        )
+        assert color(data) == [10] * 3
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)  # which takes no space on the disk
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.png"))
+    for name, message in (
+        ("pipe.png", "a pipe or a device, no file"),
+        ("device.png", "a pipe or a device, no file"),
+        ("folder.png", "Is a directory"),
+        ("loop.png", "Too many levels of symbolic links"),
+        ("huge.png", "1.1 GB, more than an image file has"),
+        ("socket.png", "No such device or address"),
+        ("none.png", "there is no such file"),
+        ("x" * 300, "File name too long"),
+        ("a\0b.png", "no path of a file: embedded null byte"),
+    ):
+        with pytest.raises(UnreadableImage, match=message):
+            read_image_file(tmp_path / name)
 
 
 def test_flat_images_stay_flat() -> None:
@@ -131,5 +204,5 @@ def test_no_other_program_is_started_for_a_file() -> None:
     drawing = io.BytesIO()
     Image.new("RGB", (8, 8)).save(drawing, "EPS")
     assert Image.open(io.BytesIO(drawing.getvalue())).format == "EPS"
-    with pytest.raises(UnidentifiedImageError):
+    with pytest.raises(UnreadableImage):
         decode_image(drawing.getvalue(), 8)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files import image_cache
+from tailmatch.datamodules.files import cache_folder, image_cache
 from tailmatch.datamodules.files.image_cache import FilePixels, ReadableImages, find_files, open_images
 
 KEYS = [f"{k}.png" for k in range(6)]
@@ -131,10 +131,93 @@ def test_no_room_is_said_before_and_while_writing(folder: Path, monkeypatch: pyt
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(image_cache.CacheIndex, "write", full)
     with pytest.raises(SettingsError, match="is full while the cache is written: make room"):
         opened(folder)
     assert {path.suffix for path in (folder / "cache").iterdir()} <= {".lock", ".uint8"}
+
+
+def damaged(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path, Path], None]:
+    """Change arrays of the index."""
+
+    def damage(index: Path, pixels: Path) -> None:
+        with np.load(index) as arrays:
+            content = dict(arrays)
+        change(content)
+        np.savez(index, **content)
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path, Path], Any]] = {
+    "index cut off": lambda index, pixels: index.write_bytes(index.read_bytes()[:-30]),
+    "index empty": lambda index, pixels: index.write_bytes(b""),
+    "index of text": lambda index, pixels: index.write_text("<html>"),
+    "bit flip in the index": lambda index, pixels: index.write_bytes(flipped(index.read_bytes())),
+    "index is a pipe": lambda index, pixels: (index.unlink(), os.mkfifo(index)),
+    "index lacks an array": damaged(lambda arrays: arrays.pop("reasons")),
+    "index of another version": damaged(lambda arrays: arrays.update(digests=arrays["digests"][:, :8])),
+    "index of fewer files": damaged(lambda arrays: arrays.update(digests=arrays["digests"][:4])),
+    "bad files out of range": damaged(
+        lambda arrays: arrays.update(bad=np.array([99]), reasons=np.array(["x"]), digests=arrays["digests"][:5])
+    ),
+    "pixels cut off": lambda index, pixels: os.truncate(pixels, 50),
+    "pixels of more images": lambda index, pixels: pixels.write_bytes(pixels.read_bytes() * 2),
+}
+
+
+def flipped(content: bytes) -> bytes:
+    place = content.index(b"\x93NUMPY") + 130  # within the digests
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_built_anew_with_one_warning(damage: str, folder: Path, decoded: list[int]) -> None:
+    whole = opened(folder)
+    expected, digests = whole.pixels[torch.arange(6)].clone(), whole.digests.clone()
+    [index], [pixels] = (folder / "cache").glob("*.npz"), (folder / "cache").glob("*.uint8")
+    DAMAGES[damage](index, pixels)
+    with pytest.warns(UserWarning) as said:
+        again = opened(folder)
+    assert [str(warning.message).count("is damaged and built anew") for warning in said] == [1]
+    assert "\n" not in str(said[0].message)
+    assert torch.equal(again.pixels[torch.arange(6)], expected) and torch.equal(again.digests, digests)
+    assert len(decoded) == 12
+    opened(folder)
+    assert len(decoded) == 12  # the new one is whole
+
+
+@pytest.mark.parametrize("missing", ["*.npz", "*.uint8"])
+def test_a_cache_of_which_a_part_was_removed_is_built_anew(missing: str, folder: Path, decoded: list[int]) -> None:
+    expected = opened(folder).pixels[torch.arange(6)].clone()
+    for file in (folder / "cache").glob(missing):
+        file.unlink()
+    assert torch.equal(opened(folder).pixels[torch.arange(6)], expected) and len(decoded) == 12
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(folder: Path) -> None:
+    (folder / "cache").write_text("a file")
+    with pytest.raises(SettingsError, match=r"cache cannot hold the cache \(File exists\): .*name another cache_dir"):
+        opened(folder)
+
+
+def test_a_process_that_waits_for_another_one_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_folder.FileLock, "acquire", impatient(cache_folder.FileLock.acquire))
+    with pytest.warns(UserWarning, match="waiting for another process, which builds the image cache in"):
+        assert len(opened(folder).pixels) == 6
+
+
+def impatient(acquire: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the lock be free on the second attempt alone."""
+    calls = []
+
+    def attempt(self: Any, timeout: float | None = None, **options: Any) -> Any:
+        calls.append(timeout)
+        if len(calls) == 1:
+            raise Timeout(str(self.lock_file))
+        return acquire(self, timeout, **options)
+
+    return attempt
 
 
 def test_the_digest_tells_contents_apart(folder: Path, tmp_path: Path) -> None:

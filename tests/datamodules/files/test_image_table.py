@@ -155,8 +155,11 @@ def test_categories_are_in_every_batch(folder: Path) -> None:
     for batch in batches:
         files = batch["image"][:, 0, 0, 0].tolist()
         assert batch["categories"].tolist() == [[(1, 0, -1)[k % 3], k % 2] for k in files]
-    for columns in (["color", "color"], ["color", "target"]):
-        with pytest.raises(ValueError, match=r"category_columns are .* target_column is 'target'; name each column"):
+    for columns, message in (
+        (["color", "color"], "category_columns has 'color' more than once"),
+        (["color", "target"], r"category_columns are .* target_column is 'target' .*; name each column once"),
+    ):
+        with pytest.raises(ValueError, match=message):
             opened(write(folder, rows), category_columns=columns)
     pooled = opened(write(folder, rows), category_columns=["color"], unlabeled_root=str(folder / "images"))
     assert pooled.unlabeled.__getitems__([0])["categories"].tolist() == [[-1]]
@@ -214,10 +217,10 @@ def test_other_mistakes_are_named(folder: Path) -> None:
     table = write(folder, [*plain(4), "images/none.png,class 0"])
     with pytest.raises(FileNotFoundError, match=r"(?s)1 image files are not in .*row 6, column 'image': images/none"):
         opened(table)
-    latin = write(folder, ["image,target", "images/1.png,caf\xe9"], encoding="latin-1")
+    latin = write(folder, ["image,target", "images/1.png,caf\xe9", "images/2.png,tea"], encoding="latin-1")
     with pytest.raises(SettingsError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
         ImageTable(str(latin))
-    assert ImageTable(str(latin), encoding="latin-1").class_names == ["caf\xe9"]
+    assert ImageTable(str(latin), encoding="latin-1").class_names == ["caf\xe9", "tea"]
     with pytest.raises(ValueError, match="delimiter"):
         ImageTable(str(write(folder, plain(4), "list.dat")))
     with pytest.raises(FileNotFoundError, match=r"no table .*nowhere\.csv"):
@@ -240,6 +243,44 @@ def test_other_mistakes_are_named(folder: Path) -> None:
     ):
         with pytest.raises(ValueError, match=f"{name} is '?{value}"):
             opened(write(folder, plain(8)), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"category_columns": "ab"}, "category_columns is 'ab'; it must be a list of names"),
+        ({"columns": "ab"}, "columns is 'ab'; it must be a list of names"),
+        ({"target_column": "image"}, "target_column is 'image' and image_column is 'image'; name each column once"),
+        ({"encoding": "rot13"}, "encoding is 'rot13'; it must be one that Python knows"),
+        ({"encoding": ""}, "encoding is ''"),
+        ({"encoding": "a\0b"}, "encoding is 'a.*b'"),
+        ({"min_class_count": -3}, "min_class_count is -3; it must be at least 0"),
+    ],
+)
+def test_bad_options_are_named(folder: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        opened(write(folder, plain()), **options)
+
+
+def test_a_table_of_one_class_is_refused(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"the classes are \[\'class 0\'\]; a classifier needs two or more"):
+        opened(write(folder, plain(classes=1)))
+
+
+def test_a_damaged_parquet_file_is_named(folder: Path) -> None:
+    path = folder / "list.parquet"
+    names = [f"images/{k % 24}.png" for k in range(5000)]
+    parquet.write_table(pyarrow.table({"image": names, "target": list(range(5000))}), path)
+    content = bytearray(path.read_bytes())
+    content[30:90] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match="list.parquet is damaged: "):
+        opened(path)
+
+
+def test_a_cell_with_a_zero_byte_is_a_missing_file(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"1 image files are not in .*\n.*row 22, column 'image'"):
+        opened(write(folder, [*plain(), "images/\0.png,class 0"]))
 
 
 def test_bad_images_are_named_by_row_or_left_out_with_their_labels(folder: Path) -> None:

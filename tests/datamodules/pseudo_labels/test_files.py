@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tailmatch.datamodules import Digits, ImageFolder, LabeledFraction
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import ImageBlocks, ImageRows, Images
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory, key_column
 from tailmatch.datamodules.pseudo_labels.files import check_output, read_pseudo_labels, write_pseudo_labels
@@ -126,7 +127,7 @@ def test_a_key_of_another_folder_is_refused() -> None:
 
 def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Path) -> None:
     assert pool(keys=False).fingerprint() == pool(keys=False).fingerprint() != pool(keys=False, fill=1).fingerprint()
-    for name in ("train/a/1.png", "train/a/2.png", "unlabeled/3.png"):
+    for name in ("train/a/1.png", "train/b/2.png", "unlabeled/3.png"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (ord(name[-5]), 0, 0)).save(path)
@@ -136,7 +137,7 @@ def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Pat
         return data.load().train
 
     small, large = folder(4), folder(8)
-    assert small.keys == ("train/a/1.png", "train/a/2.png", "unlabeled/3.png")
+    assert small.keys == ("train/a/1.png", "train/b/2.png", "unlabeled/3.png")
     assert small.fingerprint() == large.fingerprint()
     Image.new("RGB", (9, 30), (1, 2, 3)).save(tmp_path / "images" / "unlabeled" / "3.png")
     assert folder(4).fingerprint() != small.fingerprint()
@@ -163,10 +164,69 @@ def test_what_is_no_pseudo_label_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels.npz is no pseudo-label file: Object arrays cannot be loaded"):
         read_pseudo_labels(path)
     content = file(pool(), [3, 4])
-    for label, message in ((np.array([0, 3]), "labels from 0 to 3 for 3 classes"), (np.array([0]), "1 rows of label")):
-        write_pseudo_labels(path, {**columns(content, 2), "label": in_memory(label)}, content.origin)
-        with pytest.raises(ValueError, match=message):
+    write_pseudo_labels(path, columns(content, 2), content.origin)
+    whole = path.read_bytes()
+    for damaged in (whole[:-40], whole[: len(whole) // 2], whole.replace(b"label.npy", b"lebal.npy")):
+        path.write_bytes(damaged)
+        with pytest.raises(SettingsError, match="labels.npz is no pseudo-label file: "):
             read_pseudo_labels(path)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no rows": (
+        {name: np.zeros(0, kind) for name, kind in (("key", "U1"), ("label", int), ("confidence", "f4"))},
+        "no rows",
+    ),
+    "labels out of range": ({"label": np.array([0, 3])}, r"label of e is 3; it must be 0 to 2 \(1 such rows of 2\)"),
+    "negative labels": ({"label": np.array([-1, 0])}, "label of d is -1"),
+    "labels that are no whole numbers": ({"label": np.array([0.5, 1.5])}, r"label is float64 \[2\]; it must be whole"),
+    "labels of text": ({"label": np.array(["ant", "bee"])}, r"label is <U3 \[2\]; it must be whole numbers"),
+    "fewer labels": ({"label": np.array([0])}, r"label is int64 \[1\]; it must be whole numbers \[2\]"),
+    "confidence of NaN": (
+        {"confidence": np.array([0.5, np.nan], "f4")},
+        r"confidence of e is nan; it must be in \[0, 1\]",
+    ),
+    "confidence of 1e9": ({"confidence": np.array([1e9, 0.5], "f4")}, "confidence of d is 1000000000.0"),
+    "negative confidence": ({"confidence": np.array([0.5, -1], "f4")}, "confidence of e is -1.0"),
+    "infinite confidence": ({"confidence": np.array([np.inf, np.inf])}, r"of d is inf; .* \(2 such rows of 2\)"),
+    "confidence of whole numbers": ({"confidence": np.array([1, 0])}, "confidence is int64"),
+    "confidence of text": ({"confidence": np.array(["1", "0"])}, "confidence is <U1"),
+    "probs with a sum of 10": (
+        {"probs": np.full((2, 3), 10 / 3, "f4")},
+        "probs of d is .*; it must be at least 0 with a sum",
+    ),
+    "probs that contradict": (
+        {"probs": np.eye(3, dtype="f4")[[1, 1]]},
+        "label of d is 0; it must be the class with the largest",
+    ),
+    "probs of NaN": ({"probs": np.full((2, 3), np.nan, "f4")}, "probs of d is "),
+    "negative probs": ({"probs": np.array([[2, -1, 0], [0, 1, 0]], "f4")}, "probs of d is "),
+    "probs of another shape": ({"probs": np.ones((2, 1), "f4")}, r"probs is float32 \[2, 1\]; .* \[2, 3\]"),
+    "keys of numbers": ({"key": np.array([0.5, 1])}, "key is float64"),
+    "keys of another shape": ({"key": np.array([["d", "e"], ["f", "g"]])}, "key is <U1"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_rows_that_mean_nothing_are_refused(wrong: str, tmp_path: Path) -> None:
+    arrays, message = WRONG[wrong]
+    content = file(pool(), [3, 4])
+    path = tmp_path / "labels.npz"
+    changed = {**columns(content, 2), **{name: in_memory(array) for name, array in arrays.items()}}
+    write_pseudo_labels(path, changed, content.origin)
+    with pytest.raises(SettingsError, match=f"labels.npz is no pseudo-label file: .*{message}"):
+        read_pseudo_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("class_names", ["ant", "ant", "cow"]), ("class_names", "ant"), ("pool", 1.5), ("fingerprint", 7)],
+)
+def test_facts_that_mean_nothing_are_refused(fact: str, value: Any, tmp_path: Path) -> None:
+    content = file(pool(), [3, 4])
+    write_pseudo_labels(tmp_path / "labels.npz", columns(content, 2), replace(content.origin, **{fact: value}))
+    with pytest.raises(SettingsError, match=f"is no pseudo-label file: {fact} "):
+        read_pseudo_labels(tmp_path / "labels.npz")
 
 
 def test_keys_come_in_chunks() -> None:

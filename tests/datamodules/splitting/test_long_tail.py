@@ -91,7 +91,7 @@ def test_listed_counts_take_all_there_are_or_the_list() -> None:
         (lambda: semi_self_counts(10, 100, 3), "rho is 100"),
         (lambda: LabeledFraction(0), "fraction is 0"),
         (lambda: ListedCounts([1]).counts([5, 5]), r"labeled is \[1\]; it needs one count"),
-        (lambda: ListedCounts([1, 1], [-1, 2]).counts([5, 5]), "unlabeled is"),
+        (lambda: ListedCounts([1, 1], [-1, 2]), r"unlabeled\[0\] is -1; it must be at least 0"),
     ],
 )
 def test_bad_values_are_named(call: object, message: str) -> None:

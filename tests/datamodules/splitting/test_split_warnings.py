@@ -4,7 +4,7 @@ import torch
 
 from tailmatch.datamodules import Digits
 from tailmatch.datamodules.images import ImageRows, Images
-from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, split_warnings
+from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, name_warnings, split_warnings
 
 
 def test_classes_that_will_hurt_are_named() -> None:
@@ -14,6 +14,12 @@ def test_classes_that_will_hurt_are_named() -> None:
     assert one.startswith("1 class (b) with one labeled image")
     assert unmeasured.startswith("1 class (b) without a validation image")
     assert split_warnings({"labeled": [2, 2], "unlabeled": [0, 0], "test": [1, 1]}, ["a", "b"]) == []
+
+
+def test_names_that_are_probably_slips_are_told() -> None:
+    alike, empty = name_warnings(["cat", "Cat ", "dog", "NaN", "dog  house", "Dog house"])
+    assert "'cat', 'Cat ', 'dog  house', 'Dog house'" in alike and "NaN" in empty
+    assert name_warnings(["cat", "dog", "NA"]) == []
 
 
 def test_many_classes_are_counted() -> None:

@@ -119,7 +119,7 @@ def test_tau_norm_begins_with_the_trained_head() -> None:
         ([], r"taus are \[\]; they must be one or more rising numbers"),
         ([1.0, 0.5], r"taus are \[1.0, 0.5\]"),
         ([0.5, 0.5], "rising"),
-        ([-0.5, 0.5], "the first of taus is -0.5; it must be at least 0"),
+        ([-0.5, 0.5], r"taus\[0\] is -0.5; it must be at least 0"),
     ],
 )
 def test_tau_norm_checks_its_arguments(taus: list[float], message: str) -> None:

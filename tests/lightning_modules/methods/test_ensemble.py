@@ -104,9 +104,9 @@ def test_forward_is_the_mean_over_networks_and_views(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"weights": [1]}, r"weights are \[1.0\], and there are 2 checkpoints"),
-        ({"weights": [1, -1]}, "at least 0 and not all 0"),
-        ({"weights": [0, 0]}, "at least 0 and not all 0"),
-        ({"weights": [1, float("nan")]}, "must be finite"),
+        ({"weights": [1, -1]}, r"weights\[1\] is -1; it must be at least 0"),
+        ({"weights": [0, 0]}, "must not all be 0"),
+        ({"weights": [1, float("nan")]}, r"weights\[1\] is nan"),
         ({"crops": 6}, r"crops is 6; it must be in \[0, 5\] \(0: the image as it is\)"),
         ({"crop_share": 0.5}, "crop_share is 0.5, and crops is 0"),
         ({"crops": 5, "crop_share": 1.5}, r"crop_share is 1.5; it must be in \(0, 1\)"),

@@ -184,10 +184,10 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
     [
         ({"num_classes": 1}, "num_classes is 1; it must be at least 2"),
         ({"mean": [0.5] * 3}, r"mean is \[0.5, 0.5, 0.5\] and std is None; give both or neither"),
-        ({"mean": [0.5], "std": [0.5] * 3}, r"mean is \[0.5\]; it must have 3 values, one for each channel"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 4}, r"std is .*; it must have 3 values"),
-        ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std is \[0.5, 0.0, 0.5\]; its values must be above 0"),
-        ({"mean": [0.5, float("nan"), 0.5], "std": [0.5] * 3}, "mean is .*nan.*; they must be finite"),
+        ({"mean": [0.5], "std": [0.5] * 3}, r"mean is \[0.5\]; it must be 3 numbers"),
+        ({"mean": [0.5] * 3, "std": [0.5] * 4}, r"std is .*; it must be 3 numbers"),
+        ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, r"std\[1\] is 0.0; it must be in \(0, 1\]"),
+        ({"mean": [0.5, float("nan"), 0.5], "std": [0.5] * 3}, r"mean\[1\] is nan; it must be in \[0, 1\]"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
     ],
 )
@@ -198,7 +198,7 @@ def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
 
 def test_bad_arguments_of_adapt_and_normalize() -> None:
     network = Pool()
-    with pytest.raises(ValueError, match="its values must be above 0"):
+    with pytest.raises(ValueError, match=r"std\[0\] is -1.0; it must be in"):
         network.adapt_normalization([0.5] * 3, [-1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match=r"images are \[2, 1, 8, 8\]; they must be \[B, 3, H, W\]"):
         network.normalize(torch.rand(2, 1, 8, 8))

@@ -69,9 +69,14 @@ def test_probability_of_zero_changes_nothing(batch):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("probability", 1.5), ("sigma", (0.0, 1.0)), ("sigma", (2.0, 1.0)), ("probability", -0.1)]
+    ("field", "value", "message"),
+    [
+        ("probability", 1.5, "probability is 1.5; it must be"),
+        ("sigma", (0.0, 1.0), "sigma[0] is 0.0; it must be above 0"),
+        ("sigma", (2.0, 1.0), "sigma is (2.0, 1.0); its two numbers must rise"),
+    ],
 )
-def test_bad_arguments(field, value):
+def test_bad_arguments(field, value, message):
     with pytest.raises(ValueError) as error:
         GaussianBlur(**{field: value})
-    assert str(error.value).startswith(f"{field} is {value}; it must be")
+    assert str(error.value).startswith(message)

@@ -77,4 +77,4 @@ def test_from_a_config():
 def test_bad_arguments(field, value):
     with pytest.raises(ValueError) as error:
         SimCLRView(**{field: value})
-    assert str(error.value).startswith(f"{field} is {value}; it must be")
+    assert str(error.value).startswith(f"{field} is {value}; it")

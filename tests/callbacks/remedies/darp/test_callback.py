@@ -15,6 +15,7 @@ from torch import Tensor
 from tailmatch.callbacks import DARP, DARPRefinement
 from tailmatch.callbacks.remedies.darp.solver import Solver
 from tailmatch.datamodules import Digits, ListedCounts
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import FixMatch, SelfTraining, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.pseudo_labels.class_prior import unlabeled_totals
@@ -240,11 +241,11 @@ def test_targets(tmp_path: Path) -> None:
     file = tmp_path / "prior.json"
     file.write_text(json.dumps({"counts": [2] * 10, "class_names": data.class_names}))
     assert unlabeled_totals(str(file), data).tolist() == pytest.approx([UNLABELED / 10] * 10)
-    file.write_text(json.dumps({"counts": [2] * 10, "class_names": ["a"] * 10}))
+    file.write_text(json.dumps({"counts": [2] * 10, "class_names": list("abcdefghij")}))
     for bad, message in (
         ([1.0] * 9, "target has 9 entries; it needs one for each of 10 classes"),
-        ([-1.0] + [1.0] * 9, "entries must be at least 0"),
-        ([0.0] * 10, "their sum above 0"),
+        ([-1.0] + [1.0] * 9, r"target\[0\] is -1.0; it must be at least 0"),
+        ([0.0] * 10, "its sum must be above 0"),
         (str(file), "of other classes"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -258,6 +259,28 @@ def test_targets(tmp_path: Path) -> None:
         unlabeled_totals(str(file), data)
     with pytest.raises(FileNotFoundError, match="no prior file nowhere.json"):
         unlabeled_totals("nowhere.json", data)
+    for counts, message in (
+        ({str(k): 5 for k in range(10)}, "counts is {.*}; it must be a list of numbers"),
+        ("1111111111", "counts is '1111111111'; it must be a list of numbers"),
+        (7, "counts is 7; it must be a list of numbers"),
+        ([1] * 9 + [float("nan")], r"counts\[9\] is nan; it must be at least 0"),
+        ([1] * 9 + [-3], r"counts\[9\] is -3; it must be at least 0"),
+        ([1] * 9 + [[1]], r"counts\[9\] is \[1\]; it must be at least 0"),
+        (["1"] * 10, r"counts\[0\] is '1'; it must be at least 0"),
+        ([0] * 10, "counts is .*; its sum must be above 0 and finite"),
+        ([1e308] * 10, "counts is .*; its sum must be above 0 and finite"),
+        ([1] * 11, "counts has 11 entries; it needs one for each of 10 classes"),
+    ):
+        file.write_text(json.dumps({"counts": counts, "class_names": data.class_names}))
+        with pytest.raises(SettingsError, match=f"prior.json: {message}"):
+            unlabeled_totals(str(file), data)
+    for text in ("", "[]", "null", '{"counts": [1]}', "\xff", "[" * 100_000):
+        file.write_text(text, encoding="latin-1")
+        with pytest.raises(SettingsError, match="prior.json is no prior file"):
+            unlabeled_totals(str(file), data)
+    file.write_text(json.dumps({"counts": [1] * 10, "class_names": 10}))
+    with pytest.raises(SettingsError, match="prior.json: class_names is 10; it must be a list of names"):
+        unlabeled_totals(str(file), data)
     data.unlabeled.images.targets[data.unlabeled.rows[0]] = -1
     with pytest.raises(ValueError, match="target is oracle, and the class of some"):
         unlabeled_totals("oracle", data)
