@@ -29,6 +29,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -200,10 +201,13 @@ class TailmatchCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a command; if Ctrl-C stops a fit, which Lightning turns into an exit, say how to continue."""
+        run_dir = self._get(self.config, "run_dir")
         try:
-            super()._run_subcommand(subcommand)
+            if self.trainer.loggers:
+                check_writable(Path(run_dir) / "config.yaml")
+            with naming(run_dir):  # what has no name of its own are files of the run, such as logs
+                super()._run_subcommand(subcommand)
         except SystemExit:
-            run_dir = self._get(self.config, "run_dir")
             if subcommand == "fit" and self.trainer.interrupted and (Path(run_dir) / "checkpoints/last.ckpt").is_file():
                 self._say(f"stopped; to continue: tailmatch fit --run_dir {shlex.quote(str(run_dir))} --ckpt_path last")
             raise

@@ -17,6 +17,7 @@ from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules import FixMatch
 from tests.typed import call_here as tailmatch
 
+FILE_ABOVE = "a part of this path is a file, and no folder"
 FIT = ["fit", "--config=demo.yaml", "--data.image_size=8"]
 
 
@@ -32,10 +33,14 @@ def chained(error: BaseException, cause: BaseException | None = None, context: B
         (MissingFileError("no checkpoint a"), "no checkpoint a"),
         (chained(ArgumentError(None, "Parser key"), context=SettingsError("wrapped")), "wrapped"),
         (chained(RuntimeError("from"), cause=SettingsError("the cause")), "the cause"),
-        (PermissionError(errno.EACCES, "Permission denied", "runs/a"), "runs/a: Permission denied"),
-        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "runs/a: No space left on device"),
-        (OSError(errno.ENOSPC, "No space left on device"), None),  # of which file, the traceback says
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), "cannot read or write a: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device", b"runs/a"), "cannot write runs/a: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), f"cannot read or write a/b: {FILE_ABOVE}"),
+        (chained(RuntimeError("x"), cause=OSError(errno.EIO, "I/O error", "a")), "cannot read or write a: I/O error"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), None),  # of no file
+        (FileNotFoundError("no errno: raised by hand"), None),
+        (ValueError("embedded null byte"), "a path has a null character in it, which no file name can have"),
         (ValueError("zip() argument 2 is longer than argument 1"), None),
         (MisconfigurationException("no supported gpu backend found"), "no supported gpu backend found"),
         (chained(MisconfigurationException("from"), cause=SettingsError("the cause")), "the cause"),
@@ -94,7 +99,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "mkdir", refuse)
     result = tailmatch(*FIT, f"--run_dir={tmp_path / 'run'}")
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1] == f"tailmatch: error: {tmp_path / 'run'}: Permission denied"
+    end = result.stderr.splitlines()[-1]
+    assert end == f"tailmatch: error: cannot read or write {tmp_path / 'run'}: Permission denied"
 
 
 def test_a_report_goes_to_the_projects_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +110,33 @@ def test_a_report_goes_to_the_projects_tracker(monkeypatch: pytest.MonkeyPatch) 
     package["Project-URL"] = "Source, https://example.org/tailmatch"
     package["Project-URL"] = "Issues, https://example.org/tailmatch/issues"
     assert request_for_report().endswith("with the text above: https://example.org/tailmatch/issues")
+
+
+def full_disk(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as the system says it of an open file, without its name
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [("torch.save", "checkpoints/best.ckpt"), ("torch.utils.tensorboard.SummaryWriter.add_image", "")],
+    ids=["checkpoint", "log"],
+)
+def test_a_full_disk_names_what_was_written(
+    target: str, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, full_disk)
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}", "--trainer.max_epochs=4", "--data.steps_per_epoch=1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    end = result.stderr.splitlines()[-1]
+    assert end == f"tailmatch: error: cannot write {tmp_path / names}: No space left on device"
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_configuration_is_not_copied_to_a_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("nowhere/a.yaml")
+    result = tailmatch("configs", "copy", "demo.yaml", f"{tmp_path}/a.yaml")
+    assert result.returncode == 2 and f"{tmp_path}/a.yaml exists" in result.stderr
+    result = tailmatch("configs", "copy", "demo.yaml", f"{tmp_path}/{'x' * 300}")
+    assert (
+        result.returncode == 1 and result.stderr.endswith("File name too long\n") and "Traceback" not in result.stderr
+    )
