@@ -29,6 +29,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
+from tailmatch.datamodules.arguments import SettingsError, check_between
 from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
@@ -139,6 +140,7 @@ class TailmatchCLI(LightningCLI):
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
+        check_parsed(settings)
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
         check_weights(subcommand, settings.model.class_path, checkpoint)
         if checkpoint is not None:
@@ -192,7 +194,12 @@ class TailmatchCLI(LightningCLI):
             plan = self._get(self.config_init, "checkpoint")
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except SettingsError:
+            raise
+        except ValueError as error:  # how Lightning refuses an accelerator, a strategy or a plugin
+            raise SettingsError(f"the trainer cannot be made: {error}") from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Keep no predictions in memory."""
@@ -223,6 +230,18 @@ class TailmatchCLI(LightningCLI):
     @rank_zero_only
     def _say(self, text: str) -> None:
         print(text, flush=True)
+
+
+def check_parsed(settings: Any) -> None:
+    """Refuse what the parser accepts and Lightning does not.
+
+    Raises:
+        SettingsError: The seed is none of numpy's, or the trainer has no settings.
+    """
+    if not isinstance(settings.seed_everything, bool | None):
+        check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
+    if settings.trainer is None:
+        raise SettingsError("trainer is null; leave it out, or give its settings")
 
 
 def parse(parser: LightningArgumentParser, typed: Typed, *below: str | None) -> Namespace:

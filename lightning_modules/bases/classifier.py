@@ -78,7 +78,7 @@ class ImageClassifier(ImageModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
-        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
+        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, self.loaded_from())
 
     @classmethod
     def load_from_checkpoint(

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +15,7 @@ from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
+from tailmatch.lightning_modules.checkpoints.differences import do_not_fit
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
 from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
 from tailmatch.lightning_modules.networks.inputs import views_with_categories
@@ -96,6 +98,7 @@ class ImageModule(Described, LightningModule):
         self._means = RunningMeans()
         self._settings: list[Settings] = []
         self._settings_before: list[Settings] = []
+        self._described_before: Any = None
 
     # What a method implements
 
@@ -239,10 +242,39 @@ class ImageModule(Described, LightningModule):
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Prepare the network for the checkpoint's categories, before its weights are loaded."""
+        """Prepare the network for the checkpoint's categories, before its weights are loaded.
+
+        Raises:
+            SettingsError: A fit would continue from a checkpoint without the state of a training.
+        """
+        resumed = self._trainer is not None and self._trainer.state.fn == "fit"
+        without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
+        if without:
+            raise SettingsError(
+                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
+                "weights, --model.pretrained FILE"
+            )
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
+        self._described_before = checkpoint.get(METHOD_KEY)
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as every module does, and say what differs if they do not fit.
+
+        Raises:
+            SettingsError: The weights are those of another method or network.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:  # torch lists all tensors
+            here = {"class_path": self.class_path(), "init_args": self.init_args}
+            raise do_not_fit(self.loaded_from(), self.state_dict(), state_dict, self._described_before, here) from error
+
+    def loaded_from(self) -> str:
+        """Name the checkpoint that is loaded, for messages."""
+        path = None if self._trainer is None else self._trainer.ckpt_path
+        return "the checkpoint" if path is None else f"checkpoint {str(path)!r}"
 
     @classmethod
     def class_path(cls) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.differences import differing_tensors
 from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -101,19 +102,10 @@ def load_weights(
     # Versions of the modules' layouts (MNASNet requires its own); an ordinary dict has none.
     kept._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     missing = [key for key in own if key not in kept and not key.startswith(keep) and not key.endswith(COUNTER)]
-    unexpected = [key for key in kept if key not in own]
-    reshaped = [
-        f"{key} {list(kept[key].shape)} instead of {list(own[key].shape)}"
-        for key in own
-        if key in kept and kept[key].shape != own[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {kind}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if keys
-    ]
+    needed = {key: tensor for key, tensor in own.items() if key in missing or key in kept}
+    problems = differing_tensors(needed, kept)
     if problems:
-        raise SettingsError(f"weights {source!r} do not fit the network; keys {'; '.join(problems)}")
+        raise SettingsError(f"weights {source!r} do not fit the network; keys {problems}")
     module.load_state_dict(kept, strict=False)
 
 

@@ -66,7 +66,7 @@ def test_a_setting_of_a_callback_is_one_line(tmp_path: Path) -> None:
 
 def test_a_value_of_a_callback_is_the_only_message() -> None:
     result = tailmatch(*FIT, "--trainer.callbacks+=LogitAdjustment", "--trainer.callbacks.tau=abc")
-    assert result.returncode == 2 and "Expected a <class 'float'>. Got value: abc" in result.stderr
+    assert result.returncode == 2 and "--trainer.callbacks.tau: it must be a number, and is abc" in result.stderr
     assert "is not accepted" not in result.stderr and "Did you mean" not in result.stderr
 
 
@@ -140,3 +140,53 @@ def test_a_configuration_is_not_copied_to_a_path_that_cannot_be(tmp_path: Path) 
     assert (
         result.returncode == 1 and result.stderr.endswith("File name too long\n") and "Traceback" not in result.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint.monitors=[val/balanced_acuracy]"], "checkpoint.monitors has 'val/balanced_acuracy'"),
+        (["--checkpoint.monitors=[val/top1,test/top1]"], "each metric may be there once"),
+        (["--seed_everything=-4"], "seed_everything is -4; it must be in [0, 4294967295]"),
+        (["--trainer.accelerator=cuda9"], "the trainer cannot be made: You selected an invalid accelerator name"),
+        (["--config={trainer: null}"], "trainer is null; leave it out, or give its settings"),
+    ],
+)
+def test_what_lightning_refuses_is_said_before_the_training(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FixMatch, "training_step", slip)  # must not be reached
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}", *options)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert message in result.stderr[result.stderr.rindex("tailmatch: error:") :]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--model.network.dept=20"],
+            "--model.network: Option 'dept' is not accepted by CifarResNet\n  Did you mean: depth",
+        ),
+        (["--model.network.depth=abc"], "--model.network.depth: it must be a whole number, and is abc"),
+        (["--trainer.max_epochs=abc"], "--trainer.max_epochs: it must be a whole number, and is abc"),
+        (["--checkpoint.mode=maxx"], "--checkpoint.mode: it must be one of 'min', 'max', and is maxx"),
+        (["--model=Digits"], "--model: Digits is a class of this package, and none for this option"),
+        (["--trainer.callbacks=DARPP"], "--trainer.callbacks: There is no class DARPP\n  Did you mean: DARP?"),
+        (["--data=ImageFolder"], "--data: ImageFolder requires root"),
+        (["--config={model: {class_path: null}}"], "(given: {'class_path': None})"),
+        (["--model=broken_here.Model"], "--model: broken_here cannot be imported: RuntimeError: boom ("),
+        (["--trainer.callbacks=broken_here.Callback"], "broken_here.py, line 2)"),
+        (["--model=own_here.Mine"], "--model: own_here.Mine is no ImageClassifier"),
+    ],
+)
+def test_a_refused_option_is_named_with_its_value(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_here.py").write_text("import os\nraise RuntimeError('boom')\n")
+    (tmp_path / "own_here.py").write_text("class Mine: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = tailmatch(*FIT, *options)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    end = result.stderr[result.stderr.rindex("tailmatch: error:") :]
+    assert message in end and len(end.splitlines()) <= 3
