@@ -247,7 +247,8 @@ class ImageModule(Described, LightningModule):
         Raises:
             SettingsError: A fit would continue from a checkpoint without the state of a training.
         """
-        resumed = self._trainer is not None and self._trainer.state.fn == "fit"
+        trainer = self._trainer
+        resumed = trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
         without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
         if without:
             raise SettingsError(

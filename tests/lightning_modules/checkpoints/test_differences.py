@@ -66,21 +66,9 @@ def test_a_test_with_another_network_names_the_file_and_the_difference(tmp_path:
     content |= {"pytorch-lightning_version": "2.6.6", "callbacks": {}, "class_names": [str(k) for k in range(10)]}
     content["method"] = described("FixMatch", **model.init_args)
     file = tmp_path / "a.ckpt"
-    words = [
-        "test",
-        "--config={}",
-        "--data=Digits",
-        "--data.image_size=8",
-        "--model=FixMatch",
-        "--model.network=CifarResNet",
-    ]
-    words += [
-        "--model.network=CifarResNet",
-        f"--run_dir={tmp_path}",
-        f"--ckpt_path={file}",
-        "--trainer.accelerator=cpu",
-        "--trainer.logger=false",
-    ]
+    words = ["test", "--config={}", "--data=Digits", "--data.image_size=8", "--model=FixMatch"]
+    words += ["--model.network=CifarResNet", f"--run_dir={tmp_path}", f"--ckpt_path={file}"]
+    words += ["--trainer.accelerator=cpu", "--trainer.logger=false"]
     for change, depth, said in (
         ({}, 14, "network.depth is 8 there and 14 here"),
         ({"state_dict": [1]}, 8, f"checkpoint {file} has another kind of state_dict"),
