@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
     elif command == "--version":
         print(f"tailmatch {__version__}")
     elif command == "configs":
-        configs.main(words[1:])
+        _run_configs(words[1:])
     elif command in COMMANDS or command.startswith("-"):
         with SIGNALS.handled():
             try:
@@ -54,6 +54,16 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = f"\n  Did you mean: {near[0]}?" if near else ""
         sys.stderr.write(f"tailmatch: error: unknown command {command}; the commands are {', '.join(COMMANDS)}{hint}\n")
         sys.exit(2)
+
+
+def _run_configs(words: list[str]) -> None:
+    """Run `tailmatch configs`, which takes no time as long as nothing of torch is imported."""
+    try:
+        configs.main(words)
+    except Exception as error:
+        from tailmatch.command_line.errors import end_with
+
+        end_with(error)
 
 
 def _run(words: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Configure the checkpoints of a run, and write them without ever losing the previous one."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.output_files import whole_file
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.metrics import METRICS
 from tailmatch.lightning_modules.training.length import total_epochs
 
 
@@ -29,7 +32,12 @@ class BestCheckpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn if the trainer's settings leave out every validation, so that there will be no such file."""
+        """Find out before the training that nothing logs the metric, and warn if nothing is validated.
+
+        Raises:
+            SettingsError: No validation has the metric.
+        """
+        self._check_monitor(trainer, pl_module)
         between, epochs = trainer.check_val_every_n_epoch, total_epochs(trainer)
         if trainer.limit_val_batches == 0:
             reason = "limit_val_batches is 0"
@@ -38,6 +46,24 @@ class BestCheckpoint(ModelCheckpoint):
         else:
             return
         rank_zero_warn(f"no {self.filename}.ckpt will be kept, since nothing is validated: {reason}")
+
+    def _check_monitor(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a metric that nothing logs, where all that logs is of this package."""
+        monitor = self.monitor or ""
+        members = (pl_module, *trainer.callbacks)  # type: ignore[attr-defined]
+        foreign = [each for each in members if type(each).__module__.split(".")[0] not in _KNOWN_PACKAGES]
+        if foreign or monitor.startswith("train/") or not isinstance(pl_module, ImageClassifier):
+            return
+        known = [f"val/{name}" for name in METRICS]
+        if monitor not in known:
+            near = difflib.get_close_matches(monitor, known, n=1)
+            raise SettingsError(
+                f"checkpoint.monitors has {monitor!r}, which nothing logs; there are {', '.join(known)}"
+                + (f"\n  Did you mean: {near[0]}?" if near else "")
+            )
+
+
+_KNOWN_PACKAGES = ("tailmatch", "pytorch_lightning", "lightning")
 
 
 class PeriodicCheckpoint(ModelCheckpoint):
@@ -81,7 +107,14 @@ class Checkpoints:
 
 
 def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint]:
-    """Create Lightning's checkpoint callbacks for a plan."""
+    """Create Lightning's checkpoint callbacks for a plan.
+
+    Raises:
+        SettingsError: Two of the metrics would be kept in one file.
+    """
+    names = [monitor.split("/")[-1] for monitor in plan.monitors]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"checkpoint.monitors is {plan.monitors}; each metric may be there once")
     shared: dict[str, Any] = {
         "dirpath": folder,
         "auto_insert_metric_name": False,
@@ -103,6 +136,20 @@ def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint
     if plan.last_every_n_steps:
         callbacks.append(LastCheckpoint(filename="last", every_n_train_steps=plan.last_every_n_steps, **shared))
     return callbacks
+
+
+PARTS: dict[str, type] = {
+    "state_dict": dict,
+    "callbacks": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "class_names": list,
+}
+"""What a trainer reads from a checkpoint, and of which type each part is."""
+
+NEEDED = ("state_dict", "pytorch-lightning_version", "epoch", "global_step")
+"""What every checkpoint of a trainer has."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -136,9 +183,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read the content of a checkpoint, on the CPU.
 
         Raises:
-            SettingsError: `weights_only` is False, or the file contains more than tensors and plain values.
+            SettingsError: `weights_only` is False, the file contains more than tensors and plain values, or it is no
+                checkpoint of a trainer.
         """
         if weights_only is False:
             raise SettingsError("weights_only is false, and files with code in them are never read: leave it out")
         content: Any = read_file(str(path))
-        return dict(content)
+        if not isinstance(content, dict):
+            raise SettingsError(
+                f"checkpoint {path} is a {type(content).__name__}; it must be a checkpoint of a Trainer"
+            )
+        wrong = [name for name, kind in PARTS.items() if not isinstance(content.get(name, kind()), kind)]
+        missing = [name for name in NEEDED if name not in content]
+        if missing or wrong:
+            raise SettingsError(
+                f"checkpoint {path} has {'no ' + missing[0] if missing else 'another kind of ' + wrong[0]}; it must be "
+                "a whole checkpoint of a Trainer (weights alone: begin a training with them, --model.pretrained FILE)"
+            )
+        return content

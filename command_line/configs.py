@@ -37,12 +37,29 @@ def main(args: Sequence[str]) -> None:
     if file is None:
         copying.error(f"no configuration {asked.name}{suggestion(asked.name)}")
     target: Path = asked.to / file.name if asked.to.is_dir() else asked.to
-    if target.exists():
+    if os.path.lexists(target):
         copying.error(f"{target} exists: name another file, or move it away")
     if not target.parent.is_dir():
         copying.error(f"{target}: there is no folder {target.parent}")
-    target.write_text(file.read_text())
+    copy(file, target)
     print(f"copied: {target}")
+
+
+def copy(file: Path, target: Path) -> None:
+    """Copy a file to a path where there is none, completely or not at all.
+
+    Raises:
+        OSError: The system refuses to write `target`, which the error names.
+    """
+    content = file.read_bytes()
+    try:
+        with target.open("xb") as opened:
+            opened.write(content)
+    except OSError as error:
+        if error.filename is None:  # it was opened, and the disk is full
+            target.unlink()
+            error.filename = str(target)
+        raise
 
 
 def find(name: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Turn errors into what the command line prints: a message if the user can mend it, otherwise a traceback."""
 
 import errno
+import os
 import sys
 import traceback
 from importlib.metadata import metadata
@@ -10,8 +11,19 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tailmatch.datamodules.arguments import SettingsError
 
-_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-"""Permission denied, read-only, disk full: errors of the system that the user can mend."""
+_ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors that reading does not raise: the disk or the quota is full, the file too large, the disk read-only."""
+
+_WITHOUT_A_FILE = {*_ONLY_WRITING, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EPIPE}
+"""Errors of the machine that say enough without the name of a file."""
+
+_IN_WORDS = {
+    errno.EEXIST: "there is a file of that name, or a link that leads nowhere",
+    errno.ENOTDIR: "a part of this path is a file, and no folder",
+    errno.EISDIR: "it is a folder, and must be a file",
+    errno.EMFILE: "too many open files; raise the limit, as in `ulimit -n 4096`",
+}
+"""Where the words of the system do not say what is wrong with the path."""
 
 
 def end_with(error: Exception) -> NoReturn:
@@ -28,16 +40,31 @@ def message_for_user(error: BaseException) -> str | None:
 
     The user can mend a `SettingsError`, a file that the system refuses to read or write, and a setting that the Trainer
     refuses. jsonargparse and Lightning wrap such errors in their own, so that the whole chain of causes is searched.
+    A file is any that the system names: a fault of ours shows there too, as a file that is not where it was written.
     """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, SettingsError):
             return str(cause)
-        if isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE and cause.filename is not None:
-            return f"{cause.filename}: {cause.strerror}"
+        refusal = _refusal_of_the_system(cause)
+        if refusal is not None:
+            return refusal
         wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
         cause = cause.__cause__ or (cause.__context__ if wrapped else None)
     return str(error) if isinstance(error, MisconfigurationException) else None
+
+
+def _refusal_of_the_system(error: BaseException) -> str | None:
+    """Say which file the system refuses to read or write, and why; None for any other error."""
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a path has a null character in it, which no file name can have"
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    doing = "write" if error.errno in _ONLY_WRITING else "read or write"
+    reason = _IN_WORDS.get(error.errno, error.strerror or os.strerror(error.errno))
+    if isinstance(error.filename, str | bytes | os.PathLike):
+        return f"cannot {doing} {os.fsdecode(error.filename)}: {reason}"
+    return f"cannot {doing}: {reason}" if error.errno in _WITHOUT_A_FILE else None
 
 
 def request_for_report() -> str:

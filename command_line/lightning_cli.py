@@ -43,8 +43,9 @@ from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, end_launched, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_between
 from tailmatch.datamodules.locks import sole_output
+from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
 
@@ -165,6 +166,7 @@ class TailmatchCLI(LightningCLI):
 
     def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
         """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
+        check_parsed(settings)
         if isinstance(settings.trainer.callbacks, list):
             settings.trainer.callbacks = callback_list.joined(settings.trainer.callbacks)
         settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
@@ -245,7 +247,12 @@ class TailmatchCLI(LightningCLI):
             callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
         callbacks.append(StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None))
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except SettingsError:
+            raise
+        except ValueError as error:  # how Lightning refuses an accelerator, a strategy or a plugin
+            raise SettingsError(f"the trainer cannot be made: {error}") from error
         take_over_signals(trainer)
         return trainer
 
@@ -256,15 +263,19 @@ class TailmatchCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a command; if a signal stops a fit, say how to continue."""
+        run_dir = self._get(self.config, "run_dir")
         try:
-            super()._run_subcommand(subcommand)
+            if self.trainer.loggers:
+                check_writable(Path(run_dir) / "config.yaml")
+            with naming(run_dir):  # what has no name of its own are files of the run, such as logs
+                super()._run_subcommand(subcommand)
         except (Exception, Stop) as error:
             stop = SIGNALS.behind(error)
             if stop is None:
                 raise
             end_launched(self.trainer, stop.signum)
             if subcommand == "fit":
-                stop.hint = how_to_continue(self.trainer, str(self._get(self.config, "run_dir")))
+                stop.hint = how_to_continue(self.trainer, str(run_dir))
             raise stop from error
 
     def after_fit(self) -> None:
@@ -280,6 +291,18 @@ class TailmatchCLI(LightningCLI):
     @rank_zero_only
     def _say(self, text: str) -> None:
         print(text, flush=True)
+
+
+def check_parsed(settings: Any) -> None:
+    """Refuse what the parser accepts and Lightning does not.
+
+    Raises:
+        SettingsError: The seed is none of numpy's, or the trainer has no settings.
+    """
+    if not isinstance(settings.seed_everything, bool | None):
+        check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
+    if settings.trainer is None:
+        raise SettingsError("trainer is null; leave it out, or give its settings")
 
 
 def parse(parser: LightningArgumentParser, typed: Typed, *below: str | None) -> Namespace:

@@ -5,15 +5,17 @@
 
 from typing import Any
 
-from jsonargparse import _typehints
+from jsonargparse import _loaders_dumpers, _typehints
 from jsonargparse._util import NestedArg
 
+from tailmatch.command_line.yaml_text import SettingsLoader
 from tailmatch.lightning_modules.inference import trust
 
 
 def mend_jsonargparse() -> None:
     """Replace the functions; every `Parser` calls it, and calling it again changes nothing."""
     vars(_typehints).update(MENDED)
+    vars(_loaders_dumpers).update(yaml_default_loader=SettingsLoader)  # of values, and of files that other options name
     trust.mend_imports()
 
 

@@ -52,10 +52,11 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         text = _OF_ANY_CALLBACK.sub("", text)
     text = text.replace("Expected a dot import path string:", "There is no class")
     option = re.search(r"Option '([\w.]+)' is not accepted", text)
-    path = re.search(r"class_path '([\w.]+)'", text)
+    path = re.search(r"(?s).*class_path[ =]'([\w.]+)'", text)
     member = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text)
     name = re.search(r"There is no class (\w+)", text)
     key = re.search(r"(?:accept option '|arguments: --|Key ')([\w.]+)", text)
+    text = in_one_line(text, message)
     if name and name[1] in public_names():
         return text.replace(name[0], f"{name[1]} is a class of this package, and none for this option")
     asked, known = [], list[str]()
@@ -77,6 +78,44 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         return f"{text}\n  Install it; or, if it is a file of yours, run this in its folder, or with that in PYTHONPATH"
     close = next((found for word in asked if (found := difflib.get_close_matches(word, known, n=3))), [])
     return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
+
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "list": "a list"}
+
+
+def in_one_line(text: str, message: str) -> str:
+    """Say what is wrong with which option, of a message that names it in many lines; any other one is unchanged.
+
+    Args:
+        text: The message without its noise.
+        message: The whole message, which says the value.
+    """
+    keys = re.findall(r'Parser key "([\w.]+)":', text)
+    classes = re.findall(r"class_path[ =]'([\w.]+)'", text)
+    if not keys:
+        return re.sub(r"argument (--\w+): expected one", r"\1, or an option that begins with \1., needs one", text)
+    owner = classes[-1].rpartition(".")[2] if classes else ""
+    inner = re.search(r"(?m)(?:Got value: |, val=)(?!Namespace)(.+?)(?:\. Got value: .*|\))?$", message)
+    value = inner or re.search(r"(?m)Given value: (.+)$", message)
+    shown = value[1].strip("'") if value and len(value[1]) < 80 else ""
+    problems, expected = list[str](), list[str]()
+    for line in text.splitlines():
+        problem = re.sub(r'Parser key "[\w.]+":|^ *- |Type .* expects a function or a callable class: ', "", line)
+        problem = re.sub(r"\.? Got value: .*", "", problem).strip()
+        if expects := re.fullmatch(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing.Literal\[(.*)\])", problem):
+            expected.append(f"one of {expects[2]}" if expects[2] else _WORDS.get(expects[1], f"a {expects[1]}"))
+        elif problem and not problem.startswith("Problem with given class_path"):
+            problems.append(problem)
+    told = "; ".join(problems) or f"it must be {' or '.join(expected)}{f', and is {shown}' if shown else ''}"
+    kind = re.search(r"(?:Import path does not correspond to|Not) a (?:valid )?subclass of (\w+)", told)
+    if kind:
+        told = f"{shown or 'the value'} is no {kind[1]}"
+    elif "NoneType" in told or "object has no" in told:  # jsonargparse expected a mapping
+        told += f" (given: {shown})"
+    told = told.replace("the following arguments are required:", f"{owner} requires")
+    if owner:
+        told = re.sub(r"(Option '[\w.]+' is not accepted)", rf"\1 by {owner}", told)
+    return f"--{'.'.join(keys)}: {told}"
 
 
 def where_from(subcommand: str, without_model: bool) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tailmatch.command_line.typed import Typed
+from tailmatch.command_line.yaml_text import parse_yaml
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.remote_files import local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint, settings_of, unknown_of
@@ -95,6 +96,11 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
             f"checkpoint {path} cannot say how to make its network ({unknown['network']}, and a file holds no code): "
             f"use it in Python, tailmatch.load({str(path)!r}, network=...)"
         )
+    if not settings and typed.class_of("model") is None:
+        raise SettingsError(
+            f"checkpoint {path} does not say of which run it is: give its --config, or --model and --data with their "
+            "options"
+        )
     if stranger is not None:
         settings = needed_to_evaluate(settings, typed)
     if not settings or typed.subcommand == "fit":
@@ -133,7 +139,7 @@ def needed_to_evaluate(settings: dict[str, Any], typed: Typed) -> dict[str, Any]
 def first_member(typed: Typed) -> Path | None:
     """Find the first of an ensemble's typed checkpoints; None if none is typed."""
     values = typed.values("--model.checkpoints")
-    members = yaml.safe_load(values[-1]) if values else None
+    members = parse_yaml(values[-1], "--model.checkpoints") if values else None
     return Path(local_file(str(members[0]))) if isinstance(members, list) and members else None
 
 

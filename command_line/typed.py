@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tailmatch.command_line import configs
+from tailmatch.command_line.yaml_text import parse_yaml, read_yaml
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file
 
 _CONFIG = ("--config", "-c")
 
@@ -88,12 +88,17 @@ class Typed:
 def config_file(value: str) -> str:
     """Find the file of a `--config`: the one of that path, or else the packaged one of that name.
 
-    A URL or inline YAML (`{trainer: {max_epochs: 1}}`), which jsonargparse accepts too, is returned unchanged.
+    Inline YAML (`{trainer: {max_epochs: 1}}`), which jsonargparse accepts too, is returned unchanged. A URL is fetched.
 
     Raises:
+        SettingsError: The URL cannot be fetched, or the value is inline YAML with an error.
         MissingFileError: Neither file exists.
     """
-    if Path(value).is_file() or "://" in value or not isinstance(_parsed(value, value), str):
+    if is_url(value) and not value.lstrip().startswith("{"):
+        return str(local_file(value))
+    if Path(value).is_dir():
+        raise SettingsError(f"--config is {value}, which is a folder; it must be a YAML file")
+    if Path(value).is_file() or not isinstance(parse_yaml(value, "--config"), str):
         return value
     packaged = configs.find(value)
     if packaged is None:
@@ -102,28 +107,19 @@ def config_file(value: str) -> str:
 
 
 def config_content(value: str) -> dict[str, Any]:
-    """Read the settings of a `--config`; empty for a URL, or for YAML that is not a mapping, which the parser refuses.
+    """Read the settings of a `--config`; empty for inline YAML that is not a mapping, which the parser refuses.
 
     Raises:
         SettingsError: The file is not YAML, or has no settings.
     """
     if not Path(value).is_file():
-        content = _parsed(value, value)
+        content = parse_yaml(value, "--config")
         return content if isinstance(content, dict) else {}
-    try:
-        content = _parsed(Path(value).read_text(encoding="utf-8"), value)
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"--config {value} is not text in UTF-8: {error}") from error
+    content = read_yaml(Path(value), f"--config {value}")
     if not isinstance(content, dict):
-        raise SettingsError(f"--config {value} has no settings in it; it must be YAML, `name: value`")
+        there = "" if content is None else f" but a {type(content).__name__}"
+        raise SettingsError(f"--config {value} has no settings in it{there}; it must be YAML, `name: value`")
     return content
-
-
-def _parsed(text: str, name: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--config {name} is not YAML: {error}") from error
 
 
 def check_overlays(typed: Typed) -> None:

@@ -4,24 +4,78 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
+
 from tailmatch.datamodules.arguments import SettingsError
+
+OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What goes wrong in the middle of a file that was opened: the disk or the quota is full, the file is too large for the
+file system or the limit of the process, the disk fails. Such an error does not name the file."""
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse to write over an existing file.
+    """Refuse, before any work, an output that could not be written at the end; nothing is left on the disk.
 
     Raises:
         SettingsError: The file exists and `overwrite` is false.
+        OSError: The system would refuse to write the file.
     """
     if path.exists() and not overwrite:
         raise SettingsError(
             f"{path} exists: remove it, name another output, or set overwrite to true (for tailmatch predict: "
             "--output FILE, --overwrite true)"
         )
+    check_writable(path)
+
+
+@rank_zero_only
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written at a path, by writing an empty one beside it, on process 0.
+
+    Raises:
+        OSError: The system refuses to.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    made = [folder for folder in path.parents if not folder.exists()]
+    probe = path.with_name(f"{path.name}.confidence.0.{os.getpid()}.partial")  # no temporary name is longer
+    try:
+        with naming(path, probe):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+
+
+@contextmanager
+def naming(path: str | Path, partial: Path | None = None) -> Iterator[None]:
+    """Let errors of the disk name the file that is written, since they do not name one themselves.
+
+    Args:
+        path: The file or the folder to name.
+        partial: The temporary file, in place of which `path` is named too.
+
+    Raises:
+        OSError: An error of the disk, also where torch hides it behind one of its own.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename == str(partial) or (error.filename is None and error.errno in OF_A_DISK):
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:  # torch.save, which then finds its file at an unexpected position
+        cause = error.__context__
+        if isinstance(cause, OSError) and cause.errno in OF_A_DISK:
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
@@ -30,13 +84,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The file is on the disk before it is renamed, and the folder after that: a kill or a power failure at any moment
     leaves the former file or the new one. A kill also leaves the temporary file (see `stale_partials`).
+
+    Raises:
+        OSError: The file cannot be written; the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        _sync(partial)
-        os.replace(partial, path)
+        with naming(path, partial):
+            yield partial
+            _sync(partial)
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     _sync(path.parent)
@@ -76,8 +134,7 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if not (folder and error.errno in _NO_SYNC):
-            error.filename = str(path)  # such as a disk that is full, which NFS only says now
-            raise
+            raise  # such as a disk that is full, which NFS only says now
     finally:
         os.close(descriptor)
 

@@ -11,6 +11,12 @@ from torchmetrics import Metric
 CONFUSION_LIMIT = 200
 """Largest number of classes K for which the K x K confusion matrix is kept; above it, its figure is unreadable."""
 
+METRICS = (
+    *("top1", "top5", "balanced_accuracy", "gm_recall", "macro_f1", "gm_f1", "loss"),
+    *("many", "medium", "few", "many_shot", "medium_shot", "few_shot"),
+)
+"""Names of all metrics."""
+
 
 def recalls(correct: Tensor, support: Tensor) -> Tensor:
     """Compute recall per class, NaN where the class has no image. All `[K]`."""

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
-from tailmatch.datamodules.output_files import write_text
+from tailmatch.datamodules.output_files import check_free, write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
@@ -58,8 +58,8 @@ class UnlabeledPriorEstimator(Callback):
                 "UnlabeledPriorEstimator needs labeled images that are not trained on: set the data's "
                 "labeled_holdout (10 per class in the paper)"
             )
-        if self.output is not None and self.output.exists():
-            raise SettingsError(f"{self.output} exists: remove it or name another output")
+        if self.output is not None:
+            check_free(self.output, overwrite=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Estimate the class totals with the present weights.

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.callbacks.reports.scalars import log_scalars
-from tailmatch.datamodules.arguments import check_count
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.output_files import write_text
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
@@ -54,12 +54,19 @@ class LastEvaluations(Callback):
         write_text(run_folder(trainer) / "last_evaluations.json", json.dumps(summary, indent=2) + "\n")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Copy the summary of the fit into `test_metrics.json`."""
+        """Copy the summary of the fit into `test_metrics.json`.
+
+        Raises:
+            SettingsError: The summary is not JSON.
+        """
         folder = run_folder(trainer)
         record, summary = folder / "test_metrics.json", folder / "last_evaluations.json"
         if trainer.is_global_zero and record.exists() and summary.exists():
             content = json.loads(record.read_text())
-            content["last_evaluations"] = json.loads(summary.read_text())
+            try:
+                content["last_evaluations"] = json.loads(summary.read_text())
+            except ValueError as error:
+                raise SettingsError(f"{summary} is no JSON: {error}; remove it, or write it anew by a fit") from error
             write_text(record, json.dumps(content, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any]:

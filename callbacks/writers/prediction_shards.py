@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.image_data import ImageDataModule
-from tailmatch.datamodules.output_files import check_free
+from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.datamodules.pseudo_labels.columns import Column, key_column
 from tailmatch.datamodules.pseudo_labels.labels import Array
 from tailmatch.lightning_modules.training.run_folder import run_folder
@@ -52,6 +52,7 @@ class PredictionShards(Callback):
 
         Raises:
             SettingsError: The file exists and may not be replaced.
+            OSError: The system refuses to write it.
         """
         check_free(path, self.overwrite)
 
@@ -107,12 +108,13 @@ class PredictionShards(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Append a batch to this process's shards."""
-        for name, rows in self.rows(outputs["probs"]).items():
-            array = rows.cpu().numpy()
-            if name not in self._shards:
-                self._kinds[name] = (array.dtype, array.shape[1:])
-                self._shards[name] = self._open.enter_context(self._shard(name, trainer.global_rank).open("wb"))
-            self._shards[name].write(array.tobytes())
+        with naming(self._path):
+            for name, rows in self.rows(outputs["probs"]).items():
+                array = rows.cpu().numpy()
+                if name not in self._shards:
+                    self._kinds[name] = (array.dtype, array.shape[1:])
+                    self._shards[name] = self._open.enter_context(self._shard(name, trainer.global_rank).open("wb"))
+                self._shards[name].write(array.tobytes())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge the rows of all processes.
@@ -120,7 +122,8 @@ class PredictionShards(Callback):
         Raises:
             SettingsError: Rows are missing.
         """
-        self._open.close()
+        with naming(self._path):
+            self._open.close()
         trainer.strategy.barrier("predictions are on the disk")
         if trainer.is_global_zero:
             data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -133,7 +136,8 @@ class PredictionShards(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Remove the shards."""
-        self._open.close()
+        with suppress(OSError):  # a full disk refuses what is still in memory, and is what the exception says
+            self._open.close()
         self._remove_shards(trainer)
 
     def _columns(self, data: ImageDataModule, world_size: int) -> dict[str, Column]:

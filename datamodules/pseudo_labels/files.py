@@ -45,6 +45,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     Raises:
         SettingsError: The file exists and `overwrite` is false, its suffix is neither `.npz` nor `.parquet`, or the
             suffix is `.parquet` and pyarrow is not installed.
+        OSError: The system refuses to write the file.
     """
     if path.suffix not in (".npz", ".parquet"):
         raise SettingsError(f"output is {path}; its name must end in .npz or .parquet")

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError, check_count
-from tailmatch.datamodules.output_files import write_text
+from tailmatch.datamodules.output_files import check_writable, write_text
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
@@ -80,7 +80,7 @@ class ImageClassifier(ImageModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
-        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, "the checkpoint")
+        check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, self.loaded_from())
 
     @classmethod
     def load_from_checkpoint(
@@ -208,6 +208,14 @@ class ImageClassifier(ImageModule):
         shown = "val/balanced_accuracy"
         self.log(shown, scalars.pop(shown), prog_bar=True)
         self.log_dict(scalars)
+
+    def on_test_start(self) -> None:
+        """Make sure that `test_metrics.json` can be written, before images are evaluated.
+
+        Raises:
+            OSError: The system refuses to write it.
+        """
+        check_writable(run_folder(self.trainer) / "test_metrics.json")
 
     def on_test_epoch_end(self) -> None:
         """Compute the test metrics, log them as `test/...` and write `test_metrics.json` to the run folder."""

@@ -16,6 +16,7 @@ from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
+from tailmatch.lightning_modules.checkpoints.differences import do_not_fit
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
 from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
 from tailmatch.lightning_modules.networks.inputs import views_with_categories
@@ -122,6 +123,7 @@ class ImageModule(Described, LightningModule):
         self._settings: list[Settings] = []
         self._settings_before: list[Settings] = []
         self._infinite_by_design: frozenset[str] | None = None
+        self._described_before: Any = None
 
     # What a method implements
 
@@ -292,14 +294,40 @@ class ImageModule(Described, LightningModule):
 
         Raises:
             NotFiniteError: Numbers of the checkpoint are NaN or infinite.
+            SettingsError: A fit would continue from a checkpoint without the state of a training.
         """
-        if self._trainer is not None:  # the functions that load a method without one know the file's name
-            file = f"checkpoint {str(self.trainer.ckpt_path)!r}"
-            check_file(self.saved_numbers(checkpoint), file, self._by_design())
+        trainer = self._trainer
+        resumed = trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
+        without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
+        if without:
+            raise SettingsError(
+                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
+                "weights, --model.pretrained FILE"
+            )
+        if trainer is not None:  # the functions that load a method without one know the file's name
+            check_file(self.saved_numbers(checkpoint), self.loaded_from(), self._by_design())
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
+        self._described_before = checkpoint.get(METHOD_KEY)
         self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as every module does, and say what differs if they do not fit.
+
+        Raises:
+            SettingsError: The weights are those of another method or network.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:  # torch lists all tensors
+            here = {"class_path": self.class_path(), "init_args": self.init_args}
+            raise do_not_fit(self.loaded_from(), self.state_dict(), state_dict, self._described_before, here) from error
+
+    def loaded_from(self) -> str:
+        """Name the checkpoint that is loaded, for messages."""
+        path = None if self._trainer is None else self._trainer.ckpt_path
+        return "the checkpoint" if path is None else f"checkpoint {str(path)!r}"
 
     def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         """Collect the tensors of a checkpoint that must be finite, by name: weights, averages and optimizer states."""

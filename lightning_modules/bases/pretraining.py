@@ -90,7 +90,8 @@ class Pretraining(ImageClassifier):
         self._bank = self._labeled_features()
 
     def on_test_start(self) -> None:
-        """Compute the features of the labeled images."""
+        """Compute the features of the labeled images, after the checks of every method."""
+        super().on_test_start()
         self._bank = self._labeled_features()
 
     def on_validation_end(self) -> None:

@@ -33,7 +33,7 @@ def read_configuration(text: object, path: str) -> dict[str, Any]:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        if node is not None and _count(node, {}) > MOST_VALUES:
+        if node is not None and count_values(node) > MOST_VALUES:
             raise SettingsError(
                 f"the configuration in checkpoint {path!r} has more than {MOST_VALUES} values, or an alias in itself"
             )
@@ -46,6 +46,11 @@ def read_configuration(text: object, path: str) -> dict[str, Any]:
         raise SettingsError(f"the configuration in checkpoint {path!r} is no plain YAML: {reason}") from error
     finally:
         loader.dispose()
+
+
+def count_values(node: yaml.Node) -> int:
+    """Count the values of a document, aliases written out; more than `MOST_VALUES` if one contains itself."""
+    return _count(node, {})
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

@@ -4,8 +4,10 @@ A description has the form of a configuration, `{"class_path": ..., "init_args":
 name. No code is ever written to a file.
 """
 
+import difflib
 import inspect
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,12 @@ class Described:
     unknown: dict[str, str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the arguments before `__init__` runs."""
+        """Record the arguments before `__init__` runs.
+
+        Raises:
+            TypeError: The class has no argument of that name.
+        """
+        check_keywords(cls, kwargs)
         made = super().__new__(cls)
         object.__setattr__(made, "init_args", {})  # before `nn.Module.__init__`
         object.__setattr__(made, "unknown", {})
@@ -73,6 +80,28 @@ class Described:
         for name, what in self.unknown.items():
             raise NotPlainData(f"a {type(self).__name__} whose {name} is {what}")
         return {"class_path": class_path(type(self)), "init_args": self.init_args}
+
+
+def check_keywords(kind: type, names: Iterable[str]) -> None:
+    """Refuse names that neither a class nor its bases take; Python would name the base that got them.
+
+    Raises:
+        TypeError: A name is unknown; the message suggests a similar one.
+    """
+    known: set[str] = set()
+    for base in (base for base in kind.__mro__ if "__init__" in vars(base)):
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]  # of this very class
+        known |= {parameter.name for parameter in parameters} - {"self"}
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+        if base.__module__.split(".")[0] not in ("tailmatch", "torch", "pytorch_lightning", "builtins"):
+            return  # a class of the user's may take any name
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"{kind.__name__} has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def described(value: Any) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.archives import check_archive
+from tailmatch.lightning_modules.checkpoints.differences import differing_tensors
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
 from tailmatch.lightning_modules.training.finite import check_file, infinite_by_design
 
@@ -137,19 +138,10 @@ def load_weights(
     # Versions of the modules' layouts (MNASNet requires its own); an ordinary dict has none.
     kept._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     missing = [key for key in own if key not in kept and not key.startswith(keep) and not key.endswith(COUNTER)]
-    unexpected = [key for key in kept if key not in own]
-    reshaped = [
-        f"{key} {list(kept[key].shape)} instead of {list(own[key].shape)}"
-        for key in own
-        if key in kept and kept[key].shape != own[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {kind}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if keys
-    ]
+    needed = {key: tensor for key, tensor in own.items() if key in missing or key in kept}
+    problems = differing_tensors(needed, kept)
     if problems:
-        raise SettingsError(f"weights {source!r} do not fit the network; keys {'; '.join(problems)}")
+        raise SettingsError(f"weights {source!r} do not fit the network; keys {problems}")
     check_file(kept, f"weights file {source!r}", infinite_by_design(module))
     module.load_state_dict(kept, strict=False)
 

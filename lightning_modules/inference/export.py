@@ -1,10 +1,13 @@
 """`tailmatch export`: write a checkpoint's network to a file that runs without this package."""
 
 import argparse
+import io
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
+from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
@@ -68,7 +72,9 @@ def exported(network: Network, image_size: Sequence[int]) -> ExportedProgram:
 
 def write_program(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
     """Write a `.pt2` file for `torch.export.load`, with the facts as its `extra_files`."""
-    torch.export.save(program, path, extra_files=facts)
+    content = io.BytesIO()  # where a file cannot be written, torch would abort the process
+    torch.export.save(program, content, extra_files=facts)
+    path.write_bytes(content.getbuffer())
 
 
 def write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:
@@ -111,21 +117,28 @@ def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Net
     return {name: json.dumps(fact) for name, fact in facts.items()}
 
 
-def export(trained: str | ImageClassifier, out: str | Path, image_size: Sequence[int] | None = None) -> None:
+def export(
+    trained: str | ImageClassifier, out: str | Path, image_size: Sequence[int] | None = None, overwrite: bool = False
+) -> None:
     """Write the evaluated network of a checkpoint or of a method, with its preprocessing.
+
+    The file only appears when it is complete. That of an ONNX network above 2 GB has its weights in a second file.
 
     Args:
         trained: Path or URL of a checkpoint of this package, or a method that was trained or loaded.
         out: Path of the file, `.onnx` or `.pt2`.
         image_size: Height and width of the images in pixels; None takes those of the training images.
+        overwrite: Whether to replace the file if it exists; otherwise that is an error.
 
     Raises:
-        SettingsError: The checkpoint, the method, the size or the file's suffix is wrong.
+        SettingsError: The checkpoint, the method, the size or the file's suffix is wrong, or the file exists.
         NotFiniteError: Weights are NaN or infinite.
+        OSError: The system refuses to write the file.
     """
     out = Path(out)
     if out.suffix not in WRITERS:
         raise SettingsError(f"{out} names no format: it must end in {ONNX} (ONNX) or {PROGRAM} (torch.export)")
+    check_free(out, overwrite)
     if isinstance(trained, ImageClassifier):
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
         check_weights(trained.network, infinite_by_design(trained.network))
@@ -136,9 +149,13 @@ def export(trained: str | ImageClassifier, out: str | Path, image_size: Sequence
         names, size = list(source.class_names or ()), image_size or source.image_size
     if size is None or min(size) < 1:
         raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with evaluation_mode(network):
-        WRITERS[out.suffix](exported(network, size), facts_of(names, size, network), out)
+        program, facts = exported(network, size), facts_of(names, size, network)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with naming(out), TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.", suffix=".partial") as folder:
+        WRITERS[out.suffix](program, facts, Path(folder, out.name))
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == out.name):  # the one that appears last
+            os.replace(file, out.with_name(file.name))
 
 
 def main(args: Sequence[str]) -> None:
@@ -160,6 +177,9 @@ def main(args: Sequence[str]) -> None:
         help="Height and width of the images in pixels (default: those of the checkpoint's data).",
     )
     parser.add_argument(
+        "--overwrite", choices=("true", "false"), default="false", help="Replace an existing file (default: false)."
+    )
+    parser.add_argument(
         "--trust_checkpoint",
         choices=("true", "false"),
         default="false",
@@ -167,5 +187,5 @@ def main(args: Sequence[str]) -> None:
     )
     asked = parser.parse_args(args)
     with trust_checkpoints(asked.trust_checkpoint == "true"), sole_output(asked.out):
-        export(asked.checkpoint, asked.out, asked.image_size)
+        export(asked.checkpoint, asked.out, asked.image_size, asked.overwrite == "true")
     print(f"exported: {asked.out}", flush=True)

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -132,7 +133,10 @@ def class_named(class_path: str) -> Any:
     check_name(class_path)
     module, _, name = public_path(class_path).rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        with saying_where(module):
+            return getattr(importlib.import_module(module), name)
+    except SettingsError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"class_path is {class_path!r}, and there is no such class: {error}") from error
 
@@ -179,7 +183,32 @@ def import_object(name: str, *args: Any, **kwargs: Any) -> Any:
         name = public_path(name)
         if "." in name:  # else it will be refused
             check_name(name)
-    return UPSTREAM["import_object"](name, *args, **kwargs)
+    with saying_where(str(name).rpartition(".")[0]):
+        return UPSTREAM["import_object"](name, *args, **kwargs)
+
+
+@contextmanager
+def saying_where(module: str) -> Iterator[None]:
+    """Let an error that a module of the user raises while it is imported name the module, the file and the line.
+
+    Raises:
+        SettingsError: The module raises an error. One that is not there raises what Python does.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(p in f.filename for p in _IMPORTING)]
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        elif frames:
+            place = f"{frames[-1].filename}, line {frames[-1].lineno}"
+        else:
+            raise
+        raise SettingsError(f"{module} cannot be imported: {type(error).__name__}: {error} ({place})") from error
+
+
+_IMPORTING = (__file__, "jsonargparse", "importlib")
+"""Files whose frames lie between the name of a module and its code."""
 
 
 def mend_imports() -> None:

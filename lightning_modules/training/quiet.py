@@ -1,6 +1,7 @@
 """Messages of Lightning and torch that ask for nothing, dropped: from Python and on the command line."""
 
 import logging
+import threading
 import warnings
 
 KNOWN_NOISE = (
@@ -29,6 +30,16 @@ def quiet_known_noise() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in LOGGERS:
         logging.getLogger(f"pytorch_lightning.{name}").addFilter(_is_of_use)  # once, however often
+    threading.excepthook = _print_exception
+
+
+_PRINT_EXCEPTION = threading.excepthook
+
+
+def _print_exception(args: threading.ExceptHookArgs) -> None:
+    """Print the exception that ends a thread, unless TensorBoard raises it once more where the log is written."""
+    if not type(args.thread).__module__.startswith("tensorboard."):
+        _PRINT_EXCEPTION(args)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -17,6 +17,7 @@ from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules import FixMatch
 from tests.typed import call_here as tailmatch
 
+FILE_ABOVE = "a part of this path is a file, and no folder"
 FIT = ["fit", "--config=demo.yaml", "--data.image_size=8"]
 
 
@@ -32,10 +33,14 @@ def chained(error: BaseException, cause: BaseException | None = None, context: B
         (MissingFileError("no checkpoint a"), "no checkpoint a"),
         (chained(ArgumentError(None, "Parser key"), context=SettingsError("wrapped")), "wrapped"),
         (chained(RuntimeError("from"), cause=SettingsError("the cause")), "the cause"),
-        (PermissionError(errno.EACCES, "Permission denied", "runs/a"), "runs/a: Permission denied"),
-        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "runs/a: No space left on device"),
-        (OSError(errno.ENOSPC, "No space left on device"), None),  # of which file, the traceback says
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), "cannot read or write a: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device", b"runs/a"), "cannot write runs/a: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), f"cannot read or write a/b: {FILE_ABOVE}"),
+        (chained(RuntimeError("x"), cause=OSError(errno.EIO, "I/O error", "a")), "cannot read or write a: I/O error"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), None),  # of no file
+        (FileNotFoundError("no errno: raised by hand"), None),
+        (ValueError("embedded null byte"), "a path has a null character in it, which no file name can have"),
         (ValueError("zip() argument 2 is longer than argument 1"), None),
         (MisconfigurationException("no supported gpu backend found"), "no supported gpu backend found"),
         (chained(MisconfigurationException("from"), cause=SettingsError("the cause")), "the cause"),
@@ -61,7 +66,7 @@ def test_a_setting_of_a_callback_is_one_line(tmp_path: Path) -> None:
 
 def test_a_value_of_a_callback_is_the_only_message() -> None:
     result = tailmatch(*FIT, "--trainer.callbacks+=LogitAdjustment", "--trainer.callbacks.tau=abc")
-    assert result.returncode == 2 and "Expected a <class 'float'>. Got value: abc" in result.stderr
+    assert result.returncode == 2 and "--trainer.callbacks.tau: it must be a number, and is abc" in result.stderr
     assert "is not accepted" not in result.stderr and "Did you mean" not in result.stderr
 
 
@@ -94,7 +99,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "mkdir", refuse)
     result = tailmatch(*FIT, f"--run_dir={tmp_path / 'run'}")
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1] == f"tailmatch: error: {tmp_path / 'run'}: Permission denied"
+    end = result.stderr.splitlines()[-1]
+    assert end == f"tailmatch: error: cannot read or write {tmp_path / 'run'}: Permission denied"
 
 
 def test_a_report_goes_to_the_projects_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +110,83 @@ def test_a_report_goes_to_the_projects_tracker(monkeypatch: pytest.MonkeyPatch) 
     package["Project-URL"] = "Source, https://example.org/tailmatch"
     package["Project-URL"] = "Issues, https://example.org/tailmatch/issues"
     assert request_for_report().endswith("with the text above: https://example.org/tailmatch/issues")
+
+
+def full_disk(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as the system says it of an open file, without its name
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [("torch.save", "checkpoints/best.ckpt"), ("torch.utils.tensorboard.SummaryWriter.add_image", "")],
+    ids=["checkpoint", "log"],
+)
+def test_a_full_disk_names_what_was_written(
+    target: str, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, full_disk)
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}", "--trainer.max_epochs=4", "--data.steps_per_epoch=1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    end = result.stderr.splitlines()[-1]
+    assert end == f"tailmatch: error: cannot write {tmp_path / names}: No space left on device"
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_configuration_is_not_copied_to_a_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("nowhere/a.yaml")
+    result = tailmatch("configs", "copy", "demo.yaml", f"{tmp_path}/a.yaml")
+    assert result.returncode == 2 and f"{tmp_path}/a.yaml exists" in result.stderr
+    result = tailmatch("configs", "copy", "demo.yaml", f"{tmp_path}/{'x' * 300}")
+    assert (
+        result.returncode == 1 and result.stderr.endswith("File name too long\n") and "Traceback" not in result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint.monitors=[val/balanced_acuracy]"], "checkpoint.monitors has 'val/balanced_acuracy'"),
+        (["--checkpoint.monitors=[val/top1,test/top1]"], "each metric may be there once"),
+        (["--seed_everything=-4"], "seed_everything is -4; it must be in [0, 4294967295]"),
+        (["--trainer.accelerator=cuda9"], "the trainer cannot be made: You selected an invalid accelerator name"),
+        (["--config={trainer: null}"], "trainer is null; leave it out, or give its settings"),
+    ],
+)
+def test_what_lightning_refuses_is_said_before_the_training(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FixMatch, "training_step", slip)  # must not be reached
+    result = tailmatch(*FIT, f"--run_dir={tmp_path}", *options)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert message in result.stderr[result.stderr.rindex("tailmatch: error:") :]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--model.network.dept=20"],
+            "--model.network: Option 'dept' is not accepted by CifarResNet\n  Did you mean: depth",
+        ),
+        (["--model.network.depth=abc"], "--model.network.depth: it must be a whole number, and is abc"),
+        (["--trainer.max_epochs=abc"], "--trainer.max_epochs: it must be a whole number, and is abc"),
+        (["--checkpoint.mode=maxx"], "--checkpoint.mode: it must be one of 'min', 'max', and is maxx"),
+        (["--model=Digits"], "--model: Digits is a class of this package, and none for this option"),
+        (["--trainer.callbacks=DARPP"], "--trainer.callbacks: There is no class DARPP\n  Did you mean: DARP?"),
+        (["--data=ImageFolder"], "--data: ImageFolder requires root"),
+        (["--config={model: {class_path: null}}"], "(given: {'class_path': None})"),
+        (["--model=broken_here.Model"], "--model: broken_here cannot be imported: RuntimeError: boom ("),
+        (["--trainer.callbacks=broken_here.Callback"], "broken_here.py, line 2)"),
+        (["--model=own_here.Mine"], "--model: own_here.Mine is no ImageClassifier"),
+    ],
+)
+def test_a_refused_option_is_named_with_its_value(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_here.py").write_text("import os\nraise RuntimeError('boom')\n")
+    (tmp_path / "own_here.py").write_text("class Mine: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = tailmatch(*FIT, *options)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    end = result.stderr[result.stderr.rindex("tailmatch: error:") :]
+    assert message in end and len(end.splitlines()) <= 3

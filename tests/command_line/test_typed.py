@@ -1,5 +1,6 @@
 """What is typed, before it is parsed: the files it means, and settings that would be lost."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_file_goes_before_a_packaged_one(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo.yaml").write_text("run_dir: mine")
     assert Typed.read(["fit", "--config=demo.yaml"]).words == ["fit", "--config=demo.yaml"]
-    with pytest.raises(SettingsError, match="(?s)broken.yaml is not YAML: .*line 1"):
+    with pytest.raises(SettingsError, match="broken.yaml, line 2, column 1: it is not YAML: "):
         (tmp_path / "broken.yaml").write_text("model: [1, {")
         list(Typed.read(["--config=broken.yaml"]).configs())
 
@@ -94,7 +95,7 @@ def test_a_file_goes_before_a_packaged_one(tmp_path: Path, monkeypatch: pytest.M
     [
         (b"", "has no settings in it"),
         (b"just text", "has no settings in it"),
-        (b"model: caf\xe9", "is not text in UTF-8"),
+        (b"- a\n- b", "has no settings in it but a list"),
     ],
 )
 def test_a_file_without_settings_is_named(content: bytes, message: str, tmp_path: Path) -> None:
@@ -104,9 +105,57 @@ def test_a_file_without_settings_is_named(content: bytes, message: str, tmp_path
         list(Typed.read(["fit", "--config", str(file)]).configs())
 
 
-@pytest.mark.parametrize("value", ["{trainer: {max_epochs: 1}}", "s3://bucket/demo.yaml"])
-def test_what_is_no_name_of_a_file_is_left_to_the_parser(value: str) -> None:
+def test_inline_yaml_is_left_to_the_parser() -> None:
+    value = "{trainer: {max_epochs: 1}}"
     assert Typed.read(["fit", "--config", value]).words == ["fit", "--config", value]
+
+
+def test_a_url_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("run_dir: mine")
+    typed = Typed.read(["fit", f"--config=file://{tmp_path}/own.yaml"])
+    assert typed.run_dir == "mine" and Path(typed.words[1].removeprefix("--config=")).is_file()
+    with pytest.raises(SettingsError, match="nothing.yaml could not be fetched"):
+        Typed.read(["fit", f"--config=file://{tmp_path}/nothing.yaml"])
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + above] * 8)}]\n" for above, name in pairwise("abcdefg")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"run_dir: r\nmodel: [1, 2\ntrainer: {}", "line 3, column 8: it is not YAML: .*expected ',' or ']'"),
+        (
+            b"trainer:\n\tmax_epochs: 1",
+            "line 2, column 1: .* a line begins with a tab; indent with",
+        ),
+        ("run_dir: r".encode("utf-16"), "line 1, column 1: this is not text in UTF-8, it is UTF-16"),
+        (b"run_dir: r\nmodel: caf\xe9", "line 2, column 11: this is not text in UTF-8, a byte is 0xe9"),
+        (b"run_dir: a\0b", r"line 1, column 11: it is not YAML: no text has the character U\+0000"),
+        (b"\x89PNG\r\n", "line 1, column 1: this is not text in UTF-8"),
+        (
+            b"run_dir: a\nrun_dir: b",
+            "line 2, column 1: .* the key 'run_dir' is there twice, first in line 1",
+        ),
+        (b"a: {b: [{c: 1, c: 2}]}", "line 1, column 16: it is not YAML: the key 'c' is there twice"),
+        (b"run_dir: a\n---\nrun_dir: b", "line 2, column 1: it is not YAML: expected a single document"),
+        (b"run_dir: !!python/name:os.system x", "line 1, column 10: it is not YAML: could not determine a constructor"),
+        (BOMB.encode(), "line 1, column 1: it is not YAML: found more than 50,000 values"),
+    ],
+)
+def test_an_error_in_yaml_names_its_place(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"--config {file}, {message}"):
+        list(Typed.read(["fit", "--config", str(file)]).configs())
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_bytes("run_dir: mine".encode("utf-8-sig"))
+    assert Typed.read(["fit", "--config", str(file)]).run_dir == "mine"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Reports: figures have the right content, tables the right numbers."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from tailmatch.callbacks import LastEvaluations
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid, class_counts_table
 from tailmatch.datamodules import Digits, ListedCounts, PairNoise
+from tailmatch.datamodules.arguments import SettingsError
 
 
 def test_figures_are_images_of_what_they_are_given() -> None:
@@ -81,3 +84,11 @@ def test_figures_are_drawn_now_and_then_and_at_the_end_that_the_steps_make(monke
         )  # fmt: skip
         EvaluationFigures(every_n_epochs=3).on_validation_end(trainer, None)  # type: ignore[arg-type]
     assert drawn == [2, 4]
+
+
+def test_a_summary_that_is_no_json_is_named(tmp_path: Path) -> None:
+    for name, text in (("test_metrics.json", "{}"), ("last_evaluations.json", "{broken")):
+        (tmp_path / name).write_text(text)
+    trainer: Any = SimpleNamespace(logger=None, default_root_dir=str(tmp_path), is_global_zero=True)
+    with pytest.raises(SettingsError, match="last_evaluations.json is no JSON"):
+        LastEvaluations().on_test_end(trainer, torch.nn.Identity())  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import inspect
 import pickle
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,3 +84,22 @@ def test_copies_know_what_the_original_was_made_with() -> None:
     network = CifarResNet(3, depth=8)
     for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         assert described(other) == described(network)
+
+
+class Own(FixMatch):
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        mine = options.pop("mine")
+        super().__init__(num_classes, **options)
+        self.mine = mine
+
+
+def test_an_unknown_argument_is_said_of_the_class_that_was_called() -> None:
+    for kind, wrong, said in (
+        (FixMatch, {"treshold": 0.9}, "FixMatch has no argument 'treshold'; did you mean 'threshold'?"),
+        (FixMatch, {"netwrk": None}, "FixMatch has no argument 'netwrk'; did you mean 'network'?"),
+        (CifarResNet, {"dept": 8}, "CifarResNet has no argument 'dept'; did you mean 'depth'?"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            kind(10, **wrong)
+        assert str(caught.value) == said
+    assert Own(10, mine=3, network=CifarResNet(10, depth=8)).mine == 3  # what takes any name takes this one

@@ -1,5 +1,6 @@
 """Exported files give what the network gives: in onnxruntime, and loaded by torch alone."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.inference.export import export, exported, main, write_onnx, write_program
 from tailmatch.lightning_modules.networks import CifarResNet, EfficientNet, Network, TorchvisionNetwork, WideResNet
 from tests.trained_files import NAMES, shaken, trained_file
@@ -96,3 +98,27 @@ def test_onnx_without_its_packages_names_the_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("tailmatch.lightning_modules.inference.export.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs onnx and onnxscript: pip install 'tailmatch\[export\]'"):
         export(path, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("name", ["a.pt2", "a.onnx"])
+def test_nothing_is_replaced_unasked_and_a_failure_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(path: Path, content: bytes) -> None:
+        path.open("wb").write(content[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoint = trained_file(tmp_path / "a.ckpt", shaken(CifarResNet(3, depth=8)), {"depth": 8})
+    out = tmp_path / "out" / name
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr("onnx_ir.save", lambda model, path: full_disk(Path(path), b"onnx"))
+    with pytest.raises(OSError) as caught:
+        export(checkpoint, out)
+    assert caught.value.filename == str(out) and not list(out.parent.iterdir())
+    monkeypatch.undo()
+    out.write_text("mine")
+    with pytest.raises(SettingsError, match=f"{name} exists: remove it, name another output, or set overwrite"):
+        export(checkpoint, out)
+    assert out.read_text() == "mine"
+    main([checkpoint, str(out), "--overwrite", "true"])
+    assert out.stat().st_size > 10_000 and [file.name for file in out.parent.iterdir()] == [name]

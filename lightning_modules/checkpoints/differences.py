@@ -1,0 +1,82 @@
+"""Say in a few lines why the weights of a checkpoint do not fit a method."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from tailmatch.datamodules.arguments import SettingsError
+
+SHOWN = 3
+"""Number of names that a message shows of a list."""
+
+
+def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Count the tensors that are missing, unexpected or of another shape, and name the first ones.
+
+    Args:
+        own: State dict of the module.
+        state: State dict to load into it.
+    """
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    return "; ".join(
+        f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', ...' if len(keys) > SHOWN else ''}"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if keys
+    )
+
+
+def differing_settings(there: Any, here: Any) -> str:
+    """Name the settings in which two descriptions of a method differ; empty if nothing is known to differ.
+
+    Args:
+        there: Description in the checkpoint, with `class_path` and `init_args`; anything else says nothing.
+        here: Description of the method.
+    """
+    flat_there, flat_here = _flat(there), _flat(here)
+    if not flat_there:
+        return ""
+    names = [name for name in {**flat_there, **flat_here} if flat_there.get(name) != flat_here.get(name)]
+    classes = tuple(name.removesuffix("class") for name in names if name.endswith(".class"))
+    names = [name for name in names if name.endswith(".class") or not name.startswith(classes)]
+    names = [name for name in names if name == "class" or name.startswith("network.")] or names
+    differing = [
+        f"{name} is {flat_there.get(name, 'the default')} there and {flat_here.get(name, 'the default')} here"
+        for name in names
+    ]
+    return "; ".join(differing[:SHOWN]) + ("; ..." if len(differing) > SHOWN else "")
+
+
+def _flat(description: Any, name: str = "") -> dict[str, Any]:
+    """Flatten a description: `{"class": "FixMatch", "network.class": "WideResNet", "network.depth": 28}`."""
+    if not isinstance(description, Mapping):
+        return {}
+    within = f"{name}." if name else ""
+    found = {f"{within}class": str(description.get("class_path", "")).rpartition(".")[2]}
+    arguments = description.get("init_args")
+    for key, value in (arguments if isinstance(arguments, Mapping) else {}).items():
+        found |= (
+            _flat(value, within + key)
+            if isinstance(value, Mapping) and "class_path" in value
+            else {within + key: value}
+        )
+    return found
+
+
+def do_not_fit(
+    source: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], there: Any, here: Any
+) -> SettingsError:
+    """Return the error for weights that do not fit, with what differs in at most three lines."""
+    settings = differing_settings(there, here)
+    return SettingsError(
+        f"the weights of {source} do not fit this method"
+        + (f": {settings}" if settings else "")
+        + f"\n  tensors {differing_tensors(own, state)}"
+        + "\n  leave out what changes the network, or begin a new training with them: --model.pretrained FILE"
+    )
