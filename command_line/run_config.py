@@ -1,6 +1,7 @@
 """Save the configuration of a run in its folder and in its checkpoints."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ class RunConfig(SaveConfigCallback):
     that the next run can use the folder.
     """
 
-    _written: Path | None = None
-    _has_results = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._written: Path | None = None
+        self._has_results = False
+        self._logs_before = set(self._logs(Path(self.config.run_dir)))
+
+    def _logs(self, run_dir: Path) -> Iterator[Path]:
+        """Yield the logs of this process."""
+        return run_dir.glob(f"events.out.tfevents.*.{os.getpid()}.*")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write nothing yet: data or checkpoint may turn out not to fit."""
@@ -51,7 +59,7 @@ class RunConfig(SaveConfigCallback):
             return
         if self._written is not None:
             self._written.unlink(missing_ok=True)
-        for log in Path(trainer.default_root_dir).glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+        for log in set(self._logs(Path(trainer.default_root_dir))) - self._logs_before:
             log.unlink()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

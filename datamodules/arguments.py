@@ -143,7 +143,12 @@ def _is_list(values: object) -> bool:
 
 def _number(value: object) -> float:
     """Convert a value to a number, or to NaN, which fails every comparison, if it is not one."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
 
 
 def _wrong(name: str, value: object, domain: str, hint: str) -> SettingsError:

@@ -91,7 +91,7 @@ def train(name: str, folder: Path, batches: list[Any] | None = None, **options: 
         "batches": recorder.batches,
         "gradients": recorder.gradients,
         "weights": model.state_dict(),
-        "remedies": [each.state_dict() for each in remedies],
+        "remedies": [{k: v for k, v in each.state_dict().items() if k != "scalars"} for each in remedies],
     }
 
 

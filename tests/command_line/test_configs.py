@@ -22,7 +22,7 @@ class Built(TailmatchCLI):
     """Parses and builds everything, and does not run."""
 
     def before_instantiate_classes(self) -> None:
-        pass
+        self.config[self.subcommand].run_dir = "not-made"
 
     def _run_subcommand(self, subcommand: str) -> None:
         pass

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import run_folder
+from tailmatch.command_line import resume
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.lightning_modules.inference import export
@@ -91,7 +91,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tailmatch"])
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
-    monkeypatch.setattr(run_folder, "local_file", lambda name: Path(name.removeprefix("https://example.org/models/")))
+    monkeypatch.setattr(resume, "local_file", lambda name: Path(name.removeprefix("https://example.org/models/")))
     return tmp_path
 
 
