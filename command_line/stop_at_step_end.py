@@ -3,10 +3,12 @@
 import contextlib
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
@@ -22,9 +24,10 @@ PATIENCE = 10.0
 class StopAtStepEnd(Checkpoint):
     """A callback that saves a fit after the step or validation batch in which a signal arrives, and ends it.
 
-    All processes agree after each of these, so that a signal to one of them stops all at the same step. Between the end
-    of an epoch and its successor's first step there is nothing new to save, and a signal ends the fit at once; labels
-    may be generated there for a long time.
+    Several processes agree after each of these, so that a signal to one of them stops all at the same step. What they
+    agree on after a step is read after the next one, so that no step waits for it. Between the end of an epoch and its
+    successor's first step there is nothing new to save, and a signal ends the fit at once; labels may be generated
+    there for a long time.
 
     It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves.
 
@@ -35,6 +38,7 @@ class StopAtStepEnd(Checkpoint):
     def __init__(self, file: Path | None) -> None:
         self.file = file
         self._asked = 0  # the signal, once the state is saved
+        self._agreement: Callable[[], int] | None = None  # of the processes, after the step before
 
     def on_train_batch_start(self, *args: Any) -> None:
         """From now on, a step would be lost: let signals wait."""
@@ -43,7 +47,11 @@ class StopAtStepEnd(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save, if stopping was asked. Lightning logs the step's numbers after this hook: stop in the next one."""
-        self._asked = self._save_if_asked(trainer)
+        signum = SIGNALS.received or 0
+        if trainer.world_size > 1:
+            before, self._agreement = self._agreement, begin_to_agree(trainer, signum)
+            signum = 0 if before is None else before()
+        self._asked = self._save_if_asked(trainer, signum)
 
     def on_validation_start(self, *args: Any) -> None:
         """Stop before a validation, if the step was saved."""
@@ -52,7 +60,7 @@ class StopAtStepEnd(Checkpoint):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save and stop, if that was asked; the validation is done anew when the run continues."""
         if trainer.state.fn == TrainerFn.FITTING and SIGNALS.deferred:
-            self._asked = self._save_if_asked(trainer)
+            self._asked = self._save_if_asked(trainer, agreed(trainer, SIGNALS.received or 0))
             self._stop_if_saved()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,8 +70,7 @@ class StopAtStepEnd(Checkpoint):
             self._asked = agreed(trainer, SIGNALS.received or 0)
             self._stop_if_saved()
 
-    def _save_if_asked(self, trainer: Trainer) -> int:
-        signum = agreed(trainer, SIGNALS.received or 0)
+    def _save_if_asked(self, trainer: Trainer, signum: int) -> int:
         if signum and self.file is not None:
             trainer.save_checkpoint(self.file)
         return signum
@@ -75,10 +82,25 @@ class StopAtStepEnd(Checkpoint):
 
 def agreed(trainer: Trainer, signum: int) -> int:
     """Return the largest number of a signal that a process of the run was sent, 0 for none."""
-    if trainer.world_size == 1:
-        return signum
-    value: Any = trainer.strategy.reduce(torch.tensor(signum, device=trainer.strategy.root_device), reduce_op="max")
-    return int(value)
+    return signum if trainer.world_size == 1 else begin_to_agree(trainer, signum)()
+
+
+def begin_to_agree(trainer: Trainer, signum: int) -> Callable[[], int]:
+    """Begin to find what `agreed` returns, on several processes; the returned function waits for the result."""
+    number = torch.full((), signum, device=trainer.strategy.root_device)
+    if number.device.type != "cuda":
+        work = dist.all_reduce(number, dist.ReduceOp.MAX, async_op=True)
+        return lambda: int(number) if work.wait() else 0
+    dist.all_reduce(number, dist.ReduceOp.MAX)  # the device waits, and not the host
+    result, arrived = torch.empty((), dtype=number.dtype, pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    result.copy_(number, non_blocking=True)
+    arrived.record()
+
+    def wait() -> int:
+        arrived.synchronize()
+        return int(result)
+
+    return wait
 
 
 def take_over_signals(trainer: Trainer) -> None:
