@@ -11,27 +11,15 @@ from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import TensorBoardLogger
 
-from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, checkpoint_callbacks
-from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, SteppedBack, ViewGrid
-from tailmatch.callbacks.reports.self_training import SelfTrainingReport
-from tailmatch.callbacks.writers.prediction_shards import PredictionShards
-from tailmatch.command_line import callback_list
-from tailmatch.command_line import predict as predict_command
+from tailmatch.callbacks.checkpoints import Checkpoints
+from tailmatch.command_line.completion import complete
 from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.parser import Parser
-from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, IN_RUN, resolve_checkpoint, step_of
+from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
-from tailmatch.command_line.run_folder import (
-    default_run_dir,
-    free_run_dir,
-    is_first_process,
-    run_dir_of,
-    take_run_dir,
-)
+from tailmatch.command_line.run_folder import is_writer, take_run_dir
 from tailmatch.command_line.settings_of_checkpoint import (
-    check_weights,
     config_of_checkpoint,
     data_of_members,
     files_of,
@@ -40,10 +28,11 @@ from tailmatch.command_line.settings_of_checkpoint import (
     trusts,
 )
 from tailmatch.command_line.signals import SIGNALS, Stop
-from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, end_launched, how_to_continue, take_over_signals
+from tailmatch.command_line.stop_at_step_end import end_launched, how_to_continue, take_over_signals
+from tailmatch.command_line.trainer import added_callbacks, predicted_files, trainer_arguments
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
-from tailmatch.datamodules.arguments import SettingsError, check_between
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
@@ -162,32 +151,7 @@ class TailmatchCLI(LightningCLI):
                 network = network_of_source(model)
                 if network is not None:
                     self.config = parse(parser, typed, network, below)
-        self._complete(self.config.subcommand, self.config[self.config.subcommand], typed, checkpoint)
-
-    def _complete(self, subcommand: str, settings: Any, typed: Typed, checkpoint: Path | None) -> None:
-        """Set what follows from other settings: the checkpoint, the run folder, facts for a prediction."""
-        check_parsed(settings)
-        if isinstance(settings.trainer.callbacks, list):
-            settings.trainer.callbacks = callback_list.joined(settings.trainer.callbacks)
-        settings.trust_checkpoint = False  # it holds for this command alone, and is not kept in its configuration
-        for name in ("run_dir", "output"):
-            if settings.get(name) == "":  # such as a variable of a script that is not set
-                raise SettingsError(f"{name} is empty; give a path, or leave it out")
-        check_weights(subcommand, settings.model.class_path, checkpoint)
-        if checkpoint is not None:
-            settings.ckpt_path = str(checkpoint)
-            if not typed.values("--run_dir"):
-                own = run_dir_of(checkpoint)
-                settings.run_dir = None if own is None else str(own)
-        elif self.again:
-            settings.ckpt_path = None  # there is none yet
-        elif settings.ckpt_path in IN_RUN:
-            raise SettingsError(f"ckpt_path is {settings.ckpt_path} in a configuration: type it, --ckpt_path auto")
-        predict_command.take_facts(typed, settings, checkpoint)
-        if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
-            settings.trainer.logger = False  # a prediction logs nothing
-        if settings.run_dir is None and subcommand != "fit":
-            settings.run_dir = str(free_run_dir(default_run_dir(settings)))
+        complete(typed, self.config[self.config.subcommand], checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing, since `parse_arguments` has read the configuration of the checkpoint."""
@@ -199,7 +163,7 @@ class TailmatchCLI(LightningCLI):
             settings.run_dir = str(take_run_dir(settings, self.again, self.held))
             settings.overwrite = False  # it is done, and not kept in the run's configuration
             return
-        if self.subcommand == "test" and is_first_process(settings.trainer):
+        if self.subcommand == "test" and is_writer(settings.trainer):
             self.held.enter_context(sole_output(Path(settings.run_dir) / "test_metrics.json"))
         # The best score of the training does not matter here, and its callbacks are left out on purpose.
         warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
@@ -223,32 +187,16 @@ class TailmatchCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a trainer that logs and saves in the run folder."""
-        run_dir = Path(self._get(self.config_init, "run_dir"))
-        trainer_config = self._get(self.config_init, "trainer")
-        kwargs.setdefault("default_root_dir", str(run_dir))
-        if trainer_config.logger in (None, True):
-            kwargs.setdefault("logger", TensorBoardLogger(save_dir=run_dir, name="", version=""))
-        plugins = trainer_config.plugins or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks: list[Any] = [ClassCountsReport(), SelfTrainingReport()]
-        if trainer_config.logger is not False:
-            callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
-        configured = trainer_config.callbacks or []
-        configured = configured if isinstance(configured, list) else [configured]
-        if self.subcommand == "predict":
-            data, *asked = (self._get(self.config_init, name) for name in ("data", "output", "overwrite"))
-            callbacks += predict_command.writers(configured, data, run_dir, *asked)
-            for writer in (*configured, *callbacks):
-                if isinstance(writer, PredictionShards) and is_first_process(trainer_config):
-                    self.held.enter_context(sole_output(writer.path_in(run_dir)))
-        saves = trainer_config.enable_checkpointing is not False
-        if saves:
-            plan = self._get(self.config_init, "checkpoint")
-            callbacks += checkpoint_callbacks(plan, run_dir / "checkpoints")
-        callbacks.append(StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None))
+        subcommand = str(self.subcommand)
+        settings = self.config_init[subcommand]
+        run_dir = Path(settings.run_dir)
+        callbacks = added_callbacks(subcommand, settings, run_dir)
+        if subcommand == "predict":
+            for file in predicted_files(settings, callbacks, run_dir):
+                self.held.enter_context(sole_output(file))
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**trainer_arguments(settings, run_dir), **kwargs)
         except SettingsError:
             raise
         except ValueError as error:  # how Lightning refuses an accelerator, a strategy or a plugin
@@ -291,18 +239,6 @@ class TailmatchCLI(LightningCLI):
     @rank_zero_only
     def _say(self, text: str) -> None:
         print(text, flush=True)
-
-
-def check_parsed(settings: Any) -> None:
-    """Refuse what the parser accepts and Lightning does not.
-
-    Raises:
-        SettingsError: The seed is none of numpy's, or the trainer has no settings.
-    """
-    if not isinstance(settings.seed_everything, bool | None):
-        check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
-    if settings.trainer is None:
-        raise SettingsError("trainer is null; leave it out, or give its settings")
 
 
 def parse(parser: LightningArgumentParser, typed: Typed, *below: str | None) -> Namespace:

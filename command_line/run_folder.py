@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tailmatch.command_line.processes import is_first_process
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import InUseError, sole_writer
 from tailmatch.datamodules.output_files import stale_partials
@@ -62,22 +63,18 @@ def default_run_dir(settings: Any) -> Path:
 # Whose folder it is, from here on
 
 
-def is_first_process(trainer: Mapping[str, Any]) -> bool:
+def is_writer(trainer: Mapping[str, Any]) -> bool:
     """Tell whether this process is the first one of its run; only that one writes.
 
-    Lightning, torchrun and LSF say so in environment variables. SLURM numbers its tasks also where each is a run of its
-    own; they are one run only if the trainer has several devices or nodes.
+    The tasks of a SLURM step are one run only if the trainer has several devices or nodes; else each is a run.
 
     Args:
         trainer: Settings of the trainer.
     """
-    ranks = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK"]
     devices = str(trainer.get("devices"))
     if devices in ("auto", "-1"):
         devices = str(max(1, torch.cuda.device_count()))
-    if devices != "1" or trainer.get("num_nodes") != 1:
-        ranks.append("SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
+    return is_first_process(slurm=devices != "1" or trainer.get("num_nodes") != 1)
 
 
 def take_run_dir(settings: Any, again: bool, held: ExitStack) -> Path:
@@ -93,11 +90,11 @@ def take_run_dir(settings: Any, again: bool, held: ExitStack) -> Path:
     """
     if settings.run_dir is None:
         base = default_run_dir(settings)
-        if is_first_process(settings.trainer):
+        if is_writer(settings.trainer):
             return _begin_in_new_folder(base, held)
         return Path(os.environ[_CHOSEN]) if _CHOSEN in os.environ else free_run_dir(base)
     run_dir = Path(settings.run_dir)
-    if is_first_process(settings.trainer):
+    if is_writer(settings.trainer):
         _take(run_dir, held)
         own = None if settings.ckpt_path is None else run_dir_of(Path(settings.ckpt_path))
         if own is None or own.resolve() != run_dir.resolve():

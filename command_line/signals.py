@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tailmatch.command_line.processes import is_first_process, is_launched
+
 SAME_REQUEST = 1.0
 """Seconds in which further signals repeat the first request: `srun`, `torchrun` and terminals may deliver it twice."""
-
 
 AT_ONCE = 2.0
 """Seconds after which a signal ends a process that is busy outside of Python, such as waiting for other processes."""
@@ -137,16 +138,6 @@ def exit_code(signum: int) -> int:
     A process that Lightning launched ends with 0, since Lightning kills the first one, whose code counts, at any other.
     """
     return 0 if is_launched() else 128 + signum
-
-
-def is_first_process() -> bool:
-    """Tell whether this is the first of the run's processes, also before they know each other."""
-    return not any(int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
-
-
-def is_launched() -> bool:
-    """Tell whether Lightning launched this process from the first one of this machine."""
-    return int(os.environ.get("LOCAL_RANK") or 0) > 0 and "RANK" not in os.environ  # torchrun sets both
 
 
 def slurm_job() -> str | None:

@@ -20,13 +20,13 @@ class MissingFileError(SettingsError, FileNotFoundError):
     """A file that the user named does not exist."""
 
 
-def check_share(name: str, value: float, hint: str = "") -> None:
+def check_share(name: str, value: float) -> None:
     """Refuse a value outside [0, 1].
 
     Raises:
         SettingsError: The value is outside.
     """
-    check_between(name, value, 0, 1, hint)
+    check_between(name, value, 0, 1)
 
 
 def check_positive_share(name: str, value: float, hint: str = "") -> None:
@@ -111,14 +111,14 @@ def check_each(
         check(f"{name}[{place}]", value, *bounds)
 
 
-def check_choice(name: str, value: str, choices: Collection[str], hint: str = "") -> None:
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Refuse a value that is not one of the choices.
 
     Raises:
         SettingsError: The value is not one of them.
     """
     if not isinstance(value, str) or value not in choices:
-        raise _wrong(name, value, f"one of {', '.join(choices)}", hint)
+        raise _wrong(name, value, f"one of {', '.join(choices)}", "")
 
 
 def check_names(name: str, values: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Write files completely or not at all, and never over another file by accident; import pyarrow for Parquet files."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -100,8 +101,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, completely or not at all."""
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, completely or not at all."""
+    text = json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

@@ -24,7 +24,7 @@ from tailmatch.callbacks import (
     PseudoLabelMonitor,
     SelfTrainingReport,
 )
-from tailmatch.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
@@ -43,6 +43,7 @@ from tailmatch.lightning_modules import (
     Supervised,
 )
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
+from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tailmatch.lightning_modules.heads import ComputedHead
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
 

@@ -47,12 +47,12 @@ class Moment:
     rank: int = 0
 
 
-def draw_moments(seed: int, kills: int, processes: int = 1, most: int = 2) -> list[Moment]:
-    """Draw when the trainings of a run are killed, each after at most `most` steps; half of them are inside a write."""
+def draw_moments(seed: int, kills: int, processes: int = 1) -> list[Moment]:
+    """Draw when the trainings of a run are killed, each after at most two steps; half of them are inside a write."""
     draw = random.Random(seed)
     moments = []
     for _ in range(kills):
-        steps = draw.randint(0, most)
+        steps = draw.randint(0, 2)
         if draw.random() < 0.5:
             moments.append(Moment(steps, written=min(1.0, 1.2 * draw.random())))
         else:

@@ -20,8 +20,8 @@ from tailmatch.callbacks import PseudoLabelWriter
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.lightning_modules import FixMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.heads import NCM, ComputedHead, TauNorm
-from tailmatch.lightning_modules.training.optimization import StepSchedule
 from tailmatch.lightning_modules.training.quiet import quiet_known_noise
+from tailmatch.lightning_modules.training.schedules import StepSchedule
 from tests.contract import (
     EPOCHS,
     REMEDIES,

@@ -14,7 +14,7 @@ from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_count
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import SelfTraining
-from tailmatch.lightning_modules.bases.classifier import check_same_classes
+from tailmatch.lightning_modules.checkpoints.differences import check_same_classes
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.predict_set import predict_set

@@ -1,6 +1,5 @@
 """Estimate the class totals of an unlabeled set from the confusions of a classifier."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least
-from tailmatch.datamodules.output_files import check_free, write_text
+from tailmatch.datamodules.output_files import check_free, write_json
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
@@ -114,7 +113,7 @@ class UnlabeledPriorEstimator(Callback):
         }
         if trainer.is_global_zero:
             output = self.output or folder / "prior.json"
-            write_text(output, json.dumps(prior, indent=2) + "\n")
+            write_json(output, prior)
             shown = ", ".join(f"{count:.0f}" for count in counts)
             print(f"unlabeled prior from {len(self._accepted)} epochs, written to {output}: {shown}")
 

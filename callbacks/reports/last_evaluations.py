@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_count
-from tailmatch.datamodules.output_files import write_text
+from tailmatch.datamodules.output_files import write_json
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -51,7 +51,7 @@ class LastEvaluations(Callback):
             for kind, value in kinds.items()
         }
         log_scalars(trainer, scalars)
-        write_text(run_folder(trainer) / "last_evaluations.json", json.dumps(summary, indent=2) + "\n")
+        write_json(run_folder(trainer) / "last_evaluations.json", summary)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the summary of the fit into `test_metrics.json`.
@@ -67,7 +67,7 @@ class LastEvaluations(Callback):
                 content["last_evaluations"] = json.loads(summary.read_text())
             except ValueError as error:
                 raise SettingsError(f"{summary} is no JSON: {error}; remove it, or write it anew by a fit") from error
-            write_text(record, json.dumps(content, indent=2) + "\n")
+            write_json(record, content)
 
     def summary(self) -> dict[str, Any]:
         """Compute the number of evaluations, and the mean and sample standard deviation (0 for one) of every metric."""

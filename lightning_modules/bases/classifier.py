@@ -1,6 +1,5 @@
 """The base of all methods that classify: evaluation, prediction, and the classes in a checkpoint."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from tailmatch.datamodules.arguments import SettingsError, check_count
-from tailmatch.datamodules.output_files import check_writable, write_text
+from tailmatch.datamodules.output_files import check_writable, write_json
 from tailmatch.lightning_modules.bases.image_module import ImageModule
+from tailmatch.lightning_modules.checkpoints.differences import check_same_classes
 from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
 from tailmatch.lightning_modules.inference.trust import trust_checkpoints
@@ -249,24 +249,4 @@ class ImageClassifier(ImageModule):
             "metrics": {name.removeprefix("test/"): value.item() for name, value in scalars.items()},
             "recall": {name: None if r != r else r for name, r in zip(self.class_names, recall, strict=True)},
         }
-        write_text(folder / "test_metrics.json", json.dumps(record, indent=2) + "\n")
-
-
-def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:
-    """Refuse a checkpoint that was trained on other classes.
-
-    Args:
-        there: Class names of the checkpoint.
-        here: Class names of the data or the checkpoint that it is used with.
-        checkpoint: Description of the checkpoint, with which the message begins.
-
-    Raises:
-        SettingsError: The class names or their order differ; the message shows the difference.
-    """
-    if there == here:
-        return
-    only_there, only_here = sorted(set(there) - set(here)), sorted(set(here) - set(there))
-    raise SettingsError(
-        f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
-        + ("" if only_there or only_here else "; the same names in another order")
-    )
+        write_json(folder / "test_metrics.json", record)

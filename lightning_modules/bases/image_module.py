@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,52 +14,26 @@ from torch import Tensor
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.batches import VIEW_STREAM, global_seed, mix_seed, training_step_index
-from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
-from tailmatch.lightning_modules.checkpoints.differences import do_not_fit
-from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY, METHOD_KEY
+from tailmatch.lightning_modules.bases.saved_module import SavedModule
+from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CATEGORIES_KEY
 from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet, load_pretrained
 from tailmatch.lightning_modules.networks.inputs import views_with_categories
 from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
-from tailmatch.lightning_modules.training.finite import (
-    agreed,
-    check_file,
-    check_weights,
-    infinite_by_design,
-    listed,
-    not_finite,
-    tensors_in,
-    training_error,
-)
-from tailmatch.lightning_modules.training.loss_scale import loss_scale
-from tailmatch.lightning_modules.training.optimization import (
-    CosineDecay,
-    FixMatchSGD,
-    StepSchedule,
-    check_optimizer,
-    parameter_groups,
-)
-from tailmatch.lightning_modules.training.optimizer_settings import (
-    SETTINGS_KEY,
-    Settings,
-    prefer_new_settings,
-    settings_of,
-)
-from tailmatch.lightning_modules.training.running_means import RunningMeans
+from tailmatch.lightning_modules.training.finite import check_weights
+from tailmatch.lightning_modules.training.optimization import FixMatchSGD, check_optimizer, parameter_groups
+from tailmatch.lightning_modules.training.optimizer_settings import prefer_new_settings, settings_of
+from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule
 from tailmatch.lightning_modules.training.trainer_settings import check_trainer
-from tailmatch.lightning_modules.training.weight_averaging import TRAINED_WEIGHTS, WeightAveraging
+from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
 from tailmatch.lightning_modules.views import View
 
 Batch = dict[str, dict[str, Any]]
 """A training batch: an `ImageBatch` by the name of each of the method's `streams`, to which its views are added."""
 
 
-NOT_LOGGED_KEY = "not_logged"
-"""Checkpoint key of the training numbers that were recorded since the last log."""
-
-
-class ImageModule(Described, LightningModule):
+class ImageModule(SavedModule):
     """A network that is trained on views of images; a method adds the views and the training step.
 
     `setup` takes facts about the data (channel statistics, whether images may be mirrored) from the data module. The
@@ -119,11 +92,6 @@ class ImageModule(Described, LightningModule):
         self.decay_norm_and_bias = decay_norm_and_bias
         self.pretrained = pretrained
         self._averaging = None if ema_decay is None else WeightAveraging(ema_decay)
-        self._means = RunningMeans()
-        self._settings: list[Settings] = []
-        self._settings_before: list[Settings] = []
-        self._infinite_by_design: frozenset[str] | None = None
-        self._described_before: Any = None
 
     # What a method implements
 
@@ -269,94 +237,16 @@ class ImageModule(Described, LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the method's arguments, the values of the categories, and numbers that are not logged yet.
-
-        Raises:
-            NotFiniteError: Training numbers, weights, averages, buffers or the optimizer's state are NaN or infinite.
-                Nothing is written then, so that the previous checkpoints stay.
-        """
-        self._check_finite()
-        broken = agreed([name for name in not_finite(self.saved_numbers(checkpoint)) if name not in self._by_design()])
-        if broken:
-            raise training_error(self.trainer, f"{listed(broken)} became NaN or infinite")
-        checkpoint[NOT_LOGGED_KEY] = self._means.state_dict()
-        checkpoint[SETTINGS_KEY] = self._settings
-        checkpoint[METHOD_KEY] = {
-            "class_path": self.class_path(),
-            "init_args": self.init_args,
-            "unknown": self.unknown,
-        }
+        """Save what `SavedModule` saves, and the values of the categories."""
+        super().on_save_checkpoint(checkpoint)
         if self.network.vocabulary is not None:
             checkpoint[CATEGORIES_KEY] = self.network.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Prepare the network for the checkpoint's categories, before its weights are loaded.
-
-        Raises:
-            NotFiniteError: Numbers of the checkpoint are NaN or infinite.
-            SettingsError: A fit would continue from a checkpoint without the state of a training.
-        """
-        trainer = self._trainer
-        resumed = trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
-        without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
-        if without:
-            raise SettingsError(
-                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
-                "weights, --model.pretrained FILE"
-            )
-        if trainer is not None:  # the functions that load a method without one know the file's name
-            check_file(self.saved_numbers(checkpoint), self.loaded_from(), self._by_design())
-        self._settings_before = checkpoint.get(SETTINGS_KEY, [])
-        self._described_before = checkpoint.get(METHOD_KEY)
-        self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
+        """Prepare the network for the checkpoint's categories, before its weights are loaded."""
+        super().on_load_checkpoint(checkpoint)
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights as every module does, and say what differs if they do not fit.
-
-        Raises:
-            SettingsError: The weights are those of another method or network.
-        """
-        try:
-            return super().load_state_dict(state_dict, strict, assign)
-        except RuntimeError as error:  # torch lists all tensors
-            here = {"class_path": self.class_path(), "init_args": self.init_args}
-            raise do_not_fit(self.loaded_from(), self.state_dict(), state_dict, self._described_before, here) from error
-
-    def loaded_from(self) -> str:
-        """Name the checkpoint that is loaded, for messages."""
-        path = None if self._trainer is None else self._trainer.ckpt_path
-        return "the checkpoint" if path is None else f"checkpoint {str(path)!r}"
-
-    def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Collect the tensors of a checkpoint that must be finite, by name: weights, averages and optimizer states."""
-        parts = ((TRAINED_WEIGHTS, "trained"), ("optimizer_states", "optimizer"))
-        numbers = tensors_in(checkpoint.get("state_dict", {}))
-        return numbers | {
-            name: tensor for key, shown in parts for name, tensor in tensors_in(checkpoint.get(key, {}), shown).items()
-        }
-
-    def _by_design(self) -> frozenset[str]:
-        """Return the names of `infinite_by_design`, as of the first call: before weights are loaded or trained."""
-        if self._infinite_by_design is None:
-            self._infinite_by_design = infinite_by_design(self)
-        return self._infinite_by_design
-
-    @classmethod
-    def class_path(cls) -> str:
-        """Return the class path by which a checkpoint names the method."""
-        try:
-            return class_path(cls)
-        except NotPlainData:  # a class of a notebook; its `load_from_checkpoint` compares this name
-            return f"{cls.__module__}.{cls.__qualname__}"
-
-    def _check_finite(self) -> float | None:
-        """Raise an error if a number is NaN or infinite; return the loss scale, or None without one."""
-        broken = agreed(self._means.not_finite())
-        if broken:
-            raise training_error(self.trainer, f"{listed(broken)} became NaN or infinite")
-        return loss_scale(self.trainer)
 
 
 class _BeginFit(Callback):

@@ -11,7 +11,8 @@ from torch.nn import functional
 from tailmatch.datamodules.arguments import check_count, check_positive
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
 from tailmatch.lightning_modules.networks.batch_norm import running_statistics_kept
-from tailmatch.lightning_modules.training.optimization import MixMatchAdam, StepSchedule
+from tailmatch.lightning_modules.training.optimization import MixMatchAdam
+from tailmatch.lightning_modules.training.schedules import StepSchedule
 from tailmatch.lightning_modules.views.base import to_device
 from tailmatch.lightning_modules.views.mixup import interleaved_order, mixup, mixup_partners
 

@@ -1,4 +1,4 @@
-"""Say in a few lines why the weights of a checkpoint do not fit a method."""
+"""Say in a few lines why a checkpoint does not fit a method or its data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -79,4 +79,24 @@ def do_not_fit(
         + (f": {settings}" if settings else "")
         + f"\n  tensors {differing_tensors(own, state)}"
         + "\n  leave out what changes the network, or begin a new training with them: --model.pretrained FILE"
+    )
+
+
+def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> None:
+    """Refuse a checkpoint that was trained on other classes.
+
+    Args:
+        there: Class names of the checkpoint.
+        here: Class names of the data or the checkpoint that it is used with.
+        checkpoint: Description of the checkpoint, with which the message begins.
+
+    Raises:
+        SettingsError: The class names or their order differ; the message shows the difference.
+    """
+    if there == here:
+        return
+    only_there, only_here = sorted(set(there) - set(here)), sorted(set(here) - set(there))
+    raise SettingsError(
+        f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
+        + ("" if only_there or only_here else "; the same names in another order")
     )

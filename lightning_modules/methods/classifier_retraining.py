@@ -7,7 +7,8 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from tailmatch.lightning_modules.bases.frozen_backbone import FrozenBackbone
 from tailmatch.lightning_modules.heads import CRT, TrainedHead
 from tailmatch.lightning_modules.methods.supervised import Supervised
-from tailmatch.lightning_modules.training.optimization import CosineAnnealing, RetrainingSGD
+from tailmatch.lightning_modules.training.optimization import RetrainingSGD
+from tailmatch.lightning_modules.training.schedules import CosineAnnealing
 
 
 class ClassifierRetraining(FrozenBackbone, Supervised):

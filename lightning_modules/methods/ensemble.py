@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_between, check_count, check_each
-from tailmatch.lightning_modules.bases.classifier import ImageClassifier, check_same_classes
+from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.differences import check_same_classes
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import trained_network
 from tailmatch.lightning_modules.networks import Network

@@ -7,7 +7,8 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from tailmatch.lightning_modules.bases.frozen_backbone import FrozenBackbone
 from tailmatch.lightning_modules.heads import CRT, TrainedHead
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
-from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD
+from tailmatch.lightning_modules.training.optimization import FixMatchSGD
+from tailmatch.lightning_modules.training.schedules import CosineDecay
 
 
 class FixMatchRetraining(FrozenBackbone, FixMatch):

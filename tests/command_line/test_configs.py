@@ -13,9 +13,7 @@ from tailmatch.command_line.lightning_cli import TailmatchCLI
 
 ROOT = Path(__file__).parent.parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
-DIGITS = [str(k) for k in range(10)]
-DATA, METHOD, SUPERVISED = "data/digits_lt.yaml", "methods/fixmatch.yaml", "methods/supervised.yaml"
-ALONE, ENSEMBLE = {"demo.yaml"}, "tagging/ensemble.yaml"
+DATA, METHOD = "data/digits_lt.yaml", "methods/fixmatch.yaml"
 
 
 class Built(TailmatchCLI):
@@ -28,27 +26,15 @@ class Built(TailmatchCLI):
         pass
 
 
-def build(*args: str, subcommand: str = "fit") -> Built:
+def build(*args: str) -> Built:
     sys.argv = ["tailmatch"]
-    return Built([subcommand, *args])
+    return Built(["fit", *args])
 
 
 def composition(file: str) -> list[str]:
-    parts = {"data": DATA, "methods": METHOD}
-    folder = file.split("/")[0]
-    base = [] if file in ALONE else [part for name, part in parts.items() if name != folder or file not in part]
-    if folder == "data":
-        base = [METHOD]
-    if folder == "losses":
-        base = [DATA, SUPERVISED]
-    if folder == "noise":
-        base = ["data/cifar10_lt.yaml", METHOD]
-    if folder == "pretraining" or file == ENSEMBLE:
-        base = [DATA]
-    elif folder == "tagging":
-        base = ["data/fashion_products.yaml"]
-    files = list(dict.fromkeys([*base, file]))
-    return [word for name in files for word in ("--config", str(ROOT / name))]
+    """The options of a file and, unless it is a whole run, of what it is laid over."""
+    base = {"methods": [DATA], "pretraining": [DATA]}.get(file.split("/")[0], [DATA, METHOD])
+    return [word for name in (*base, file) for word in ("--config", str(ROOT / name))]
 
 
 def test_headers_name_a_command_or_what_is_overlaid() -> None:

@@ -59,7 +59,7 @@ def test_upstream_makes_a_text_of_a_null_in_an_argument_of_an_argument() -> None
 
 @pytest.mark.usefixtures("upstream")
 def test_upstream_keeps_the_path_that_was_typed() -> None:
-    path = "tailmatch.lightning_modules.training.optimization.StepDecay"
+    path = "tailmatch.lightning_modules.training.schedules.StepDecay"
     assert _typehints.resolve_class_path_by_name(object, path) == path
 
 

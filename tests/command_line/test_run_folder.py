@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
-from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
-from tailmatch.command_line.run_folder import is_first_process, take_run_dir
+from tailmatch.command_line.run_folder import is_writer, take_run_dir
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
+from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tests.forks import die, exit_code, fork, meanwhile
 from tests.typed import call_here as tailmatch
 from tests.typed import method
@@ -178,7 +178,7 @@ def test_the_first_process_alone_writes(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert is_first_process({"devices": 1, "num_nodes": 1, **trainer}) == first
+    assert is_writer({"devices": 1, "num_nodes": 1, **trainer}) == first
 
 
 # Whole commands

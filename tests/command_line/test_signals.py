@@ -49,16 +49,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def send_once(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int = 1, signum: int = signal.SIGTERM
-) -> None:
-    """Send a signal to this process in a given call of a function, counted from 1."""
+def send_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int = 1) -> None:
+    """Send SIGTERM to this process in a given call of a function, counted from 1."""
     function, calls = getattr(owner, name), []
 
     def sending(*args: Any, **kwargs: Any) -> Any:
         calls.append(name)
         if len(calls) == number:
-            os.kill(os.getpid(), signum)
+            os.kill(os.getpid(), signal.SIGTERM)
         return function(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, sending)

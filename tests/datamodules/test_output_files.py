@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.output_files import check_free, naming, stale_partials, whole_file, write_text
+from tailmatch.datamodules.output_files import check_free, naming, stale_partials, whole_file, write_json
 from tests.forks import die, exit_code, fork
 
 
 def test_a_kill_leaves_the_former_file_and_the_temporary_one(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.json", "former")
+    write_json(tmp_path / "a.json", "former")
 
     def killed() -> None:
         with whole_file(tmp_path / "a.json") as partial:
@@ -22,7 +22,7 @@ def test_a_kill_leaves_the_former_file_and_the_temporary_one(tmp_path: Path) -> 
 
     child = fork(killed)
     assert exit_code(child) == -9
-    assert (tmp_path / "a.json").read_text() == "former"
+    assert (tmp_path / "a.json").read_text() == '"former"\n'
     partial = tmp_path / f"a.json.{child}.partial"
     assert list(stale_partials(tmp_path)) == [(partial, tmp_path / "a.json")]
 
@@ -50,7 +50,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name_and_then_the_folder(
 
     monkeypatch.setattr(os, "fsync", syncing)
     monkeypatch.setattr(os, "replace", replacing)
-    write_text(path, "text")
+    write_json(path, {})
     assert seen == [f"{path}.{os.getpid()}.partial", f"renamed to {path}", str(tmp_path)]
 
 
@@ -61,23 +61,23 @@ def test_a_folder_need_not_be_able_to_sync(code: int, tmp_path: Path, monkeypatc
             raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fail)
-    write_text(tmp_path / "a.txt", "text")
-    assert (tmp_path / "a.txt").read_text() == "text"
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": 1\n}\n'
 
 
 def test_a_disk_that_is_full_at_the_end_leaves_the_former_file_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_text(tmp_path / "a.txt", "former")
+    write_json(tmp_path / "a.json", "former")
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt"):
-        write_text(tmp_path / "a.txt", "new")
-    assert (tmp_path / "a.txt").read_text() == "former"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json"):
+        write_json(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == '"former"\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 class FullDisk:

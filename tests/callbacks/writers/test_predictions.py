@@ -91,7 +91,7 @@ def digits() -> Digits:
     return Digits(class_counts=LabeledFraction(0.5), eval_batch_size=64, predict_set="test")
 
 
-def photos(folder: Path, *names: str, classes: int = 3, **kwargs: Any) -> UnlabeledImages:
+def photos(folder: Path, *names: str, **kwargs: Any) -> UnlabeledImages:
     """A folder of random images."""
     rng = np.random.default_rng(0)
     for name in names:
@@ -99,7 +99,7 @@ def photos(folder: Path, *names: str, classes: int = 3, **kwargs: Any) -> Unlabe
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path)
     kwargs = {"cache_dir": str(folder / "cache"), "image_size": 8, **kwargs}
-    return UnlabeledImages(str(folder / "photos"), [f"class {k}" for k in range(classes)], **kwargs)
+    return UnlabeledImages(str(folder / "photos"), ["class 0", "class 1", "class 2"], **kwargs)
 
 
 def test_the_table_says_what_the_network_says(tmp_path: Path) -> None:

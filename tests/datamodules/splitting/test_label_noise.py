@@ -1,6 +1,5 @@
 """Wrong labels on purpose: how many, which, the same every time, and nowhere but in the labeled stream."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from tailmatch.lightning_modules.networks import CifarResNet
 NAMES = ["ant", "bee", "cow", "dog"]
 
 
-def noisy(noise: LabelNoise, targets: torch.Tensor, names: Sequence[str] = NAMES, seed: int = 0) -> torch.Tensor:
-    return noise(targets, names, torch.Generator().manual_seed(seed))
+def noisy(noise: LabelNoise, targets: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return noise(targets, NAMES, torch.Generator().manual_seed(seed))
 
 
 def test_symmetric_noise_is_the_transition_matrix_of_patrini() -> None:

@@ -11,12 +11,12 @@ import fsspec
 import pytest
 import torch
 
-from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
 from tailmatch.command_line.resume import resolve_checkpoint
 from tailmatch.command_line.run_folder import run_dir_of
 from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints import remote_files
+from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tailmatch.lightning_modules.checkpoints.remote_files import fetched_dir, local_file
 from tailmatch.lightning_modules.checkpoints.weights import read_file
 

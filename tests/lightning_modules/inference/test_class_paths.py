@@ -53,7 +53,7 @@ def test_other_paths_stay(path: str) -> None:
 
 
 def test_a_module_of_this_package_gives_way_to_the_package_that_exports_it() -> None:
-    deep = "tailmatch.lightning_modules.training.optimization.StepDecay"
+    deep = "tailmatch.lightning_modules.training.schedules.StepDecay"
     assert public_path(deep) == "tailmatch.lightning_modules.training.StepDecay"
     hidden = "tailmatch.lightning_modules.networks.network.DropoutLinear"
     assert public_path(hidden) == hidden

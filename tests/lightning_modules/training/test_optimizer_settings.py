@@ -10,8 +10,9 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from tailmatch.lightning_modules import Supervised
-from tailmatch.lightning_modules.training.optimization import CosineDecay, FixMatchSGD, StepDecay
+from tailmatch.lightning_modules.training.optimization import FixMatchSGD
 from tailmatch.lightning_modules.training.optimizer_settings import prefer_new_settings, settings_of
+from tailmatch.lightning_modules.training.schedules import CosineDecay, StepDecay
 from tests.contract import Kill, Killed, at_epoch_ends, last, run, saved
 
 

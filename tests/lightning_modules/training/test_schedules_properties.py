@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tailmatch.lightning_modules.training.optimization import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
+from tailmatch.lightning_modules.training.schedules import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
 
 lengths = st.integers(1, 60)
 shares = st.floats(0.01, 0.99)

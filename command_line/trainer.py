@@ -1,0 +1,70 @@
+"""What the command line gives a trainer beside its configuration: a logger, reports, checkpoints, and a writer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from tailmatch.callbacks.checkpoints import checkpoint_callbacks
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, SteppedBack, ViewGrid
+from tailmatch.callbacks.reports.self_training import SelfTrainingReport
+from tailmatch.callbacks.writers.prediction_shards import PredictionShards
+from tailmatch.command_line.predict import writers
+from tailmatch.command_line.run_folder import is_writer
+from tailmatch.command_line.stop_at_step_end import StopAtStepEnd
+from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
+
+
+def trainer_arguments(settings: Any, run_dir: Path) -> dict[str, Any]:
+    """Make the arguments by which a trainer logs and saves in the run folder.
+
+    Args:
+        settings: The configuration of the subcommand, whose objects are made.
+        run_dir: The folder of the run.
+    """
+    arguments: dict[str, Any] = {
+        "default_root_dir": str(run_dir),
+        "plugins": [*_listed(settings.trainer.plugins), AtomicCheckpointIO()],
+    }
+    if settings.trainer.logger in (None, True):
+        arguments["logger"] = TensorBoardLogger(save_dir=run_dir, name="", version="")
+    return arguments
+
+
+def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callback]:
+    """Make the callbacks that every run has beside those of its configuration; see `trainer_arguments`.
+
+    Raises:
+        SettingsError: The output of a prediction, or the plan of the checkpoints, is refused.
+    """
+    callbacks: list[Callback] = [ClassCountsReport(), SelfTrainingReport()]
+    if settings.trainer.logger is not False:
+        callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
+    if subcommand == "predict":
+        configured = _listed(settings.trainer.callbacks)
+        callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
+    saves = settings.trainer.enable_checkpointing is not False
+    if saves:
+        callbacks += checkpoint_callbacks(settings.checkpoint, run_dir / "checkpoints")
+    return [*callbacks, StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)]
+
+
+def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> list[Path]:
+    """List the files that the writers of a prediction write; empty but on the first process, which writes them.
+
+    Args:
+        settings: The configuration of the subcommand, whose objects are made.
+        added: The result of `added_callbacks`.
+        run_dir: The folder of the run.
+    """
+    if not is_writer(settings.trainer):
+        return []
+    callbacks = (*_listed(settings.trainer.callbacks), *added)
+    return [each.path_in(run_dir) for each in callbacks if isinstance(each, PredictionShards)]
+
+
+def _listed(value: Any) -> list[Any]:
+    """Make a list of what may be one object, a list of some, or None."""
+    return value if isinstance(value, list) else [value] if value else []
