@@ -33,7 +33,7 @@ def build(*args: str) -> Built:
 
 def composition(file: str) -> list[str]:
     """The options of a file and, unless it is a whole run, of what it is laid over."""
-    base = {"methods": [DATA], "pretraining": [DATA]}.get(file.split("/")[0], [DATA, METHOD])
+    base = [DATA] if file.startswith("pretraining/") else [DATA, METHOD]
     return [word for name in (*base, file) for word in ("--config", str(ROOT / name))]
 
 
