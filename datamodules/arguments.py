@@ -20,13 +20,13 @@ class MissingFileError(SettingsError, FileNotFoundError):
     """A file that the user named does not exist."""
 
 
-def check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float, hint: str = "") -> None:
     """Refuse a value outside [0, 1].
 
     Raises:
         SettingsError: The value is outside.
     """
-    check_between(name, value, 0, 1)
+    check_between(name, value, 0, 1, hint)
 
 
 def check_positive_share(name: str, value: float, hint: str = "") -> None:
