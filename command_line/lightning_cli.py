@@ -43,7 +43,7 @@ from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.stop_at_step_end import StopAtStepEnd, end_launched, how_to_continue, take_over_signals
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
-from tailmatch.datamodules.arguments import SettingsError, check_between
+from tailmatch.datamodules.arguments import SettingsError, check_between, check_count
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
@@ -257,7 +257,10 @@ class TailmatchCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except SettingsError:
             raise
-        except ValueError as error:  # how Lightning refuses an accelerator, a strategy or a plugin
+        except (
+            ValueError,
+            TypeError,
+        ) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
         take_over_signals(trainer)
         return trainer
@@ -273,6 +276,8 @@ class TailmatchCLI(LightningCLI):
         try:
             if self.trainer.loggers:
                 check_writable(Path(run_dir) / "config.yaml")
+            if subcommand == "fit" and self.trainer.checkpoint_callbacks:
+                check_writable(Path(run_dir) / "checkpoints" / "last.ckpt")
             with naming(run_dir):  # what has no name of its own are files of the run, such as logs
                 super()._run_subcommand(subcommand)
         except (Exception, Stop) as error:
@@ -303,12 +308,16 @@ def check_parsed(settings: Any) -> None:
     """Refuse what the parser accepts and Lightning does not.
 
     Raises:
-        SettingsError: The seed is none of numpy's, or the trainer has no settings.
+        SettingsError: The seed is none of numpy's, the trainer has no settings, or an interval of logging is negative;
+            or the number of classes is given, which the data has.
     """
     if not isinstance(settings.seed_everything, bool | None):
         check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
-    if settings.trainer is None:
-        raise SettingsError("trainer is null; leave it out, or give its settings")
+    if not isinstance(settings.trainer, Namespace):
+        raise SettingsError(f"trainer is {settings.trainer}; leave it out, or give its settings")
+    check_count("trainer.log_every_n_steps", settings.trainer.log_every_n_steps or 0, 0)
+    if settings.model.get("init_args", {}).get("num_classes") is not None:
+        raise SettingsError("model.num_classes is given; leave it out, since the data has the number of classes")
 
 
 def parse(parser: LightningArgumentParser, typed: Typed, *below: str | None) -> Namespace:

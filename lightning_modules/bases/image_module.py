@@ -44,6 +44,7 @@ from tailmatch.lightning_modules.training.optimization import (
 from tailmatch.lightning_modules.training.optimizer_settings import (
     SETTINGS_KEY,
     Settings,
+    check_same_kind,
     prefer_new_settings,
     settings_of,
 )
@@ -112,6 +113,11 @@ class ImageModule(Described, LightningModule):
         super().__init__()
         check_count("num_classes", num_classes, 2)
         self.num_classes = num_classes
+        if not callable(optimizer):
+            raise SettingsError(
+                f"optimizer is a {type(optimizer).__name__} that is made already; it must be a class or a function "
+                "that makes one of parameters, such as partial(SGD, lr=0.1)"
+            )
         self.network = as_network(network, num_classes)
         self.remember("network", self.network)
         self.optimizer = optimizer
@@ -199,7 +205,8 @@ class ImageModule(Described, LightningModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; or a
+                training continues from the state of another kind of optimizer.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
@@ -210,6 +217,8 @@ class ImageModule(Described, LightningModule):
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
         check_optimizer(optimizer.defaults)
         self._settings = settings_of(optimizer)
+        if self._continues():
+            check_same_kind(self._settings, self._settings_before, self.loaded_from())
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)
         if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
@@ -294,23 +303,38 @@ class ImageModule(Described, LightningModule):
 
         Raises:
             NotFiniteError: Numbers of the checkpoint are NaN or infinite.
-            SettingsError: A fit would continue from a checkpoint without the state of a training.
+            SettingsError: A fit would continue from a checkpoint of another method, or without the state of a training.
         """
-        trainer = self._trainer
-        resumed = trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
-        without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
-        if without:
-            raise SettingsError(
-                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
-                "weights, --model.pretrained FILE"
-            )
-        if trainer is not None:  # the functions that load a method without one know the file's name
+        if self._continues():
+            self._check_training_state(checkpoint)
+        if self._trainer is not None:  # the functions that load a method without one know the file's name
             check_file(self.saved_numbers(checkpoint), self.loaded_from(), self._by_design())
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self._described_before = checkpoint.get(METHOD_KEY)
         self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
+
+    def _continues(self) -> bool:
+        """Tell whether this is a fit that continues from a checkpoint."""
+        trainer = self._trainer
+        return trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
+
+    def _check_training_state(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse to continue from a checkpoint of another method, or without the state of a training."""
+        without = [name for name in ("optimizer_states", "loops") if not checkpoint.get(name)]
+        without += [] if "lr_schedulers" in checkpoint else ["lr_schedulers"]
+        instead = "begin a training with its weights, --model.pretrained FILE"
+        if without:
+            raise SettingsError(
+                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: {instead}"
+            )
+        there = (checkpoint.get(METHOD_KEY) or {}).get("class_path", self.class_path())
+        if there != self.class_path():
+            raise SettingsError(
+                f"{self.loaded_from()} is of {there.rpartition('.')[2]}, and {type(self).__name__} does not continue "
+                f"from it: {instead}"
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights as every module does, and say what differs if they do not fit.

@@ -46,7 +46,7 @@ class Row:
         given: Functions that spoil the folder before the command runs (`spoil.py`).
         code: The exit code: 1, or 2 if the command line could not be parsed.
         lines: The most lines of the message. 0: three, or six of the parser, which also says the way to the key.
-        creates: Pattern of new paths that the command may leave, such as `new/*`. Empty: none.
+        creates: Pattern of paths that the command may write, such as `new/*`. Empty: none.
         largest_file: The most bytes that a file may get, as on a full disk. None: no bound.
         seconds: The time after which the command counts as hanging.
         python: Whether `command` is Python.
@@ -186,7 +186,9 @@ def check(row: Row, prepared: Path, place: Path) -> None:
     lines = message.strip().count("\n") + 1
     most = row.lines or (3 if row.code == 1 else 6)
     assert lines <= most, f"the message has {lines} lines, more than {most}{shown}"
-    changed = sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
+    changed = sorted(
+        path for path in before.keys() & after.keys() if before[path] != after[path] and not fnmatch(path, row.creates)
+    )
     gone = sorted(before.keys() - after.keys())
     new = sorted(path for path in after.keys() - before.keys() if not fnmatch(path, row.creates))
     assert not (changed or gone or new), f"on disk: changed {changed}, gone {gone}, new {new}{shown}"
