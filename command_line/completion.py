@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from tailmatch.command_line import callback_list, predict
 from tailmatch.command_line.resume import IN_RUN
 from tailmatch.command_line.run_folder import default_run_dir, free_run_dir, run_dir_of
 from tailmatch.command_line.settings_of_checkpoint import check_weights
 from tailmatch.command_line.typed import Typed
-from tailmatch.datamodules.arguments import SettingsError, check_between
+from tailmatch.datamodules.arguments import SettingsError, check_between, check_count
 
 
 def complete(typed: Typed, settings: Any, checkpoint: Path | None) -> None:
@@ -52,12 +54,16 @@ def check_parsed(settings: Any) -> None:
     """Refuse what the parser accepts and Lightning does not.
 
     Raises:
-        SettingsError: The seed is none of numpy's, or the trainer has no settings.
+        SettingsError: The seed is none of numpy's, the trainer has no settings, an interval of logging is negative, a
+            path is empty, or the number of classes is given, which the data has.
     """
     if not isinstance(settings.seed_everything, bool | None):
         check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
-    if settings.trainer is None:
-        raise SettingsError("trainer is null; leave it out, or give its settings")
+    if not isinstance(settings.trainer, Namespace):
+        raise SettingsError(f"trainer is {settings.trainer}; leave it out, or give its settings")
+    check_count("trainer.log_every_n_steps", settings.trainer.log_every_n_steps or 0, 0)
+    if settings.model.get("init_args", {}).get("num_classes") is not None:
+        raise SettingsError("model.num_classes is given; leave it out, since the data has the number of classes")
     for name in ("run_dir", "output"):
         if settings.get(name) == "":  # such as a variable of a script that is not set
             raise SettingsError(f"{name} is empty; give a path, or leave it out")

@@ -43,6 +43,7 @@ class TailmatchCLI(LightningCLI):
     """LightningCLI with run folders, checkpoints that carry their configuration, and class-wise defaults."""
 
     def __init__(self, args: list[str] | None = None) -> None:
+        self.typed = sys.argv[1:] if args is None else args
         with ExitStack() as self.held:  # what this command alone may write
             self._run_command(args)
 
@@ -102,7 +103,12 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Say what `--ckpt_path` takes, and add `--output` to `predict`."""
+        """Say what `--ckpt_path` takes, and add `--output` to `predict`.
+
+        Arguments take time to add. A subcommand gets none if another one was typed: only its line in the help is shown.
+        """
+        if self.typed and self.typed[0] in self.subcommands().keys() - {subcommand}:
+            return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         checkpoint = next(action for action in parser._actions if action.dest == "ckpt_path")
         checkpoint.help = HELP + (HELP_FOR_FIT if subcommand == "fit" else "")
@@ -123,7 +129,7 @@ class TailmatchCLI(LightningCLI):
         A method that begins with the `checkpoint` of another run takes the network's settings from it in the same way,
         and an ensemble of several `checkpoints` takes the data of the first. Typed options take precedence.
         """
-        typed = Typed.read(sys.argv[1:] if args is None else args)
+        typed = Typed.read(self.typed)
         check_overlays(typed)
         checkpoint = resolve_checkpoint(typed)
         self.again = typed.checkpoint == "auto"
@@ -199,7 +205,7 @@ class TailmatchCLI(LightningCLI):
             trainer = super().instantiate_trainer(**trainer_arguments(settings, run_dir), **kwargs)
         except SettingsError:
             raise
-        except ValueError as error:  # how Lightning refuses an accelerator, a strategy or a plugin
+        except (ValueError, TypeError) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
         take_over_signals(trainer)
         return trainer
@@ -215,6 +221,8 @@ class TailmatchCLI(LightningCLI):
         try:
             if self.trainer.loggers:
                 check_writable(Path(run_dir) / "config.yaml")
+            if subcommand == "fit" and self.trainer.checkpoint_callbacks:
+                check_writable(Path(run_dir) / "checkpoints" / "last.ckpt")
             with naming(run_dir):  # what has no name of its own are files of the run, such as logs
                 super()._run_subcommand(subcommand)
         except (Exception, Stop) as error:

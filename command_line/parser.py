@@ -46,10 +46,10 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         "a class path (str)",
         "a dict with",
     )
+    if message.count("- Problem with given class_path") > 1:  # one callback of a list is also tried as no list
+        message = _OF_ANY_CALLBACK.sub("", message)
     lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
     text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))
-    if text.count("- Problem with given class_path") > 1:  # one callback of a list is also tried as no list
-        text = _OF_ANY_CALLBACK.sub("", text)
     text = text.replace("Expected a dot import path string:", "There is no class")
     option = re.search(r"Option '([\w.]+)' is not accepted", text)
     path = re.search(r"(?s).*class_path[ =]'([\w.]+)'", text)
@@ -110,7 +110,9 @@ def in_one_line(text: str, message: str) -> str:
     kind = re.search(r"(?:Import path does not correspond to|Not) a (?:valid )?subclass of (\w+)", told)
     if kind:
         told = f"{shown or 'the value'} is no {kind[1]}"
-    elif "NoneType" in told or "object has no" in told:  # jsonargparse expected a mapping
+    elif "Option 'class_path' is not accepted" in told:  # jsonargparse took all for arguments, since one was among them
+        told = f"a class has a class_path and its init_args, and nothing beside them (given: {shown})"
+    elif "NoneType" in told or "object has no" in told or "not iterable" in told:  # jsonargparse expected another type
         told += f" (given: {shown})"
     told = told.replace("the following arguments are required:", f"{owner} requires")
     if owner:
@@ -122,7 +124,7 @@ def where_from(subcommand: str, without_model: bool) -> str:
     """Where a command's data and model may come from, if neither is named, or the data of a `Trainer`'s checkpoint."""
     if not without_model and subcommand == "predict":
         return "To predict a folder of images: --data UnlabeledImages --data.root FOLDER"
-    if not without_model:
+    if not without_model and subcommand != "fit":
         return "The checkpoint does not say its data: give the options of the data that it was trained on"
     if subcommand == "fit":
         return "Or give a --config that has them, or --run_dir RUN --ckpt_path last to continue a run"

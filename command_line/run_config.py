@@ -26,8 +26,9 @@ class RunConfig(SaveConfigCallback):
         self._logs_before = set(self._logs(Path(self.config.run_dir)))
 
     def _logs(self, run_dir: Path) -> Iterator[Path]:
-        """Yield the logs of this process."""
-        return run_dir.glob(f"events.out.tfevents.*.{os.getpid()}.*")
+        """Yield the logs of this process, and the arguments that TensorBoard shows."""
+        yield from run_dir.glob(f"events.out.tfevents.*.{os.getpid()}.*")
+        yield from run_dir.glob("hparams.yaml")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write nothing yet: data or checkpoint may turn out not to fit."""

@@ -28,6 +28,7 @@ _HELD: dict[str, object] = {}
 """Lock files that this process holds. It must not open one again: closing it would end the lock."""
 
 _TAKEN = {errno.EAGAIN, errno.EACCES}
+_ATTEMPTS = 100
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -96,11 +97,15 @@ def _record_lock(lock: Path, what: str, advice: str) -> Iterator[None]:
 
 def _open_and_lock(lock: Path) -> int | None:
     """Open the file and lock it; return its descriptor, or None if another process has the lock."""
+    attempts = 0
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # another process has just removed a folder that it had made
+            attempts += 1
+            if attempts == _ATTEMPTS:  # or it is a place where none can be made, such as /proc
+                raise
             continue
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

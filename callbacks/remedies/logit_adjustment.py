@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_each, check_positive
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.losses.base import check_every_class
 from tailmatch.lightning_modules.losses.logit_adjusted import log_prior
 
@@ -57,7 +58,16 @@ class LogitAdjustment(Callback):
         return log_prior(counts, self.tau)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the shift once, so that an unsuitable prior is refused before the training."""
+        """Compute the shift once, so that an unsuitable prior is refused before the training.
+
+        Raises:
+            SettingsError: The method is a pre-training, whose classifier has no logits; or see `shift`.
+        """
+        if isinstance(pl_module, Pretraining):
+            raise SettingsError(
+                f"LogitAdjustment adjusts logits, and {type(pl_module).__name__} is evaluated by nearest neighbors: "
+                "leave it out"
+            )
         self.shift(_classifier(pl_module))
 
     def on_evaluation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -134,6 +134,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         check_names("class_names", self.class_names)
         if len(self.class_names) < 2:
             raise SettingsError(f"the classes are {self.class_names}; a classifier needs two or more")
+        if not isinstance(class_counts, ClassCounts | None):
+            raise SettingsError(f"class_counts is {class_counts!r}; it must be a rule, such as LabeledFraction(0.1)")
         self.class_counts_rule = class_counts or LabeledFraction(0.1)
         self.labeled_batch_size = labeled_batch_size
         self.unlabeled_ratio = unlabeled_ratio
@@ -198,7 +200,10 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         if self.validate_on_test:
             self.val = self.test
         if not len(self.labeled):
-            raise SettingsError("no labeled images: class_counts gives 0 for every class")
+            raise SettingsError(
+                f"no labeled images: class_counts gives 0 for every class of what val_holdout {self.val_holdout:g} and "
+                f"test_holdout {self.test_holdout:g} leave"
+            )
         if self.val is None:
             rank_zero_warn(
                 "no validation images: the data set has no validation split, so give val_holdout, "

@@ -10,10 +10,11 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import check_at_least, check_choice, check_count
+from tailmatch.datamodules.arguments import check_at_least, check_choice
 from tailmatch.datamodules.bases.image_data import check_channel_statistics
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.image_cache import cache_paths, default_cache_dir, find_files, open_images
+from tailmatch.datamodules.files.pixels import check_side
 from tailmatch.datamodules.images import Images, Sources
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
@@ -44,7 +45,7 @@ class FileReader:
     def __init__(
         self, root: Path, image_size: int, cache_dir: str | None, cache_budget_gb: float, on_bad_image: OnBadImage
     ) -> None:
-        check_count("image_size", image_size)
+        check_side("image_size", image_size)
         check_at_least("cache_budget_gb", cache_budget_gb, 0)
         check_choice("on_bad_image", on_bad_image, get_args(OnBadImage))
         self.root = root

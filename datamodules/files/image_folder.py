@@ -78,9 +78,12 @@ def image_files(root: Path, folder: str) -> list[str]:
     """List the image files in `root/folder` at any depth: sorted paths relative to `root`, `/` between folders.
 
     Hidden files and folders, whose names begin with a dot, are left out, and links to folders are not followed.
+
+    Raises:
+        OSError: The system refuses to list a folder. A folder that is missing has no images.
     """
     found = []
-    for parent, folders, names in os.walk(root / folder):
+    for parent, folders, names in os.walk(root / folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
         found += [
@@ -89,3 +92,9 @@ def image_files(root: Path, folder: str) -> list[str]:
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     return sorted(found, key=lambda key: key.split("/"))
+
+
+def _refuse(error: OSError) -> None:
+    """Raise an error that `os.walk` would pass over in silence."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_count, check_each
+from tailmatch.datamodules.arguments import SettingsError, check_between, check_count, check_each
 from tailmatch.datamodules.files.decoding import (
     decode_image,
     file_pixels,
@@ -22,6 +22,9 @@ ACCEPTED = (
     "images are files, PIL images, or arrays and tensors of uint8 from 0 to 255: [H, W], [H, W, 3] or [3, H, W], and N "
     "of one size as [N, H, W], [N, H, W, 3] or [N, 3, H, W]"
 )
+
+MOST_SIDE = 2**14
+"""Most pixels of a side to which images are resized: 768 MB an image."""
 
 _EXIF_ORIENTATION = 0x0112
 _CHANNELS = (1, 3)
@@ -66,6 +69,16 @@ def fitted_pixels(image: object, height: int, width: int) -> Tensor:
     return fitted(image_pixels(image), height, width)
 
 
+def check_side(name: str, value: int) -> None:
+    """Refuse a height or width that is no whole number, below 1, or beyond any use.
+
+    Raises:
+        SettingsError: The value is out of its domain.
+    """
+    check_count(name, value)
+    check_between(name, value, 1, MOST_SIDE)
+
+
 def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[object]) -> tuple[int, int]:
     """Find the height and width that images are resized to.
 
@@ -78,9 +91,9 @@ def height_and_width(image_size: int | Sequence[int] | None, images: Sequence[ob
     """
     if image_size is not None:
         if not isinstance(image_size, Sequence) or isinstance(image_size, str):
-            check_count("image_size", image_size)
+            check_side("image_size", image_size)
             return image_size, image_size
-        check_each("image_size", image_size, check_count, length=2)
+        check_each("image_size", image_size, check_side, length=2)
         height, width = image_size
         return height, width
     sizes = {tuple(image_pixels(image).shape[1:]) for image in images}

@@ -130,6 +130,7 @@ def read_table(
         if names.count(name) != 1:
             what = f"{'two columns' if name in names else 'no column'} {name!r}; its columns are {_some(names)}"
             hint = " (of a file without header, give `columns`)" if headed else ""
+            hint = " (is the `delimiter` right?)" if len(names) == 1 and path.suffix != ".parquet" else hint
             raise SettingsError(f"{path}: {what}{hint}")
     images: list[str] = []
     coders = [_Coder() for _ in wanted[1:]]
@@ -140,7 +141,12 @@ def read_table(
     if not images:
         raise SettingsError(f"{path}: the table is empty, it has no rows below its header")
     coded = {name: coder.finish() for name, coder in zip(wanted[1:], coders, strict=True)}
-    return Table(path, 2 if headed else 1, images, coded)
+    table = Table(path, 2 if headed else 1, images, coded)
+    for name, part in coded.items():
+        for value in part.values:
+            if "\0" in value:
+                raise SettingsError(f"{table.first_place(name, value)} has a null character: {value!r}")
+    return table
 
 
 def _some(names: Sequence[str]) -> str:

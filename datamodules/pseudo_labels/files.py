@@ -26,6 +26,7 @@ import numpy as np
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.bounds import check_parquet, check_unpacked
+from tailmatch.datamodules.foreign_files import foreign_file
 from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.checks import check_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
@@ -126,6 +127,10 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
             raise SettingsError(f"its format is not {FORMAT}")
         file = PseudoLabelFile(**arrays, origin=Origin(**facts))
         check_pseudo_labels(file)
+    except OSError as error:
+        if error.errno is not None:  # of the system, which names the file; pyarrow's have no number
+            raise
+        raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
     except Exception as error:  # numpy and pyarrow raise errors of any kind for a damaged file
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise SettingsError(f"{path} is no pseudo-label file: {reason}") from error
@@ -133,6 +138,10 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with path.open("rb") as file:
+        foreign = foreign_file(file.read(512))
+    if foreign is not None:
+        raise SettingsError(f"it {foreign}")
     if not zipfile.is_zipfile(path):
         raise SettingsError("it is no archive of arrays (tailmatch.datamodules.pseudo_labels.legacy converts pickles)")
     with zipfile.ZipFile(path) as archive:

@@ -23,7 +23,11 @@ from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
 from tailmatch.lightning_modules.training.finite import check_weights
 from tailmatch.lightning_modules.training.optimization import FixMatchSGD, check_optimizer, parameter_groups
-from tailmatch.lightning_modules.training.optimizer_settings import prefer_new_settings, settings_of
+from tailmatch.lightning_modules.training.optimizer_settings import (
+    check_same_kind,
+    prefer_new_settings,
+    settings_of,
+)
 from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule
 from tailmatch.lightning_modules.training.trainer_settings import check_trainer
 from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
@@ -85,6 +89,11 @@ class ImageModule(SavedModule):
         super().__init__()
         check_count("num_classes", num_classes, 2)
         self.num_classes = num_classes
+        if not callable(optimizer):
+            raise SettingsError(
+                f"optimizer is a {type(optimizer).__name__} that is made already; it must be a class or a function "
+                "that makes one of parameters, such as partial(SGD, lr=0.1)"
+            )
         self.network = as_network(network, num_classes)
         self.remember("network", self.network)
         self.optimizer = optimizer
@@ -167,7 +176,8 @@ class ImageModule(SavedModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; or a
+                training continues from the state of another kind of optimizer.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
@@ -178,6 +188,8 @@ class ImageModule(SavedModule):
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
         check_optimizer(optimizer.defaults)
         self._settings = settings_of(optimizer)
+        if self.continues():
+            check_same_kind(self._settings, self._settings_before, self.loaded_from())
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)
         if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:

@@ -67,21 +67,36 @@ class SavedModule(Described, LightningModule):
 
         Raises:
             NotFiniteError: Numbers of the checkpoint are NaN or infinite.
-            SettingsError: A fit would continue from a checkpoint without the state of a training.
+            SettingsError: A fit would continue from a checkpoint of another method, or without the state of a training.
         """
-        trainer = self._trainer
-        resumed = trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
-        without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
-        if without:
-            raise SettingsError(
-                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
-                "weights, --model.pretrained FILE"
-            )
-        if trainer is not None:  # the functions that load a method without one know the file's name
+        if self.continues():
+            self._check_training_state(checkpoint)
+        if self._trainer is not None:  # the functions that load a method without one know the file's name
             check_file(self.saved_numbers(checkpoint), self.loaded_from(), self._by_design())
         self._settings_before = checkpoint.get(SETTINGS_KEY, [])
         self._described_before = checkpoint.get(METHOD_KEY)
         self._means.load_state_dict(checkpoint.get(NOT_LOGGED_KEY, {}))
+
+    def continues(self) -> bool:
+        """Tell whether this is a fit that continues from a checkpoint."""
+        trainer = self._trainer
+        return trainer is not None and trainer.state.fn == "fit" and trainer.ckpt_path is not None
+
+    def _check_training_state(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse to continue from a checkpoint of another method, or without the state of a training."""
+        without = [name for name in ("optimizer_states", "loops") if not checkpoint.get(name)]
+        without += [] if "lr_schedulers" in checkpoint else ["lr_schedulers"]
+        instead = "begin a training with its weights, --model.pretrained FILE"
+        if without:
+            raise SettingsError(
+                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: {instead}"
+            )
+        there = (checkpoint.get(METHOD_KEY) or {}).get("class_path", self.class_path())
+        if there != self.class_path():
+            raise SettingsError(
+                f"{self.loaded_from()} is of {there.rpartition('.')[2]}, and {type(self).__name__} does not continue "
+                f"from it: {instead}"
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights as every module does, and say what differs if they do not fit.

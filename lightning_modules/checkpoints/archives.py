@@ -10,14 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tailmatch.datamodules.arguments import SettingsError
-
-_FOREIGN = {
-    b"version https://git-lfs": "is a git-lfs pointer, not the file itself (git lfs pull fetches it)",
-    b"<!doctype html": "is an HTML page, such as one of a login or an error",
-    b"<html": "is an HTML page, such as one of a login or an error",
-    bytes(64): "begins with zeros, as after a crash of the machine while it was written",
-}
-"""What files that should be checkpoints often are, by their first bytes in lower case."""
+from tailmatch.datamodules.foreign_files import foreign_file
 
 _ARCHIVE, _PICKLE = b"PK\3\4", b"\x80"
 """First byte or bytes of a file of torch.save, and of one of torch before version 1.6, which has no CRC-32."""
@@ -48,8 +41,7 @@ def _check(path: Path, size: int, version: tuple[int, ...]) -> None:
     """Check a file of a size and a version, by which a good one is remembered; an error is not."""
     with path.open("rb") as file:
         head = file.read(512)
-    start = head.lstrip() or head
-    reason = next((what for begin, what in _FOREIGN.items() if start.lower().startswith(begin)), None)
+    reason = foreign_file(head)
     if not size:
         reason = "is empty"
     elif head.startswith(_ARCHIVE):

@@ -11,8 +11,8 @@ SHOWN = 3
 """Number of names that a message shows of a list."""
 
 
-def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Count the tensors that are missing, unexpected or of another shape, and name the first ones.
+def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+    """Count the tensors that are missing, unexpected, of another shape or none at all, and name the first ones.
 
     Args:
         own: State dict of the module.
@@ -23,11 +23,13 @@ def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     reshaped = [
         f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
         for key in own
-        if key in state and state[key].shape != own[key].shape
+        if isinstance(state.get(key), Tensor) and state[key].shape != own[key].shape
     ]
+    strange = [key for key in own if key in state and not isinstance(state[key], Tensor)]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped, "that are none": strange}
     return "; ".join(
         f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', ...' if len(keys) > SHOWN else ''}"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        for kind, keys in kinds.items()
         if keys
     )
 
@@ -70,7 +72,7 @@ def _flat(description: Any, name: str = "") -> dict[str, Any]:
 
 
 def do_not_fit(
-    source: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], there: Any, here: Any
+    source: str, own: Mapping[str, Tensor], state: Mapping[str, Any], there: Any, here: Any
 ) -> SettingsError:
     """Return the error for weights that do not fit, with what differs in at most three lines."""
     settings = differing_settings(there, here)

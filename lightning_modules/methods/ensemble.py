@@ -130,6 +130,8 @@ class Ensemble(ImageClassifier):
         crop_share: float | None = None,
     ) -> None:
         check_count("num_classes", num_classes, 2)
+        if isinstance(checkpoints, str):
+            raise SettingsError(f"checkpoints is {checkpoints!r}; it must be a list of paths")
         shares = normalized_weights(weights, len(checkpoints))
         _check_crops(crops, crop_share)
         sources = [read_checkpoint(path) for path in checkpoints]

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from tailmatch.datamodules.arguments import SettingsError
+
 SETTINGS_KEY = "optimizer_settings"
 """Checkpoint key of the optimizers' settings, as returned by `settings_of`."""
 
@@ -18,6 +20,28 @@ def settings_of(optimizer: Optimizer) -> list[Settings]:
     return [
         {key: value for key, value in group.items() if isinstance(value, plain)} for group in optimizer.param_groups
     ]
+
+
+def check_same_kind(own: Sequence[Settings], before: Sequence[Settings], source: str) -> None:
+    """Refuse the saved state of an optimizer of another kind: each has settings that the other one does not know.
+
+    Another version of PyTorch may add settings to the same optimizer.
+
+    Args:
+        own: `settings_of` the optimizer.
+        before: `settings_of` the optimizer that saved the state; empty if there is none.
+        source: Name of the checkpoint for the message.
+
+    Raises:
+        SettingsError: The optimizers are of different kinds.
+    """
+    here, there = ({key for group in groups for key in group} for groups in (own, before))
+    if there and here - there and there - here:
+        raise SettingsError(
+            f"{source} has the state of another optimizer, with {', '.join(sorted(there - here))} instead of "
+            f"{', '.join(sorted(here - there))}: name the same one, or begin a training with its weights, "
+            "--model.pretrained FILE"
+        )
 
 
 def prefer_new_settings(optimizer: Optimizer, before: Sequence[Settings]) -> None:
