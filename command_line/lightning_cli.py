@@ -182,7 +182,7 @@ class TailmatchCLI(LightningCLI):
         elif self.again:
             settings.ckpt_path = None  # there is none yet
         elif settings.ckpt_path in IN_RUN:
-            raise SettingsError(f"ckpt_path is {settings.ckpt_path} in a configuration: type it, --ckpt_path auto")
+            raise SettingsError(f"ckpt_path is {settings.ckpt_path} in a configuration; type it: --ckpt_path auto")
         predict_command.take_facts(typed, settings, checkpoint)
         if subcommand == "predict" and not any(name.startswith("--trainer.logger") for name, _ in typed.options):
             settings.trainer.logger = False  # a prediction logs nothing
@@ -281,7 +281,10 @@ class TailmatchCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where things are."""
         if self.trainer.global_step == self.resumed_at:
-            self._say(f"the run had finished at step {self.resumed_at}: nothing was left to train")
+            self._say(
+                f"the run had finished at step {self.resumed_at}: nothing was left to train "
+                "(for a longer training: --trainer.max_epochs)"
+            )
         self._say(f"run folder: {self._get(self.config, 'run_dir')}")
 
     def after_test(self) -> None:

@@ -109,7 +109,7 @@ def in_one_line(text: str, message: str) -> str:
     told = "; ".join(problems) or f"it must be {' or '.join(expected)}{f', and is {shown}' if shown else ''}"
     kind = re.search(r"(?:Import path does not correspond to|Not) a (?:valid )?subclass of (\w+)", told)
     if kind:
-        told = f"{shown or 'the value'} is no {kind[1]}"
+        told = f"{shown or 'the value'} is not a subclass of {kind[1]}"
     elif "NoneType" in told or "object has no" in told:  # jsonargparse expected a mapping
         told += f" (given: {shown})"
     told = told.replace("the following arguments are required:", f"{owner} requires")

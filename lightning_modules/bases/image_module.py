@@ -301,8 +301,8 @@ class ImageModule(Described, LightningModule):
         without = [name for name in ("optimizer_states", "lr_schedulers") if resumed and name not in checkpoint]
         if without:
             raise SettingsError(
-                f"{self.loaded_from()} has no {without[0]}, so that no training continues from it: begin one with its "
-                "weights, --model.pretrained FILE"
+                f"{self.loaded_from()} has no {without[0]}, so no training can continue from it; to begin one with "
+                "its weights: --model.pretrained FILE"
             )
         if trainer is not None:  # the functions that load a method without one know the file's name
             check_file(self.saved_numbers(checkpoint), self.loaded_from(), self._by_design())
