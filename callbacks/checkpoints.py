@@ -21,7 +21,7 @@ class BestCheckpoint(ModelCheckpoint):
     """A callback that keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Take no value for the best that is NaN or infinite, also not as the first one."""
+        """Never take a NaN or infinite value for the best, not even the first value."""
         if current is not None and not trainer.strategy.reduce_boolean_decision(bool(current.isfinite())):
             rank_zero_warn(f"{self.monitor} is {float(current)} at step {trainer.global_step}: it is not the best")
             return False
@@ -41,7 +41,7 @@ class BestCheckpoint(ModelCheckpoint):
             reason = f"check_val_every_n_epoch is {between} and the training has {epochs} epochs"
         else:
             return
-        rank_zero_warn(f"no {self.filename}.ckpt will be kept, since nothing is validated: {reason}")
+        rank_zero_warn(f"no {self.filename}.ckpt will be saved, since there is no validation: {reason}")
 
     def _check_monitor(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a metric that nothing logs, where all that logs is of this package."""
@@ -54,7 +54,7 @@ class BestCheckpoint(ModelCheckpoint):
         if monitor not in known:
             near = difflib.get_close_matches(monitor, known, n=1)
             raise SettingsError(
-                f"checkpoint.monitors has {monitor!r}, which nothing logs; there are {', '.join(known)}"
+                f"checkpoint.monitors has {monitor!r}, which nothing logs; the metrics are {', '.join(known)}"
                 + (f"\n  Did you mean: {near[0]}?" if near else "")
             )
 
@@ -90,7 +90,7 @@ class Checkpoints:
     last_every_n_steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse intervals below 1, and metrics that are no list of names.
+        """Refuse intervals below 1, and metrics that are not a list of names.
 
         Raises:
             SettingsError: An argument is out of its domain.
@@ -110,7 +110,7 @@ def checkpoint_callbacks(plan: Checkpoints, folder: Path) -> Sequence[Checkpoint
     """
     names = [monitor.split("/")[-1] for monitor in plan.monitors]
     if len(set(names)) < len(names):
-        raise SettingsError(f"checkpoint.monitors is {plan.monitors}; each metric may be there once")
+        raise SettingsError(f"checkpoint.monitors is {plan.monitors}; each metric may be listed once")
     shared: dict[str, Any] = {
         "dirpath": folder,
         "auto_insert_metric_name": False,

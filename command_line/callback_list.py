@@ -13,8 +13,8 @@ def joined(callbacks: list[Namespace]) -> list[Namespace]:
     """Join the entries of a callback that a trainer accepts once, such as a monitor that two configurations add.
 
     The joined callback stands where the first one stood. It has the settings of the first one, and those of each later
-    one that are not the default. Of callbacks that may be there several times, such as writers of different files, only
-    equal entries are joined.
+    one that are not the default. Of callbacks that a trainer accepts several times, such as writers of different files,
+    only equal entries are joined.
 
     Args:
         callbacks: Entries with `class_path` and perhaps `init_args`, as the parser returns them.

@@ -18,8 +18,8 @@ _WITHOUT_A_FILE = {*_ONLY_WRITING, errno.EIO, errno.EMFILE, errno.ENFILE, errno.
 """Errors of the machine that say enough without the name of a file."""
 
 _IN_WORDS = {
-    errno.EEXIST: "there is a file of that name, or a link that leads nowhere",
-    errno.ENOTDIR: "a part of this path is a file, and no folder",
+    errno.EEXIST: "a file or a broken link of that name exists",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "it is a folder, and must be a file",
     errno.EMFILE: "too many open files; raise the limit, as in `ulimit -n 4096`",
 }

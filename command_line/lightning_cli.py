@@ -237,7 +237,10 @@ class TailmatchCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where things are."""
         if self.trainer.global_step == self.resumed_at:
-            self._say(f"the run had finished at step {self.resumed_at}: nothing was left to train")
+            self._say(
+                f"the run had finished at step {self.resumed_at}: nothing was left to train "
+                "(for a longer training: --trainer.max_epochs)"
+            )
         self._say(f"run folder: {self._get(self.config, 'run_dir')}")
 
     def after_test(self) -> None:

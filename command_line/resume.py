@@ -42,7 +42,7 @@ def resolve_checkpoint(typed: Typed) -> Path | None:
         raise SettingsError(f"--ckpt_path {name} needs the run's folder: add --run_dir runs/<name>")
     anew = next(reversed(typed.values("--overwrite")), "false").lower() == "true"
     if name in IN_RUN and anew and typed.subcommand == "fit":
-        raise SettingsError(f"--overwrite true begins anew, and --ckpt_path {name} continues: leave one of them out")
+        raise SettingsError(f"--overwrite true starts a new run, --ckpt_path {name} continues the old: leave one out")
     if name == "auto":
         return _newest(typed, Path(str(run_dir)))
     path = Path(str(run_dir), "checkpoints", f"{name}.ckpt") if name in IN_RUN else local_file(name)
@@ -85,7 +85,7 @@ def _newest(typed: Typed, run_dir: Path) -> Path | None:
     if good is None:
         raise SettingsError(
             f"{damage}; {folder} has no other checkpoint to continue from: choose another "
-            "--run_dir, or begin anew with --overwrite true (the old run is moved aside) and without --ckpt_path"
+            "--run_dir, or start a new run with --overwrite true (the old run is moved aside) and without --ckpt_path"
         )
     if last.is_file():
         rank_zero_warn(f"{damage}; the run continues from {good}, step {step_of(good)}")
@@ -106,7 +106,7 @@ def _with_another(error: SettingsError, typed: Typed, path: Path) -> SettingsErr
     good, run_dir = _newest_good(path.parent), typed.run_dir
     if good is None:
         return error
-    message = f"{error}\n  The newest good one beside it is {good}, step {step_of(good)}"
+    message = f"{error}\n  The newest undamaged one in its folder is {good}, step {step_of(good)}"
     if run_dir is not None and path.resolve().parent == (Path(run_dir) / "checkpoints").resolve():
         words = ["tailmatch", typed.subcommand, "--run_dir", run_dir, "--ckpt_path", str(good)]
         message += f": {shlex.join(words)}"
@@ -119,7 +119,9 @@ def _others(run_dir: Path) -> str:
     there = sorted(path.name for path in folder.glob("*.ckpt"))
     if there:
         return f"; {folder} has {', '.join(there)}"
+    if not folder.exists():
+        return f"; there is no folder {folder}"
     if not holds_run(run_dir):
         return f"; {folder} has no checkpoints"
     words = ["--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir), "--ckpt_path", "auto"]
-    return f": the run was stopped before its first one. To begin it again: tailmatch fit {shlex.join(words)}"
+    return f": the run was stopped before its first one. To start it again: tailmatch fit {shlex.join(words)}"

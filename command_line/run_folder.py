@@ -140,7 +140,7 @@ def _make_room(run_dir: Path, overwrite: bool, again: bool) -> None:
         return
     if not overwrite:
         raise SettingsError(
-            f"{run_dir} holds a run{_how_to_resume(run_dir)} choose another --run_dir, or start anew with "
+            f"{run_dir} holds a run{_how_to_resume(run_dir)} choose another --run_dir, or start a new run with "
             "--overwrite true (the old run is moved aside)"
         )
     print(f"moved the old run to {_move_aside(run_dir)}")
@@ -155,7 +155,7 @@ def _check_folder(run_dir: Path) -> None:
 
 @contextmanager
 def _held(run_dir: Path) -> Iterator[None]:
-    with sole_writer(run_dir / LOCK, str(run_dir), "wait for its end, or choose another --run_dir"):
+    with sole_writer(run_dir / LOCK, str(run_dir), "wait until it ends, or choose another --run_dir"):
         for partial, target in [*stale_partials(run_dir), *stale_partials(run_dir / "checkpoints")]:
             if target.name in _WRITTEN or target.suffix == ".ckpt":
                 partial.unlink(missing_ok=True)
@@ -167,7 +167,7 @@ def _how_to_resume(run_dir: Path) -> str:
         return ": resume it with --ckpt_path last,"
     if has_checkpoints(run_dir):
         return " without a last.ckpt: resume it with --ckpt_path auto,"
-    return " that was stopped before its first checkpoint: begin it again with --ckpt_path auto,"
+    return " that was stopped before its first checkpoint: start it again with --ckpt_path auto,"
 
 
 def _move_aside(run_dir: Path) -> Path:

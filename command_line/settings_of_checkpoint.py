@@ -98,8 +98,8 @@ def config_of_checkpoint(path: Path, typed: Typed, stranger: Stranger | None) ->
         )
     if not settings and typed.class_of("model") is None:
         raise SettingsError(
-            f"checkpoint {path} does not say of which run it is: give its --config, or --model and --data with their "
-            "options"
+            f"checkpoint {path} does not contain the settings of its run: give its --config, or --model and --data "
+            "with their options"
         )
     if stranger is not None:
         settings = needed_to_evaluate(settings, typed)
@@ -190,7 +190,7 @@ def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None
     """
     name, brings = method.rsplit(".", 1)[-1], class_named(method).brings_weights
     if subcommand == "fit" and brings:
-        raise SettingsError(f"{name} brings its weights and is not trained: use test, validate or predict")
+        raise SettingsError(f"{name} has its own weights and cannot be trained: use test, validate or predict")
     if subcommand != "fit" and brings and checkpoint is not None:
         raise SettingsError(f"{name} brings its weights: leave out --ckpt_path {checkpoint}")
     if subcommand != "fit" and not brings and checkpoint is None:

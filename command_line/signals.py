@@ -1,7 +1,7 @@
 """End a command when it is asked to stop: by a scheduler (SIGTERM), by Ctrl-C (SIGINT), or by SLURM (SIGUSR1).
 
 A signal ends the command at once, except within a fit: from its first step on, a fit saves its state first
-(`StopAtStepEnd`). This module imports no torch, so that it is in force before the seconds that imports take.
+(`StopAtStepEnd`). This module does not import torch, so that it is active during the other imports, which take seconds.
 """
 
 import os

@@ -26,7 +26,7 @@ class SettingsLoader(DefaultLoader):  # type: ignore[misc]  # chosen while the p
         if node is None:
             return None
         if count_values(node) > MOST_VALUES:
-            problem = f"found more than {MOST_VALUES:,} values with aliases written out, or an alias in itself"
+            problem = f"found more than {MOST_VALUES:,} values with aliases expanded, or an alias that contains itself"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         check_keys(node)
         return self.construct_document(node)
@@ -44,7 +44,7 @@ def check_keys(node: yaml.Node) -> None:
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
             if name in seen:
                 first = seen[name].start_mark.line + 1
-                problem = f"the key {key.value!r} is there twice, first in line {first}"
+                problem = f"the key {key.value!r} appears twice, first in line {first}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if name is not None:
                 seen[name] = key
@@ -109,13 +109,13 @@ def place_of(error: Exception, text: str) -> str:
 def problem_of(error: Exception, text: str) -> str:
     """Say in one clause what is wrong with YAML."""
     if isinstance(error, RecursionError):
-        return "it is not YAML of settings: brackets lie too deep in each other"
+        return "it is not YAML of settings: brackets are nested too deeply"
     mark = getattr(error, "problem_mark", None)
     if mark is not None and text.splitlines()[mark.line : mark.line + 1] and "\t" in _indent(text, mark.line):
         return "it is not YAML: a line begins with a tab; indent with spaces"
     strange = Reader.NON_PRINTABLE.search(text)
     if mark is None and strange is not None:
-        return f"it is not YAML: no text has the character U+{ord(strange[0]):04X}"
+        return f"it is not YAML: a text cannot contain the character U+{ord(strange[0]):04X}"
     parts = [getattr(error, "context", None), getattr(error, "problem", None)]
     return f"it is not YAML: {', '.join(part for part in parts if part) or error}"
 

@@ -138,7 +138,7 @@ class LabeledBatches(TrainingBatches):
     """Batches of the labeled stream.
 
     Without weights, all processes together go through one permutation of the labeled images; with weights, images are
-    drawn with replacement. Either way, the images of a step hinge on the number of them on all processes together, and
+    drawn with replacement. Either way, the images of a step depend on the number of them on all processes together, and
     not on the number of processes.
 
     Args:

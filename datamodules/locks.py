@@ -72,7 +72,7 @@ def sole_output(path: Path) -> Iterator[None]:
     Raises:
         InUseError: Another process writes the file.
     """
-    advice = "wait for its end, or name another output"
+    advice = "wait until it ends, or name another output"
     with sole_writer(path.with_name(f"{path.name}.lock"), str(path), advice):
         for partial, target in stale_partials(path.parent):
             if target.name == path.name or target.name.startswith(f"{path.name}."):  # such as a shard of a prediction

@@ -41,7 +41,7 @@ def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
         elif isinstance(logger, WandbLogger):
             logger.log_image(key=tag, images=[image], step=trainer.global_step)
         else:
-            rank_zero_warn(f"{type(logger).__name__} takes no figures: {tag!r} is not logged there")
+            rank_zero_warn(f"{type(logger).__name__} cannot log images: the figure {tag!r} is not logged there")
 
 
 def class_axis(axis: Axes, class_names: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ class LastEvaluations(Callback):
             try:
                 content["last_evaluations"] = json.loads(summary.read_text())
             except ValueError as error:
-                raise SettingsError(f"{summary} is no JSON: {error}; remove it, or write it anew by a fit") from error
+                raise SettingsError(f"{summary} is not JSON: {error}; remove it, a fit writes a new one") from error
             write_json(record, content)
 
     def summary(self) -> dict[str, Any]:

@@ -63,7 +63,11 @@ class PseudoLabelMonitor(Callback):
         if stage != "fit":
             return
         if not isinstance(pl_module, SemiSupervisedClassifier):
-            raise SettingsError(f"PseudoLabelMonitor shows pseudo-labels, and {type(pl_module).__name__} has none")
+            name = type(pl_module).__name__
+            raise SettingsError(
+                f"PseudoLabelMonitor needs a method that makes pseudo-labels in each step (FixMatch ...), and {name} "
+                "does not: leave it out of trainer.callbacks"
+            )
         data = trainer.datamodule  # type: ignore[attr-defined]
         self._target_totals = None if self.target is None else unlabeled_totals(self.target, data)
         self._truth = data.unlabeled.targets if is_known(data) else None

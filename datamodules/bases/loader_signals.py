@@ -1,4 +1,4 @@
-"""Let loader processes go on when signals reach all processes of a run, as Ctrl-C and SLURM's do."""
+"""Let loader processes continue when signals reach all processes of a run, as Ctrl-C and SLURM's do."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""Bounds of what a file may become in memory: a few kilobytes can stand for more than any machine has.
+"""Limits of the memory that a file takes: a few kilobytes can expand to more than any machine has.
 
-The messages are said of a file that the caller names.
+The messages do not name the file; the caller adds its name.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ ROW_BYTES = 64
 
 
 def check_unpacked(path: Path, unpacked: int) -> None:
-    """Refuse a file that becomes far larger than it is.
+    """Refuse a file that takes far more memory than its size.
 
     Args:
         path: The file.
@@ -34,13 +34,13 @@ def check_unpacked(path: Path, unpacked: int) -> None:
     size = path.stat().st_size
     if unpacked > max(MOST_UNPACKED, MOST_TIMES * size):
         raise SettingsError(
-            f"it has {size:,} bytes and would become {unpacked:,} in memory; at most {MOST_TIMES} times its size, or "
-            f"{MOST_UNPACKED:,} bytes, are read"
+            f"it has {size:,} bytes and would take {unpacked:,} in memory; the limit is {MOST_TIMES} times its size, "
+            f"or {MOST_UNPACKED:,} bytes if that is more"
         )
 
 
 def check_parquet(path: Path, file: Any) -> None:
-    """Refuse a `pyarrow.parquet.ParquetFile` that becomes far larger than it is, by its own account.
+    """Refuse a `pyarrow.parquet.ParquetFile` that, by its metadata, takes far more memory than its size.
 
     Raises:
         SettingsError: See `check_unpacked`; or it has more columns than `MOST_COLUMNS`.

@@ -39,7 +39,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        rank_zero_warn(f"waiting for another process, which builds the image cache in {path.parent}")
+        rank_zero_warn(f"waiting for another process that builds the image cache in {path.parent}")
         lock.acquire()
     try:
         yield

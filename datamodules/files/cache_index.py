@@ -48,13 +48,13 @@ def read_cache(index: Path, pixels: Path | None, total: int, image_bytes: int) -
         The index, or None if the index or the pixels are missing.
 
     Raises:
-        DamagedCache: The index is no index of N files, or there are not as many pixels as it says.
+        DamagedCache: The index is not that of N files, or the number of pixels does not agree with it.
     """
     if not index.exists() or not (pixels is None or pixels.exists()):
         return None
     try:
         if not index.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with index.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = CacheIndex(arrays["digests"], arrays["bad"], arrays["reasons"].tolist())
         _check(found, total)

@@ -44,7 +44,7 @@ class UnreadableImage(SettingsError):
 
 
 def read_image_file(path: str | Path) -> bytes:
-    """Read the content of an image file. A pipe, on which reading would wait for ever, is not read, nor is a device.
+    """Read the content of an image file. Pipes, on which reading would wait forever, and devices are not read.
 
     Raises:
         UnreadableImage: The path is no regular file, or it cannot be read, or it is larger than `MOST_BYTES`.
@@ -53,7 +53,7 @@ def read_image_file(path: str | Path) -> bytes:
         with open(path, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise UnreadableImage("a pipe or a device, no file")
+                raise UnreadableImage("a pipe or a device, not a file")
             if found.st_size > MOST_BYTES:
                 raise UnreadableImage(f"{found.st_size / 1e9:.1f} GB, more than an image file has")
             return file.read()

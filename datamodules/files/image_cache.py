@@ -178,7 +178,7 @@ def open_images(
             try:
                 found = read()
             except DamagedCache as damage:
-                rank_zero_warn(f"the image cache in {cache_dir} is damaged and built anew ({damage})")
+                rank_zero_warn(f"the image cache in {cache_dir} is damaged and rebuilt ({damage})")
             found = found or _build(files, size, pixel_file, index, None if skip_bad else describe)
     digests, bad = found.digests, found.bad
     named = [f"{describe(files.keys[row])} ({why})" for row, why in zip(bad.tolist(), found.reasons, strict=True)]

@@ -10,7 +10,7 @@ ROUNDING = 1e-3
 
 
 def check_pseudo_labels(file: PseudoLabelFile) -> None:
-    """Refuse arrays that are no pseudo-labels: of wrong types or shapes, or with numbers that mean nothing.
+    """Refuse arrays that are no pseudo-labels: of wrong types or shapes, or with numbers outside their range.
 
     Raises:
         SettingsError: The file has no rows, an array does not fit, or a row is wrong; the message says which.
@@ -21,7 +21,7 @@ def check_pseudo_labels(file: PseudoLabelFile) -> None:
         raise SettingsError("it has no rows")
     _check_array("key", file.key, "iuUO", (rows,))
     if file.key.dtype == object and not all(isinstance(key, str) for key in file.key):
-        raise SettingsError("key has entries that are no text")
+        raise SettingsError("key has entries that are not text")
     _check_array("label", file.label, "iu", (rows,))
     _check_array("confidence", file.confidence, "f", (rows,))
     _check_entries(file, "label", (file.label >= 0) & (file.label < classes), f"0 to {classes - 1}")

@@ -117,7 +117,7 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
 
     Raises:
         MissingFileError: The file is missing.
-        SettingsError: The file is no pseudo-label file, or its rows mean nothing (see `check_pseudo_labels`).
+        SettingsError: The file is not a pseudo-label file, or its rows mean nothing (see `check_pseudo_labels`).
     """
     if not path.is_file():
         raise MissingFileError(f"no pseudo-label file {path}: `tailmatch predict` writes one")
@@ -133,7 +133,7 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
         raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
     except Exception as error:  # numpy and pyarrow raise errors of any kind for a damaged file
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise SettingsError(f"{path} is no pseudo-label file: {reason}") from error
+        raise SettingsError(f"{path} is not a pseudo-label file: {reason}") from error
     return file
 
 

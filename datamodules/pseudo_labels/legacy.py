@@ -153,7 +153,7 @@ def read_legacy_labels(path: Path) -> LegacyLabels:
     if label is None:
         raise SettingsError(f"{path} has no list of integers named {KEY}")
     if TRUTH in content and (truth is None or len(truth) != len(label)):
-        raise SettingsError(f"{path} has a {TRUTH} that is no list of {len(label)} integers, one for each label")
+        raise SettingsError(f"{path} has a {TRUTH} that is not a list of {len(label)} integers, one for each label")
     return LegacyLabels(label, truth)
 
 

@@ -30,10 +30,10 @@ def files_named_if_missing(
         place, reason = Path(folder).resolve(), " ".join(str(error).split())
         if not data.may_download:
             raise MissingFileError(
-                f"{name} is missing or not whole in {place}, a folder that a checkpoint names, and is not downloaded "
+                f"{name} is missing or incomplete in {place}, a folder that a checkpoint names, and is not downloaded "
                 "into it: give the folder yourself with --data.root"
             ) from error
         raise MissingFileError(
-            f"{name} is missing or not whole in {place} and could not be downloaded ({reason}): put {files} from "
+            f"{name} is missing or incomplete in {place} and could not be downloaded ({reason}): put {files} from "
             f"{address} into {place} and run again"
         ) from error

@@ -65,7 +65,7 @@ class SVHN(LabeledUnlabeledDataModule):
                 if self.may_download:
                     download_url(url, self.root, file, md5)
                 elif not check_integrity(f"{self.root}/{file}", md5):
-                    raise FileNotFoundError(f"there is no whole {file}")
+                    raise FileNotFoundError(f"there is no complete {file}")
 
     def load(self) -> Sources:
         """See `LabeledUnlabeledDataModule.load`."""

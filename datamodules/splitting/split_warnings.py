@@ -31,7 +31,7 @@ def name_warnings(class_names: Sequence[str]) -> list[str]:
     empty = [name for name in class_names if name.casefold() in EMPTY_CELLS]
     found = []
     if same:
-        found.append(f"classes whose names differ in upper case or spaces alone: {_some(same)}; write them in one way")
+        found.append(f"classes whose names differ only in upper case or spaces: {_some(same)}; use one spelling")
     if empty:
         found.append(f"a class is named {_some(empty)}; if its images have no class, leave their cells empty")
     return found

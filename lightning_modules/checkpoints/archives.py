@@ -47,7 +47,7 @@ def _check(path: Path, size: int, version: tuple[int, ...]) -> None:
     elif head.startswith(_ARCHIVE):
         reason = _damage(path)
     elif reason is None and not head.startswith(_PICKLE):
-        reason = "is no file of torch.save"
+        reason = "is not a file of torch.save"
     if reason is not None:
         raise SettingsError(f"{path} {reason}")
 
@@ -60,7 +60,7 @@ def _damage(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                return "is damaged, or no file of torch.save: it has compressed members"
+                return "is damaged, or not a file of torch.save: it has compressed members"
             if any(member.external_attr & _FOLDER for member in members):
                 return "is damaged: it has a folder where tensors should be"  # torch would take them from free memory
             if not any(member.CRC for member in members):

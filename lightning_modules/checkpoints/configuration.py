@@ -82,7 +82,7 @@ def _checked(settings: Any, path: str) -> dict[str, Any]:
         raise SettingsError(f"the configuration in checkpoint {path!r} is a {type(settings).__name__}, and no settings")
     name = _no_argument(settings)
     if name is not None:
-        raise SettingsError(f"the configuration in checkpoint {path!r} has an argument {name!r}, which is no name")
+        raise SettingsError(f"the configuration in checkpoint {path!r} has an argument {name!r}, which is not a name")
     wrong = [] if isinstance(settings.get("trainer") or {}, Mapping) else ["trainer"]
     for part in ("model", "data"):
         section = settings.get(part, {"class_path": ""})

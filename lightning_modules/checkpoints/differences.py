@@ -80,7 +80,7 @@ def do_not_fit(
         f"the weights of {source} do not fit this method"
         + (f": {settings}" if settings else "")
         + f"\n  tensors {differing_tensors(own, state)}"
-        + "\n  leave out what changes the network, or begin a new training with them: --model.pretrained FILE"
+        + "\n  leave out options that change the network, or begin training with these weights: --model.pretrained FILE"
     )
 
 

@@ -72,7 +72,7 @@ def _fetched(url: str) -> Path:
 def _check_whole(url: str, path: Path, size: int | None) -> None:
     there = path.stat().st_size
     if size is not None and there != size:
-        raise SettingsError(f"{shown_url(url)} came incomplete, {there} of {size} bytes: try again")
+        raise SettingsError(f"{shown_url(url)} arrived incomplete, {there} of {size} bytes: try again")
 
 
 def _not_fetched(url: str, error: Exception) -> SettingsError:

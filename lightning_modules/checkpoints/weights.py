@@ -154,7 +154,7 @@ def _check_copy(path: str, file: Path) -> None:
         if not is_url(path):
             raise
         file.unlink(missing_ok=True)
-        raise SettingsError(f"what came from {shown_url(path)} is no checkpoint: {error}") from error
+        raise SettingsError(f"the file from {shown_url(path)} is not a checkpoint: {error}") from error
 
 
 def _reason(error: Exception) -> str:

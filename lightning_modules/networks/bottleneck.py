@@ -36,8 +36,8 @@ class BottleneckNetwork(Network):
         self.remember("network", backbone)
         if backbone.takes_categories:
             raise SettingsError(
-                f"network is a {type(backbone).__name__}; it must be a network of images alone, which may get its "
-                "categories outside of the bottleneck"
+                f"network is a {type(backbone).__name__}; it must be a network that takes images only; put the "
+                "BottleneckNetwork into a CategoryNetwork instead"
             )
         super().__init__(num_classes, width, dropout=dropout, channels_last=backbone.channels_last)
         self.normalization_is_fixed = backbone.normalization_is_fixed

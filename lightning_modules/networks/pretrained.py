@@ -107,9 +107,9 @@ def _names_in_file(network: Network, backbone: set[str], state: Mapping[str, Ten
 
 def _report(path: str, prefix: str, own: list[str], names: dict[str, str], in_file: list[str]) -> str:
     left = {
-        "the head starts anew": [key for key in own if key.startswith(HEAD)],
+        "the head starts from random weights": [key for key in own if key.startswith(HEAD)],
         "channel statistics of the data": list(NORMALIZATION),
-        "the embeddings start anew": [key for key in own if key.startswith(EMBEDDINGS)],
+        "the embeddings start from random weights": [key for key in own if key.startswith(EMBEDDINGS)],
         "not in the file, and without effect": [key for key in own if key.endswith(COUNTER) and key not in names],
     }
     unused = sorted(set(in_file) - set(names.values()))

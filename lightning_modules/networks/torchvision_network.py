@@ -42,7 +42,7 @@ class TorchvisionNetwork(Network):
 
     Raises:
         SettingsError: The name is unknown, the architecture does not end in a linear layer, `transform_input` is given
-            for one that has it not, or the weights are unknown, cannot be fetched or do not fit.
+            for one that does not have it, or the weights are unknown, cannot be fetched or do not fit.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Do the end of an epoch that a resumed run has not done yet."""
+"""On a resume, complete an epoch that was trained but not yet validated when its checkpoint was saved."""
 
 from typing import Any
 

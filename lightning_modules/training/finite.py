@@ -166,7 +166,7 @@ def predictions_error(module: nn.Module, trainer: Trainer | None = None) -> NotF
         )
     if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
         return training_error(trainer, what)
-    return NotFiniteError(f"{what}; nothing is reported of them")
+    return NotFiniteError(f"{what}; no result is reported")
 
 
 def training_error(trainer: Trainer, what: str) -> NotFiniteError:

@@ -31,7 +31,7 @@ class GaussianBlur(View):
         check_share("probability", probability)
         check_each("sigma", sigma, check_positive, length=2)
         if sigma[0] > sigma[1]:
-            raise SettingsError(f"sigma is {sigma}; its two numbers must rise")
+            raise SettingsError(f"sigma is {sigma}; its first number must not exceed the second")
         self.probability = probability
         self.sigma = sigma
 

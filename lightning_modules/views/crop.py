@@ -48,7 +48,7 @@ class RandomResizedCrop(FlippingView):
         check_each("ratio", ratio, check_positive, length=2)
         for name, (least, most) in (("scale", scale), ("ratio", ratio)):
             if least > most:
-                raise SettingsError(f"{name} is {(least, most)}; its two numbers must rise")
+                raise SettingsError(f"{name} is {(least, most)}; its first number must not exceed the second")
         self.size = size
         self.scale = scale
         self.ratio = ratio

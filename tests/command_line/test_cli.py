@@ -176,7 +176,7 @@ def test_a_mistyped_checkpoint_names_those_of_the_run(tmp_path: Path) -> None:
 def test_a_run_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     refused = tailmatch(*FIT, f"--run_dir={tmp_path}")
-    assert "holds a run that was stopped before its first checkpoint: begin it again with" in refused.stderr
+    assert "holds a run that was stopped before its first checkpoint: start it again with" in refused.stderr
 
 
 def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules import FixMatch
 from tests.typed import call_here as tailmatch
 
-FILE_ABOVE = "a part of this path is a file, and no folder"
+FILE_ABOVE = "a part of this path is a file, not a folder"
 FIT = ["fit", "--config=demo.yaml", "--data.image_size=8"]
 
 
@@ -146,7 +146,7 @@ def test_a_configuration_is_not_copied_to_a_path_that_cannot_be(tmp_path: Path) 
     ("options", "message"),
     [
         (["--checkpoint.monitors=[val/balanced_acuracy]"], "checkpoint.monitors has 'val/balanced_acuracy'"),
-        (["--checkpoint.monitors=[val/top1,test/top1]"], "each metric may be there once"),
+        (["--checkpoint.monitors=[val/top1,test/top1]"], "each metric may be listed once"),
         (["--seed_everything=-4"], "seed_everything is -4; it must be in [0, 4294967295]"),
         (["--trainer.accelerator=cuda9"], "the trainer cannot be made: You selected an invalid accelerator name"),
         (["--config={trainer: null}"], "trainer is null; leave it out, or give its settings"),
@@ -177,7 +177,7 @@ def test_what_lightning_refuses_is_said_before_the_training(
         (["--config={model: {class_path: null}}"], "(given: {'class_path': None})"),
         (["--model=broken_here.Model"], "--model: broken_here cannot be imported: RuntimeError: boom ("),
         (["--trainer.callbacks=broken_here.Callback"], "broken_here.py, line 2)"),
-        (["--model=own_here.Mine"], "--model: own_here.Mine is no ImageClassifier"),
+        (["--model=own_here.Mine"], "--model: own_here.Mine is not a subclass of ImageClassifier"),
     ],
 )
 def test_a_refused_option_is_named_with_its_value(

@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_names_the_newest_good_one_and_the_command(run: Pat
         resolved(subcommand, f"--run_dir={run}", "--ckpt_path=last")
     last_line = str(raised.value).splitlines()[-1]
     start, _, command = last_line.partition(": ")
-    assert start == f"  The newest good one beside it is {folder / 'epoch-0001.ckpt'}, step 20"
+    assert start == f"  The newest undamaged one in its folder is {folder / 'epoch-0001.ckpt'}, step 20"
     assert shlex.split(command) == [
         "tailmatch", subcommand, "--run_dir", str(run), "--ckpt_path", str(folder / "epoch-0001.ckpt")
     ]  # fmt: skip
@@ -82,7 +82,7 @@ def test_a_run_without_a_checkpoint_says_how_to_begin_it_again(run: Path) -> Non
     for name in ("last", "best"):
         with pytest.raises(SettingsError, match="no checkpoint .* the run was stopped before its first one") as raised:
             resolved("fit", f"--run_dir={run}", f"--ckpt_path={name}")
-        command = str(raised.value).partition("To begin it again: tailmatch ")[2]
+        command = str(raised.value).partition("To start it again: tailmatch ")[2]
         assert shlex.split(command) == [
             "fit", "--config", str(run / "config.yaml"), "--run_dir", str(run), "--ckpt_path", "auto"
         ]  # fmt: skip
@@ -94,8 +94,8 @@ def test_a_run_without_a_checkpoint_says_how_to_begin_it_again(run: Path) -> Non
         (["fit", "--ckpt_path=auto"], "--ckpt_path auto needs the run's folder: add --run_dir"),
         (["test", "--ckpt_path=auto", "--run_dir=r"], "--ckpt_path auto is for fit, which continues or begins a run"),
         (["predict", "--ckpt_path=auto", "--run_dir=r"], "--ckpt_path auto is for fit, which continues or begins"),
-        (["fit", "--ckpt_path=auto", "--run_dir=r", "--overwrite=true"], "auto continues: leave one of them out"),
-        (["fit", "--ckpt_path=last", "--run_dir=r", "--overwrite=true"], "last continues: leave one of them out"),
+        (["fit", "--ckpt_path=auto", "--run_dir=r", "--overwrite=true"], "auto continues the old: leave one out"),
+        (["fit", "--ckpt_path=last", "--run_dir=r", "--overwrite=true"], "last continues the old: leave one out"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_message(words: list[str], message: str) -> None:

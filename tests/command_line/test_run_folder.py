@@ -71,7 +71,7 @@ def test_beside_a_running_run_a_second_one_is_refused_and_changes_nothing(words:
     messages = [line for line in result.stderr.splitlines() if "Seed set" not in line]
     assert len(messages) == 1
     assert messages[0].startswith(f"tailmatch: error: {run_dir} is being written by process {child} on ")
-    assert messages[0].endswith(": wait for its end, or choose another --run_dir")
+    assert messages[0].endswith(": wait until it ends, or choose another --run_dir")
 
 
 def test_a_killed_run_is_taken_over_and_its_remains_are_removed(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_auto_begins_then_continues_and_then_says_that_the_run_has_finished(tmp_
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     finished = tailmatch(*words)
     assert finished.returncode == 0
-    assert "the run had finished at step 2: nothing was left to train\n" in finished.stdout
+    assert "the run had finished at step 2: nothing was left to train" in finished.stdout
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
     longer = tailmatch("fit", f"--config={tmp_path}/config.yaml", *words[1:], "--trainer.max_epochs=2")
     assert longer.returncode == 0 and "had finished" not in longer.stdout
@@ -229,7 +229,7 @@ def test_outputs_have_one_writer_and_a_running_run_can_be_evaluated(tmp_path: Pa
             refused = tailmatch(*words)
             assert refused.returncode == 1 and not output.exists() and left.exists()
             assert f"{output} is being written by process {child} on " in refused.stderr
-            assert refused.stderr.endswith(": wait for its end, or name another output\n")
+            assert refused.stderr.endswith(": wait until it ends, or name another output\n")
     running = tmp_path / "running"
     with meanwhile(stay_in, run_dir, running, until=running):
         for output, words in list(commands.items())[:2]:

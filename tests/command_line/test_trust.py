@@ -146,7 +146,7 @@ def test_nothing_is_downloaded_to_a_place_that_a_file_names(tmp_path: Path, run:
         result = command(name, file)
         assert f"data that {file} names: CIFAR10" in result.stdout
         assert result.returncode == 1 and result.stderr.count("tailmatch: error:") == 1, result.stderr
-        assert f"CIFAR-10 is missing or not whole in {tmp_path}/outside" in result.stderr
+        assert f"CIFAR-10 is missing or incomplete in {tmp_path}/outside" in result.stderr
         assert "give the folder yourself with --data.root" in result.stderr
     assert not (tmp_path / "outside").exists()
 

@@ -59,7 +59,7 @@ def test_the_demos_checkpoint_runs_in_onnxruntime(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["fit"], "Ensemble brings its weights and is not trained: use test, validate or predict"),
+        (["fit"], "Ensemble has its own weights and cannot be trained: use test, validate or predict"),
         (["test", "--ckpt_path={demo}/best.ckpt"], "Ensemble brings its weights: leave out --ckpt_path"),
         (["validate", "--seed_everything=5"], "trained on another split of the data"),
         (["validate", "--model.flip=true"], "flip is true, and a mirrored image of Digits may be of another class"),

@@ -90,5 +90,5 @@ def test_a_summary_that_is_no_json_is_named(tmp_path: Path) -> None:
     for name, text in (("test_metrics.json", "{}"), ("last_evaluations.json", "{broken")):
         (tmp_path / name).write_text(text)
     trainer: Any = SimpleNamespace(logger=None, default_root_dir=str(tmp_path), is_global_zero=True)
-    with pytest.raises(SettingsError, match="last_evaluations.json is no JSON"):
+    with pytest.raises(SettingsError, match="last_evaluations.json is not JSON"):
         LastEvaluations().on_test_end(trainer, torch.nn.Identity())  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def test_hidden_files_and_pipes_are_no_images(folder: Path) -> None:
     (first / "loop").symlink_to(folder / "train")
     assert open_folder(folder).class_count_table() == before
     os.mkfifo(first / "pipe.png")
-    with pytest.raises(SettingsError, match=r"1 unreadable images; .*\n.*pipe.png \(a pipe or a device, no file\)"):
+    with pytest.raises(SettingsError, match=r"1 unreadable images; .*\n.*pipe.png \(a pipe or a device, not a file\)"):
         open_folder(folder)
     with pytest.warns(UserWarning, match="1 unreadable images are left out"):
         assert open_folder(folder, on_bad_image="skip").class_count_table() == before

@@ -36,20 +36,20 @@ def archive(path: Path, content: bytes, packed: int = zipfile.ZIP_STORED) -> Pat
 @pytest.mark.parametrize("count", [10**9, 10**12, 10**18, 10**30])
 def test_an_array_that_is_not_there_is_refused(count: int, tmp_path: Path) -> None:
     path = archive(tmp_path / "labels.npz", header(count))
-    with pytest.raises(SettingsError, match="labels.npz is no pseudo-label file"):
+    with pytest.raises(SettingsError, match="labels.npz is not a pseudo-label file"):
         read_pseudo_labels(path)
 
 
 def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "labels.npz", header(2, kind="|O") + b"\x80\x04N.")
-    with pytest.raises(SettingsError, match="labels.npz is no pseudo-label file: Object arrays cannot be loaded"):
+    with pytest.raises(SettingsError, match="labels.npz is not a pseudo-label file: Object arrays cannot be loaded"):
         read_pseudo_labels(path)
 
 
 def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MOST_UNPACKED", 2_000_000)
     path = archive(tmp_path / "labels.npz", header(10**5) + bytes(8 * 10**5), zipfile.ZIP_DEFLATED)
-    with pytest.raises(SettingsError, match=r"labels.npz is no pseudo-label file: it has .* would become 2,400,\d+"):
+    with pytest.raises(SettingsError, match=r"labels.npz is not a pseudo-label file: it has .* would take 2,400,\d+"):
         read_pseudo_labels(path)
 
 
@@ -57,9 +57,9 @@ def test_a_parquet_file_of_rows_that_take_no_room_is_refused(tmp_path: Path, mon
     monkeypatch.setattr(bounds, "MOST_UNPACKED", 2_000_000)
     table = pyarrow.table({name: pyarrow.array(["a"] * 10**6) for name in ("image", "key")})
     parquet.write_table(table, tmp_path / "rows.parquet")
-    with pytest.raises(SettingsError, match=r"rows.parquet: it has .* would become 64,000,000"):
+    with pytest.raises(SettingsError, match=r"rows.parquet: it has .* would take 64,000,000"):
         read_table(tmp_path / "rows.parquet", TableFormat(), "image")
-    with pytest.raises(SettingsError, match=r"rows.parquet is no pseudo-label file: it has .* would become"):
+    with pytest.raises(SettingsError, match=r"rows.parquet is not a pseudo-label file: it has .* would take"):
         read_pseudo_labels(tmp_path / "rows.parquet")
 
 

@@ -180,8 +180,8 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.png"))
     for name, message in (
-        ("pipe.png", "a pipe or a device, no file"),
-        ("device.png", "a pipe or a device, no file"),
+        ("pipe.png", "a pipe or a device, not a file"),
+        ("device.png", "a pipe or a device, not a file"),
         ("folder.png", "Is a directory"),
         ("loop.png", "Too many levels of symbolic links"),
         ("huge.png", "1.1 GB, more than an image file has"),

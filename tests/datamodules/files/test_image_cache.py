@@ -179,7 +179,7 @@ def test_a_damaged_cache_is_built_anew_with_one_warning(damage: str, folder: Pat
     DAMAGES[damage](index, pixels)
     with pytest.warns(UserWarning) as said:
         again = opened(folder)
-    assert [str(warning.message).count("is damaged and built anew") for warning in said] == [1]
+    assert [str(warning.message).count("is damaged and rebuilt") for warning in said] == [1]
     assert "\n" not in str(said[0].message)
     assert torch.equal(again.pixels[torch.arange(6)], expected) and torch.equal(again.digests, digests)
     assert len(decoded) == 12
@@ -203,7 +203,7 @@ def test_a_cache_folder_that_cannot_be_written_is_named(folder: Path) -> None:
 
 def test_a_process_that_waits_for_another_one_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_folder.FileLock, "acquire", impatient(cache_folder.FileLock.acquire))
-    with pytest.warns(UserWarning, match="waiting for another process, which builds the image cache in"):
+    with pytest.warns(UserWarning, match="waiting for another process that builds the image cache in"):
         assert len(opened(folder).pixels) == 6
 
 

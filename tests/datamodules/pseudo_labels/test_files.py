@@ -161,14 +161,14 @@ def test_what_is_no_pseudo_label_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it is no archive of arrays"):
         read_pseudo_labels(path)
     np.savez(path, key=np.array([{"an": "object"}]), label=np.zeros(1), confidence=np.zeros(1))
-    with pytest.raises(ValueError, match="labels.npz is no pseudo-label file: Object arrays cannot be loaded"):
+    with pytest.raises(ValueError, match="labels.npz is not a pseudo-label file: Object arrays cannot be loaded"):
         read_pseudo_labels(path)
     content = file(pool(), [3, 4])
     write_pseudo_labels(path, columns(content, 2), content.origin)
     whole = path.read_bytes()
     for damaged in (whole[:-40], whole[: len(whole) // 2], whole.replace(b"label.npy", b"lebal.npy")):
         path.write_bytes(damaged)
-        with pytest.raises(SettingsError, match="labels.npz is no pseudo-label file: "):
+        with pytest.raises(SettingsError, match="labels.npz is not a pseudo-label file: "):
             read_pseudo_labels(path)
 
 
@@ -214,7 +214,7 @@ def test_rows_that_mean_nothing_are_refused(wrong: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.npz"
     changed = {**columns(content, 2), **{name: in_memory(array) for name, array in arrays.items()}}
     write_pseudo_labels(path, changed, content.origin)
-    with pytest.raises(SettingsError, match=f"labels.npz is no pseudo-label file: .*{message}"):
+    with pytest.raises(SettingsError, match=f"labels.npz is not a pseudo-label file: .*{message}"):
         read_pseudo_labels(path)
 
 
@@ -225,7 +225,7 @@ def test_rows_that_mean_nothing_are_refused(wrong: str, tmp_path: Path) -> None:
 def test_facts_that_mean_nothing_are_refused(fact: str, value: Any, tmp_path: Path) -> None:
     content = file(pool(), [3, 4])
     write_pseudo_labels(tmp_path / "labels.npz", columns(content, 2), replace(content.origin, **{fact: value}))
-    with pytest.raises(SettingsError, match=f"is no pseudo-label file: {fact} "):
+    with pytest.raises(SettingsError, match=f"is not a pseudo-label file: {fact} "):
         read_pseudo_labels(tmp_path / "labels.npz")
 
 

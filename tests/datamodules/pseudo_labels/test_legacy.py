@@ -145,7 +145,7 @@ def test_a_file_of_the_whole_pool_serves_a_subset_and_its_digits_are_translated(
         convert(saved(path, shifted), output, data, overwrite=True)
     with pytest.raises(ValueError, match="has 796 labels, and the data 797 images"):
         convert(saved(path, {"extrapolated_targets": digits[1:]}), output, data, overwrite=True)
-    with pytest.raises(ValueError, match="ground_truth that is no list of 797 integers"):
+    with pytest.raises(ValueError, match="ground_truth that is not a list of 797 integers"):
         convert(saved(path, content | {"ground_truth": digits[1:]}), output, data, overwrite=True)
 
 

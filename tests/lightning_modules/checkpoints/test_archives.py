@@ -97,7 +97,7 @@ def test_every_bit_of_the_data_counts(good: bytes, damaged: Callable[[bytes], Pa
         (b"<html lang=en>", "is an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "is a git-lfs pointer"),
         (bytes(5000), "begins with zeros"),
-        (b"\x89PNG\r\n", "is no file of torch.save"),
+        (b"\x89PNG\r\n", "is not a file of torch.save"),
         (b"PK\3\4" + bytes(100), "is cut off"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_test_with_another_network_names_the_file_and_the_difference(tmp_path:
     words += ["--trainer.accelerator=cpu", "--trainer.logger=false"]
     for change, depth, said in (
         ({}, 14, "network.depth is 8 there and 14 here"),
-        ({"state_dict": [1]}, 8, f"checkpoint {file} has another kind of state_dict"),
+        ({"state_dict": [1]}, 8, f"checkpoint {file} has state_dict of another type"),
         ({"epoch": None}, 8, f"checkpoint {file} has no epoch"),
     ):
         torch.save({name: value for name, value in {**content, **change}.items() if value is not None}, file)
@@ -85,4 +85,4 @@ def test_a_state_dict_does_not_say_its_run(tmp_path: Path) -> None:
     file = tmp_path / "weights.ckpt"
     torch.save({"state_dict": {}}, file)
     result = call_here("test", f"--ckpt_path={file}", f"--run_dir={tmp_path}")
-    assert result.returncode == 1 and f"checkpoint {file} does not say of which run it is" in result.stderr
+    assert result.returncode == 1 and f"checkpoint {file} does not contain the settings of its run" in result.stderr

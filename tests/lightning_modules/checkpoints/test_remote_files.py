@@ -108,7 +108,7 @@ def test_what_comes_incomplete_is_not_used(server: str, monkeypatch: pytest.Monk
     files = fsspec.filesystem("memory")
     files.pipe_file("/b.ckpt", b"whole")
     monkeypatch.setattr(type(files), "get_file", lambda self, there, here: Path(here).write_bytes(b"who"))
-    with pytest.raises(ValueError, match=r"memory://b.ckpt came incomplete, 3 of 5 bytes: try again"):
+    with pytest.raises(ValueError, match=r"memory://b.ckpt arrived incomplete, 3 of 5 bytes: try again"):
         local_file("memory://b.ckpt")
     assert files_in_the_cache() == []
 
@@ -163,6 +163,6 @@ def test_code_in_a_file_is_never_executed(write: Any, tmp_path: Path) -> None:
 def test_a_damaged_copy_is_named_and_fetched_again(server: str) -> None:
     Server.files["/best.ckpt"] = b"<!doctype html><title>Log in</title>"
     for _ in range(2):
-        with pytest.raises(SettingsError, match=rf"from {server}/best.ckpt is no checkpoint: .* an HTML page"):
+        with pytest.raises(SettingsError, match=rf"from {server}/best.ckpt is not a checkpoint: .* an HTML page"):
             read_file(f"{server}/best.ckpt?secret")
     assert len(Server.fetched) == 2 and not files_in_the_cache()

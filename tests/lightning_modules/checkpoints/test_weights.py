@@ -177,7 +177,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         EfficientNet(10, pretrained="missing.pth")
     for content in ("not weights", "hello", ""):  # torch raises another error for each
         (tmp_path / "text.pth").write_text(content)
-        with pytest.raises(SettingsError, match="text.pth is (no file of torch.save|empty)"):
+        with pytest.raises(SettingsError, match="text.pth is (not a file of torch.save|empty)"):
             TorchvisionNetwork(10, "resnet18", weights=str(tmp_path / "text.pth"))
 
 

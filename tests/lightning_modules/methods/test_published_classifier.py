@@ -109,4 +109,4 @@ def test_the_command_needs_no_checkpoint_and_trains_nothing(tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "the head 'fc' loaded" in result.stdout and (tmp_path / "run" / "test_metrics.json").is_file()
     result = call_here("fit", *model)
-    assert result.returncode == 1 and "PublishedClassifier brings its weights and is not trained" in result.stderr
+    assert result.returncode == 1 and "PublishedClassifier has its own weights and cannot be trained" in result.stderr

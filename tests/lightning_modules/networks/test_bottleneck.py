@@ -43,7 +43,7 @@ def test_a_checkpoint_can_describe_it_and_categories_go_around_it() -> None:
     assert BottleneckNetwork(3, plain_network, width=7).description()["init_args"]["width"] == 7
     outer = CategoryNetwork(3, ["size"], lambda k: BottleneckNetwork(k, plain_network, width=7), embedding_dim=2)
     assert outer.feature_dim == 9
-    with pytest.raises(SettingsError, match="images alone"):
+    with pytest.raises(SettingsError, match="takes images only"):
         BottleneckNetwork(3, category_network)
     with pytest.raises(SettingsError, match="width is 0"):
         BottleneckNetwork(3, plain_network, width=0)

@@ -338,7 +338,7 @@ def test_backbones_begin_with_each_others_weights(inner: Any, tmp_path: Path) ->
             for network in (source, target)
         )
         assert torch.equal(found, expected)
-        assert ("the embeddings start anew" in said) == isinstance(target, CategoryNetwork)
+        assert ("the embeddings start from random weights" in said) == isinstance(target, CategoryNetwork)
 
 
 def test_an_ensembles_members_read_the_categories_in_their_own_values(tmp_path: Path) -> None:

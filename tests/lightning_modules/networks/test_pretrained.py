@@ -85,7 +85,7 @@ def test_public_cifar_resnets_load_whole(prefix: str, public: nn.Module, tmp_pat
         torch.testing.assert_close(network.features(images), public((images - 0.4) / 0.3))
     # 13 convolutions, 13 norms of 5 tensors; of the network also head (2), mean, std.
     assert f"{path}: 78 of 82 tensors loaded" in message
-    assert "head.weight, head.bias (the head starts anew)" in message
+    assert "head.weight, head.bias (the head starts from random weights)" in message
     assert "mean, std (channel statistics of the data)" in message
     assert f"unused in the file: {prefix}fc.bias, {prefix}fc.weight" in message
 

@@ -46,7 +46,7 @@ def test_other_trainers_train(limits: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_best_checkpoint_that_will_not_be_is_announced(tmp_path: Path) -> None:
     best = BestCheckpoint(tmp_path, monitor="val/top1", filename="best")
-    with pytest.warns(UserWarning, match=r"no best\.ckpt will be kept, .*: limit_val_batches is 0"):
+    with pytest.warns(UserWarning, match=r"no best\.ckpt will be saved, .*: limit_val_batches is 0"):
         fit(tmp_path, best, max_epochs=1, enable_checkpointing=True, limit_val_batches=0)
     with pytest.warns(UserWarning, match="check_val_every_n_epoch is 3 and the training has 2 epochs"):
         fit(tmp_path, best, max_epochs=2, enable_checkpointing=True, limit_val_batches=1.0, check_val_every_n_epoch=3)

@@ -73,7 +73,7 @@ def test_probability_of_zero_changes_nothing(batch):
     [
         ("probability", 1.5, "probability is 1.5; it must be"),
         ("sigma", (0.0, 1.0), "sigma[0] is 0.0; it must be above 0"),
-        ("sigma", (2.0, 1.0), "sigma is (2.0, 1.0); its two numbers must rise"),
+        ("sigma", (2.0, 1.0), "sigma is (2.0, 1.0); its first number must not exceed the second"),
     ],
 )
 def test_bad_arguments(field, value, message):

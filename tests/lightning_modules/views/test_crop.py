@@ -165,10 +165,10 @@ def test_flips_half_as_the_data_says():
     [
         ("size", 0, "size is 0; it must be at least 1"),
         ("scale", (0.0, 1.0), "scale[0] is 0.0; it must be in (0, 1]"),
-        ("scale", (0.5, 0.2), "scale is (0.5, 0.2); its two numbers must rise"),
+        ("scale", (0.5, 0.2), "scale is (0.5, 0.2); its first number must not exceed the second"),
         ("scale", (0.5, 1.2), "scale[1] is 1.2; it must be in (0, 1]"),
         ("ratio", (0.0, 1.0), "ratio[0] is 0.0; it must be above 0"),
-        ("ratio", (2.0, 0.5), "ratio is (2.0, 0.5); its two numbers must rise"),
+        ("ratio", (2.0, 0.5), "ratio is (2.0, 0.5); its first number must not exceed the second"),
     ],
 )
 def test_bad_arguments(field, value, message):
