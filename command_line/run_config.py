@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,4 +66,13 @@ class RunConfig(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the configuration into the checkpoint."""
-        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_unset=False)
+        checkpoint[CONFIG_KEY] = self._text
+
+    @cached_property
+    def _text(self) -> str:
+        """The configuration as YAML, made once.
+
+        It takes longer than the rest of a small checkpoint, and leaves errors that jsonargparse has caught. These are
+        in a cycle with their frames, which keep the checkpoint in memory until the garbage collector runs in full.
+        """
+        return str(self.parser.dump(self.config, skip_unset=False))

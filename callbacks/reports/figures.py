@@ -1,5 +1,6 @@
 """Draw figures, and give them to the loggers as arrays."""
 
+import gc
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,10 +32,16 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 
 def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
-    """Log a figure with every logger that takes images (TensorBoard, Weights & Biases), on process 0."""
+    """Log a figure with every logger that takes images (TensorBoard, Weights & Biases), on process 0.
+
+    The figure is then freed, if the caller keeps no name for it. Its parts refer to each other, so that only the
+    garbage collector frees them. By itself, it may do so tens of figures later, and each takes megabytes.
+    """
     if not trainer.is_global_zero or not trainer.loggers:
         return
     image = to_array(figure)
+    del figure
+    gc.collect()
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, image, trainer.global_step, dataformats="HWC")

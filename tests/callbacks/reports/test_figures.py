@@ -1,0 +1,36 @@
+"""Figures are drawn as arrays and then freed."""
+
+import gc
+import weakref
+from pathlib import Path
+from unittest import mock
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from tailmatch.callbacks.reports import figures
+
+
+def test_figures_that_are_logged_do_not_stay_in_memory(tmp_path: Path) -> None:
+    made: list[weakref.ref[object]] = []
+
+    def new_figure(*args: float, **options: int) -> object:
+        made_now = NEW_FIGURE(*args, **options)
+        made.append(weakref.ref(made_now[0]))
+        return made_now
+
+    trainer = Trainer(logger=TensorBoardLogger(tmp_path), accelerator="cpu")
+    gc.disable()  # as if it were long before its next full run
+    try:
+        with mock.patch.object(figures, "new_figure", new_figure):
+            for _ in range(3):
+                figures.log_figure(trainer, "confusion", figures.confusion_figure(torch.ones(3, 3), list("abc")))
+        alive = [figure for figure in made if figure() is not None]
+    finally:
+        gc.enable()
+    assert len(made) == 3
+    assert len(alive) <= 1  # Python 3.10 keeps the last one, as the argument of the call
+
+
+NEW_FIGURE = figures.new_figure
