@@ -16,14 +16,11 @@ from tailmatch.lightning_modules.inference.class_paths import public_path
 from tailmatch.lightning_modules.inference.loading import settings_to_rebuild
 from tailmatch.lightning_modules.inference.trust import Stranger, class_named, names_in, strip_names
 
-_PLAIN: dict[str, tuple[type, ...]] = {
-    "accelerator": (str,),
-    "devices": (int, str),
-    "strategy": (str,),
-    "num_nodes": (int,),
-    "precision": (int, str),
-}
-"""Settings of the trainer that a test takes from a checkpoint that the user does not vouch for."""
+_PLAIN: dict[str, tuple[type, ...]] = {"accelerator": (str,), "precision": (int, str)}
+"""Settings of the trainer that a test takes from a checkpoint that the user does not vouch for.
+
+How many processes are started, and how, is the user's to say: `devices: 1000` would start a thousand.
+"""
 
 _CHANGE_PREDICTIONS = ("tailmatch.callbacks.LogitAdjustment",)
 """Callbacks of this package that a prediction needs; they know no path."""

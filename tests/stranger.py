@@ -210,6 +210,8 @@ def texts() -> dict[str, str]:
         "an alias in itself": f"{model}x: &x [*x]\n",
         "deep": f"{model}x: {'[' * 3000}{']' * 3000}\n",
         "long": model + "x: " + "y" * 2_000_000,
+        "a number too long to print": f"{model}x: 0x{'f' * 9000}\n",
+        "a number that takes minutes": f"{model}x: 1{':0' * 400_000}\n",
         "no settings": "- 1\n",
         "no class": "model: 3\n",
     }

@@ -8,7 +8,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import whole_file
-from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.checkpoints.weights import not_tensors, read_file
 
 PARTS: dict[str, type] = {
     "state_dict": dict,
@@ -65,11 +65,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise SettingsError(
                 f"checkpoint {path} is a {type(content).__name__}; it must be a checkpoint of a Trainer"
             )
-        wrong = [name for name, kind in PARTS.items() if not isinstance(content.get(name, kind()), kind)]
+        wrong: list[object] = [name for name, kind in PARTS.items() if not isinstance(content.get(name, kind()), kind)]
+        wrong = wrong or not_tensors(content.get("state_dict", {}))
         missing = [name for name in NEEDED if name not in content]
         if missing or wrong:
             raise SettingsError(
-                f"checkpoint {path} has {'no ' + missing[0] if missing else 'another kind of ' + wrong[0]}; it must be "
+                f"checkpoint {path} has {f'no {missing[0]}' if missing else f'another kind of {wrong[0]}'}; it must be "
                 "a whole checkpoint of a Trainer (weights alone: begin a training with them, --model.pretrained FILE)"
             )
         return content

@@ -13,6 +13,9 @@ MOST_CHARACTERS = 1_000_000
 MOST_VALUES = 50_000
 """Bound of the values in it, each counted where it is and where an alias repeats it."""
 
+LONGEST_NUMBER = 100
+"""Bound of the characters of a number: Python refuses to print one of thousands, or takes minutes to read it."""
+
 
 def read_configuration(text: object, path: str) -> dict[str, Any]:
     """Convert the configuration in a checkpoint to plain values.
@@ -55,12 +58,17 @@ def count_values(node: yaml.Node) -> int:
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
     """Count the values below a node, aliases written out; more than `MOST_VALUES` if one contains itself."""
+    if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+        raise yaml.MarkedYAMLError(problem=f"a number of {len(node.value)} characters", problem_mark=node.start_mark)
     if id(node) not in known:
         known[id(node)] = MOST_VALUES + 1  # while it is counted
         parts = node.value if isinstance(node, yaml.CollectionNode) else ()
         inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_count(part, known) for part in inner)
     return known[id(node)]
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def _no_argument(settings: Any) -> object | None:

@@ -1,6 +1,6 @@
 """The parts of a checkpoint that another method uses: network weights, classes, the network's settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.configuration import read_configuration
-from tailmatch.lightning_modules.checkpoints.weights import read_file
+from tailmatch.lightning_modules.checkpoints.weights import not_tensors, read_file
 
 CONFIG_KEY = "config"
 """Checkpoint key of the run's whole configuration, as YAML."""
@@ -19,6 +19,9 @@ METHOD_KEY = "method"
 
 CATEGORIES_KEY = "categories"
 """Checkpoint key of a network's `vocabulary`."""
+
+MOST_PIXELS = 65_535
+"""Bound of the height and the width of images, that of JPEG."""
 
 _NETWORK, _HEAD = "network.", "head."
 
@@ -73,12 +76,19 @@ def read_checkpoint(path: str) -> TrainedCheckpoint:
 def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
     """Convert the content that `read_file` returned to a checkpoint; see `read_checkpoint`."""
     state = content.get("state_dict") if isinstance(content, Mapping) else None
-    tensors = {name: tensor for name, tensor in state.items() if name.startswith(_NETWORK)} if state else {}
+    named = [name for name in state if isinstance(name, str)] if isinstance(state, Mapping) else []
+    tensors = {name: state[name] for name in named if name.startswith(_NETWORK)} if state else {}
     if not tensors or not isinstance(content, Mapping):
         raise SettingsError(
             f"checkpoint {path!r} has no network of this package in it; it must be a <run>/checkpoints/*.ckpt "
             "(weights from elsewhere: train on them with `pretrained` first)"
         )
+    wrong: list[object] = [
+        name for name, is_right in _FACTS.items() if content.get(name) is not None and not is_right(content[name])
+    ]
+    wrong += not_tensors(state or {})
+    if wrong:
+        raise SettingsError(f"checkpoint {path!r} has a {wrong[0]} of another kind than a run saves")
     network = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
     return TrainedCheckpoint(
         backbone={name: tensor for name, tensor in network.items() if not name.startswith(_HEAD)},
@@ -90,6 +100,28 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
     )
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
+
+
+def _is_size(value: Any) -> bool:
+    return _is_list(value, int) and len(value) == 2 and all(1 <= pixels <= MOST_PIXELS for pixels in value)
+
+
+def _are_levels(value: Any) -> bool:
+    return _is_list(value, dict) and all(
+        isinstance(level.get("name"), str) and _is_list(level.get("values"), str) for level in value
+    )
+
+
+_FACTS: dict[str, Callable[[object], bool]] = {
+    "class_names": lambda value: _is_list(value, str),
+    "image_size": _is_size,
+    CATEGORIES_KEY: _are_levels,
+}
+"""What a checkpoint may say of its data, by key; the values are used as they are."""
 
 
 def unknown_of(content: Mapping[str, Any]) -> dict[str, str]:

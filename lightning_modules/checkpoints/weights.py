@@ -169,10 +169,26 @@ def _reason(error: Exception) -> str:
     )
 
 
+def not_tensors(state: Mapping[object, object]) -> list[object]:
+    """Return the keys of a state dict that are no names, or have no dense tensor with values.
+
+    The extra state of a module may be any value.
+    """
+    named = {key: value for key, value in state.items() if not str(key).endswith("_extra_state")}
+    return [key for key, value in named.items() if not (isinstance(key, str) and _is_dense(value))]
+
+
+def _is_dense(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    return value.layout is torch.strided
+
+
 def _checked(state: object, source: str) -> Mapping[str, Tensor]:
     if not isinstance(state, Mapping) or not state:
         raise SettingsError(f"weights {source!r} hold a {type(state).__name__}; they must hold a dict of tensors")
-    wrong = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    wrong = not_tensors(state)
+    wrong += [key for key, value in state.items() if key not in wrong and not isinstance(value, Tensor)]
     if wrong:
         raise SettingsError(f"weights {source!r} hold {wrong[:3]}, no tensors; they must hold tensors alone")
     return state

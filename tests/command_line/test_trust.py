@@ -116,7 +116,8 @@ def test_with_a_config_too_a_files_data_are_not_imported(run: Path, watch: Watch
 
 
 def test_of_the_trainer_only_what_computes_is_taken(tmp_path: Path) -> None:
-    trainer = {"accelerator": "cpu", "devices": 1, "precision": "16-mixed", "strategy": {"class_path": "a.B"}}
+    processes = {"devices": 1000, "num_nodes": 3, "strategy": "ddp_notebook"}
+    trainer = {"accelerator": "cpu", "precision": "16-mixed", **processes}
     shift = {"class_path": "callbacks.LogitAdjustment", "init_args": {"tau": 0.5}}
     for listed in ([shift, {"class_path": "tailmatch.callbacks.DARP"}], shift):
         settings = {
@@ -124,7 +125,7 @@ def test_of_the_trainer_only_what_computes_is_taken(tmp_path: Path) -> None:
             "trainer": trainer | writes(tmp_path) | {"callbacks": listed, "max_epochs": 3},
         }
         kept = needed_to_evaluate(settings, Typed.read(["test"]))
-        plain = {"accelerator": "cpu", "devices": 1, "precision": "16-mixed"}
+        plain = {"accelerator": "cpu", "precision": "16-mixed"}
         assert kept == {"seed_everything": 3, "trainer": plain | {"callbacks": [shift]}}
     data = {
         "class_path": "datamodules.ImageTable",

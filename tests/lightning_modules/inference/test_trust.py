@@ -10,6 +10,7 @@ import torch
 from jsonargparse import _instantiation
 
 from tailmatch import load, trust_checkpoints
+from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
 from tailmatch.callbacks.remedies.pseudo_label_generator import load_teacher
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import Ensemble, Supervised, views
@@ -66,6 +67,55 @@ def test_a_configuration_is_plain_data_of_bounded_size(text: str, watch: Watch, 
     file = with_settings(tmp_path / "bad.ckpt", good, texts()[text])
     with watch.nothing_happens(), pytest.raises(SettingsError, match="configuration in checkpoint .*bad.ckpt"):
         load(file)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_names", 5),
+        ("class_names", [0, 1, 2]),
+        ("class_names", "abc"),
+        ("image_size", 8),
+        ("image_size", "ab"),
+        ("image_size", [8]),
+        ("image_size", [8.5, float("nan")]),
+        ("image_size", [-1, -1]),
+        ("image_size", [10**7, 10**7]),
+        ("categories", "x"),
+        ("categories", [{"name": "color", "values": None}]),
+        ("state_dict", [1]),
+        ("state_dict", {5: torch.zeros(1)}),
+    ],
+)
+def test_facts_that_no_run_saves_are_refused(entry: str, key: str, value: object, good: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bad.ckpt"
+    torch.save({**torch.load(good, weights_only=True), key: value}, file)
+    with pytest.raises(SettingsError, match="checkpoint .*bad.ckpt' has "):
+        ENTRIES[entry](str(file))
+
+
+@pytest.mark.parametrize("entry", [*ENTRIES, "load_pretrained", "a trainer"])
+@pytest.mark.parametrize("kind", ["text", "sparse", "quantized", "meta", "a number as its name"])
+def test_what_is_no_dense_tensor_is_refused(kind: str, entry: str, good: Path, tmp_path: Path) -> None:
+    content = torch.load(good, weights_only=True)
+    state, name, file = content["state_dict"], "network.head.weight", tmp_path / "bad.ckpt"
+    weight = state.pop(name)
+    made: dict[str, Callable[[], Any]] = {
+        "text": lambda: "x",
+        "sparse": weight.to_sparse,
+        "quantized": lambda: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "meta": lambda: weight.to("meta"),
+        "a number as its name": lambda: weight,
+    }
+    state[5 if kind == "a number as its name" else name] = made[kind]()
+    torch.save(content, file)
+    more: dict[str, Callable[[str], Any]] = {
+        "load_pretrained": lambda path: load_pretrained(CifarResNet(3, depth=8), path),
+        "a trainer": AtomicCheckpointIO().load_checkpoint,
+    }
+    with pytest.raises(SettingsError, match="bad.ckpt"):
+        (ENTRIES | more)[entry](str(file))
 
 
 @pytest.mark.parametrize("payload", payloads(""))
