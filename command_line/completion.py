@@ -60,7 +60,8 @@ def check_parsed(settings: Any) -> None:
     if not isinstance(settings.seed_everything, bool | None):
         check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
     if not isinstance(settings.trainer, Namespace):
-        raise SettingsError(f"trainer is {settings.trainer}; leave it out, or give its settings")
+        given = "null" if settings.trainer is None else settings.trainer
+        raise SettingsError(f"trainer is {given}; leave it out, or give its settings")
     check_count("trainer.log_every_n_steps", settings.trainer.log_every_n_steps or 0, 0)
     if settings.model.get("init_args", {}).get("num_classes") is not None:
         raise SettingsError("model.num_classes is given; leave it out, since the data has the number of classes")

@@ -46,7 +46,9 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
         "a class path (str)",
         "a dict with",
     )
-    if message.count("- Problem with given class_path") > 1:  # one callback of a list is also tried as no list
+    if re.search(
+        r"- Problem with given class_path '(?!pytorch_lightning\.Callback')", message
+    ):  # one callback of a list is also tried as no list
         message = _OF_ANY_CALLBACK.sub("", message)
     lines = [line for line in message.splitlines() if not line.strip().removeprefix("- ").startswith(noise)]
     text = "\n".join(dict.fromkeys(line for line in lines if line.strip()))

@@ -61,7 +61,7 @@ class Row:
     lines: int = 0
     creates: str = ""
     largest_file: int | None = None
-    seconds: float = 60
+    seconds: float = 120
     python: bool = False
     fails: str = ""
 

@@ -4,7 +4,7 @@ import json
 
 from tests.bad_inputs.engine import Row, row
 from tests.bad_inputs.prepared import CLASSES, FIT
-from tests.bad_inputs.spoil import cut, fifo, html, make, pointer, recode, rights, write
+from tests.bad_inputs.spoil import cut, fifo, html, recode, rights, write
 
 DARP = f"{FIT} --trainer.callbacks+=DARP --trainer.callbacks.warmup_epochs 0 --trainer.callbacks.target"
 ADJUSTED = f"{FIT} --trainer.callbacks+=LogitAdjustment --trainer.callbacks.prior"
@@ -25,42 +25,31 @@ ROWS = [
     row("no such prior", f"{DARP} nowhere.json", "nowhere.json"),
     row("a typo in oracle", f"{DARP} orcale", "orcale", "oracle"),
     row("a folder as prior", f"{DARP} images", "images"),
-    row("a checkpoint as prior", f"{DARP} runs/good/checkpoints/best.ckpt", "best.ckpt"),
     row("the truth where it is unknown", f"{DARP} oracle", "oracle", "unlabeled"),
-    of("a FIFO as prior", fifo("prior.json"), seconds=10),
+    of("a FIFO as prior", fifo("prior.json")),
     of("a prior that may not be read", rights("prior.json", 0), says=("ermission",)),
     of("an empty prior", write("prior.json")),
     of("a web page as prior", html("prior.json")),
-    of("a pointer of git-lfs as prior", pointer("prior.json")),
     of("a prior cut in the middle", cut("prior.json")),
     of("a prior in UTF-16", recode("prior.json", "utf-16")),
     of("a prior that is a list", write("prior.json", "[3, 2, 1]"), says=("counts",)),
-    of("a prior that is a number", write("prior.json", "5"), says=("counts",)),
     of("deep nesting", write("prior.json", "[" * 100_000)),
     of("no counts", write("prior.json", json.dumps({"class_names": CLASSES})), says=("counts",)),
     of("no class names", write("prior.json", json.dumps({"counts": [3, 2, 1]})), says=("class_names",)),
-    of("other classes", write("prior.json", json.dumps({"counts": [3, 2, 1], "class_names": ["a", "b", "c"]})), says=("cat",)),
     of("another order", write("prior.json", json.dumps({"counts": [3, 2, 1], "class_names": CLASSES[::-1]})), says=("cat",)),
     of("class names that are a text", write("prior.json", json.dumps({"counts": [3, 2, 1], "class_names": "cat dog owl"})), says=("class",)),
     counts("a dict", {"0": 3, "1": 2, "2": 1}),
     counts("a text", "111"),
-    counts("texts", ["3", "2", "1"]),
     counts("true and false", [True, True, False]),
     counts("a number", 6),
-    counts("null", None),
     counts("with null", [3, None, 1]),
-    counts("nested", [[3], [2], [1]]),
     counts("with NaN", [3, float("nan"), 1], "nan"),
-    counts("with infinity", [3, float("inf"), 1], "inf"),
     counts("negative", [3, -2, 1], "-2"),
     counts("all 0", [0, 0, 0], "0"),
-    counts("none", [], "3"),
-    counts("too few", [3, 2], "2", "3"),
     counts("too many", [3, 2, 1, 1], "4", "3"),
     counts("beyond any number", [10**400, 2, 1]),
     row("a list too short", f"{DARP} [1,2]", "target", "2", "3"),
     row("a list with a negative number", f"{DARP} [1,2,-1]", "target", "-1"),
-    row("a list of zeros", f"{DARP} [0,0,0]", "target", "above 0"),
     row("a list of words", f"{DARP} [many,few,few]", "target", "many", code=2),
     row("a list with NaN", f"{DARP} [1,.nan,1]", "target", "nan"),
     row("a number for a list", f"{DARP} 5", "no prior file 5"),
@@ -68,5 +57,4 @@ ROWS = [
     row("a prior too short of an adjustment", f"{ADJUSTED} [1,2]", "prior", "2", "3"),
     row("a prior with a negative number of an adjustment", f"{ADJUSTED} [1,2,-1]", "prior", "-1"),
     row("a web page as prior of an adjustment", f"{ADJUSTED} prior.json", "prior.json", code=2, given=[html("prior.json")]),
-    row("a folder as prior of an adjustment", f"{ADJUSTED} prior.json", "prior.json", code=2, given=[make("prior.json")]),
 ]  # fmt: skip

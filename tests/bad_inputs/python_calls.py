@@ -33,8 +33,6 @@ def fit(name: str, model: str, *says: str, data: str = FOLDER, **more: object) -
 
 ROWS = [
     call("load: no such file", "import tailmatch; tailmatch.load('nowhere.ckpt')", "nowhere.ckpt"),
-    call("load: a folder", "import tailmatch; tailmatch.load('images')", "images"),
-    call("load: a web page", "import tailmatch; tailmatch.load('page.ckpt')", "page.ckpt", "HTML", given=[html("page.ckpt")]),
     call("load: a checkpoint cut in the middle", f"import tailmatch; tailmatch.load({BEST!r})", "best.ckpt", given=[cut(BEST)]),
     call("load: a file that may not be read", f"import tailmatch; tailmatch.load({BEST!r})", "best.ckpt", "ermission", given=[rights(BEST, 0)]),
     call("load: another method", f"from tailmatch.lightning_modules import MixMatch; MixMatch.load_from_checkpoint({BEST!r})", "FixMatch", "MixMatch", "tailmatch.load"),
@@ -50,7 +48,6 @@ ROWS = [
     predict("a number", "5", "int"),
     predict("numbers", "[1, 2]", "int"),
     predict("floats", "numpy.zeros((8, 8, 3))", "float64", "uint8"),
-    predict("floats of torch", "torch.zeros(2, 3, 8, 8)", "float32", "uint8"),
     predict("two channels", "numpy.zeros((8, 8, 2), numpy.uint8)", "[8, 8, 2]"),
     predict("a vector", "numpy.zeros(8, numpy.uint8)", "8"),
     predict("five dimensions", "numpy.zeros((1, 1, 8, 8, 3), numpy.uint8)", "[1, 1, 8, 8, 3]"),

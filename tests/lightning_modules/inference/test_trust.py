@@ -10,10 +10,10 @@ import torch
 from jsonargparse import _instantiation
 
 from tailmatch import load, trust_checkpoints
-from tailmatch.callbacks.checkpoints import AtomicCheckpointIO
 from tailmatch.callbacks.remedies.pseudo_label_generator import load_teacher
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import Ensemble, Supervised, views
+from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference import trust
 from tailmatch.lightning_modules.inference.class_paths import public_class, public_names, public_path

@@ -66,7 +66,13 @@ def test_predictions_are_those_of_the_published_network(data: Any, prefix: str, 
     file = saved(tmp_path / "ckpt.pth.tar", {"epoch": 200, "state_dict": state, "best_acc1": torch.tensor(70.0)})
     kind = {"cosine_scale": 1.0} if cosine else {}
     method = PublishedClassifier(10, file, network=lambda k: network(k, **kind))
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+    )
     module = data(test_holdout=0.2)
     [metrics] = trainer.test(method, datamodule=module, verbose=False)
     images = torch.stack([module.test.images.pixels[row] for row in module.test.rows.tolist()]).float() / 255
