@@ -107,13 +107,15 @@ class StopSignals:
         os.set_blocking(written, False)
         wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
         over = threading.Event()
-        threading.Thread(target=self._watch, args=[arrivals, over], daemon=True).start()
+        watcher = threading.Thread(target=self._watch, args=[arrivals, over], daemon=True)
+        watcher.start()
         try:
             yield
         finally:
             over.set()
             signal.set_wakeup_fd(wakeup)
             os.close(written)
+            watcher.join(AT_ONCE)  # what comes next may count threads, or fork
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 

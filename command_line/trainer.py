@@ -14,6 +14,7 @@ from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line.predict import writers
 from tailmatch.command_line.run_folder import is_writer
 from tailmatch.command_line.stop_at_step_end import StopAtStepEnd
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 
 
@@ -37,13 +38,17 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
     """Make the callbacks that every run has beside those of its configuration; see `trainer_arguments`.
 
     Raises:
-        SettingsError: The output of a prediction, or the plan of the checkpoints, is refused.
+        SettingsError: The output of a prediction, or the plan of the checkpoints, is refused; or a fit has a writer of
+            predictions, which would write nothing.
     """
+    configured = _listed(settings.trainer.callbacks)
+    for writer in configured:
+        if subcommand == "fit" and isinstance(writer, PredictionShards):
+            raise SettingsError(f"{type(writer).__name__} writes what `predict` predicts: leave it out of a fit")
     callbacks: list[Callback] = [ClassCountsReport(), SelfTrainingReport()]
     if settings.trainer.logger is not False:
         callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
     if subcommand == "predict":
-        configured = _listed(settings.trainer.callbacks)
         callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
     saves = settings.trainer.enable_checkpointing is not False
     if saves:

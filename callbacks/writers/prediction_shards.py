@@ -86,11 +86,8 @@ class PredictionShards(Callback):
         """Check before any prediction that the file can be written.
 
         Raises:
-            SettingsError: There is no data module, or `check_output` or `check_data` raises an error; or this is a fit,
-                which predicts nothing.
+            SettingsError: There is no data module, or `check_output` or `check_data` raises an error.
         """
-        if stage == "fit":
-            raise SettingsError(f"{type(self).__name__} writes what `predict` predicts: leave it out of a fit")
         if stage != "predict":
             return
         data = getattr(trainer, "datamodule", None)

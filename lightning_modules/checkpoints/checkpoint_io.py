@@ -70,7 +70,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         missing = [name for name in NEEDED if name not in content]
         if missing or wrong:
             raise SettingsError(
-                f"checkpoint {path} has {f'no {missing[0]}' if missing else f'another kind of {wrong[0]}'}; it must be "
+                f"checkpoint {path} has {f'no {missing[0]}' if missing else f'{wrong[0]} of another type'}; it must be "
                 "a whole checkpoint of a Trainer (weights alone: begin a training with them, --model.pretrained FILE)"
             )
         return content

@@ -231,7 +231,7 @@ def test_a_pickle_of_another_checksum_is_not_read(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(urllib.request, "urlopen", offline)
         monkeypatch.setattr("torchvision.datasets.cifar.pickle.load", unpickle)
         data = kind(str(tmp_path))
-        with pytest.raises(MissingFileError, match="is missing or not whole"):
+        with pytest.raises(MissingFileError, match="is missing or incomplete"):
             data.prepare_data()
         with pytest.raises(RuntimeError, match="not found or corrupted"):
             data.load()
