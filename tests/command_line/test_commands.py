@@ -34,7 +34,7 @@ def test_an_unknown_command_is_one_message() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["refine", "export", "configs"])
+@pytest.mark.parametrize("command", ["refine", "select", "export", "configs"])
 def test_other_commands_have_their_own_help(command: str) -> None:
     assert f"usage: tailmatch {command}" in tailmatch(command, "--help").stdout
 
