@@ -95,6 +95,11 @@ class Images:
                 f"[{shape[0]}, L]"
             )
 
+    @property
+    def has_files(self) -> bool:
+        """Whether each image is known by the name and the size of its file."""
+        return self.keys is not None and self.file_sizes is not None
+
     def fingerprint(self) -> str:
         """Compute a digest that tells this pool from others, whatever the split: SHA-256 in hexadecimal.
 

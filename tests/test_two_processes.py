@@ -185,7 +185,7 @@ def test_predictions_are_the_same_bytes(two: Path, tmp_path: Path) -> None:
     save_predictions(two, tmp_path)
     for name, rows in (("digits", 400), ("photos", 11)):
         assert (tmp_path / f"{name}.csv").read_text().count("\n") == 1 + rows
-    files = ["digits.csv", "digits.npz", "digits.parquet", "photos.csv", "photos.parquet"]
+    files = ["digits.csv", "digits.npz", "digits.parquet", "photos.csv", "photos.npz", "photos.parquet"]
     assert sorted(path.name for path in (two / "predictions").iterdir()) == ["cache", *files]
     for file in files:
         assert (two / "predictions" / file).read_bytes() == (tmp_path / file).read_bytes(), file

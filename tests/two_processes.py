@@ -95,7 +95,7 @@ def save_predictions(root: Path, folder: Path, **trainer: Any) -> None:
     columns = ["key", "label", "confidence", "runners_up", "probs"]
     for name, data in kinds.items():
         tables = [PredictionWriter(str(folder / f"{name}{suffix}"), columns) for suffix in (".csv", ".parquet")]
-        pseudo_labels = [PseudoLabelWriter(str(folder / "digits.npz"), probs=True)] if name == "digits" else []
+        pseudo_labels = [PseudoLabelWriter(str(folder / f"{name}.npz"), probs=True)]
         made = Trainer(
             accelerator="cpu", default_root_dir=folder, callbacks=[*tables, *pseudo_labels], logger=False,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **trainer,

@@ -142,7 +142,7 @@ class PredictionShards(Callback):
 
     def _columns(self, data: ImageDataModule, world_size: int) -> dict[str, Column]:
         total, block = len(data.predicted), data.eval_batch_size
-        chunk = block * max(1, CHUNK_ROWS // block)
+        chunk = chunk_rows(data)
         columns = {"key": key_column(data.predicted, chunk)}
         for name, (dtype, width) in self._kinds.items():
             files = [self._shard(name, rank) for rank in range(world_size)]
@@ -163,6 +163,11 @@ class PredictionShards(Callback):
         for name in self._shards:
             self._shard(name, trainer.global_rank).unlink(missing_ok=True)
         self._shards, self._kinds = {}, {}
+
+
+def chunk_rows(data: ImageDataModule) -> int:
+    """Return the number of rows that are written at a time: whole blocks of the prediction."""
+    return data.eval_batch_size * max(1, CHUNK_ROWS // data.eval_batch_size)
 
 
 def merged_blocks(

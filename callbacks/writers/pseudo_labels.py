@@ -6,11 +6,11 @@ from pathlib import Path
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from tailmatch.callbacks.writers.prediction_shards import PredictionShards
+from tailmatch.callbacks.writers.prediction_shards import PredictionShards, chunk_rows
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.image_data import ImageDataModule
-from tailmatch.datamodules.pseudo_labels.columns import Column
+from tailmatch.datamodules.pseudo_labels.columns import Column, identity_columns
 from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules import ImageClassifier
@@ -51,12 +51,12 @@ class PseudoLabelWriter(PredictionShards):
         """See `PredictionShards.check_data`.
 
         Raises:
-            SettingsError: The data has no training set.
+            SettingsError: The images have no files, and are not those of a training set.
         """
-        if not isinstance(data, LabeledUnlabeledDataModule):
+        if not isinstance(data, LabeledUnlabeledDataModule) and not data.predicted.images.has_files:
             raise SettingsError(
-                f"PseudoLabelWriter labels images of a training set, and {type(data).__name__} is none: use "
-                "tailmatch.callbacks.PredictionWriter"
+                f"PseudoLabelWriter labels image files or images of a training set, and {type(data).__name__} has "
+                "neither: use tailmatch.callbacks.PredictionWriter"
             )
 
     def rows(self, probs: Tensor) -> dict[str, Tensor]:
@@ -66,10 +66,11 @@ class PseudoLabelWriter(PredictionShards):
 
     def write(self, path: Path, columns: dict[str, Column], trainer: Trainer, data: ImageDataModule) -> None:
         """See `PredictionShards.write`."""
-        pool = data.predicted.images
+        images = data.predicted
         method: ImageClassifier = trainer.lightning_module  # type: ignore[assignment]  # whatever predicts classes is one
         digest = checkpoint_digest(method.evaluated_checkpoint())
-        write_pseudo_labels(path, columns, Origin(data.class_names, digest, pool.fingerprint(), len(pool.pixels)))
+        identity = identity_columns(images, chunk_rows(data))
+        write_pseudo_labels(path, identity | columns, Origin.of(images.images, data.class_names, digest))
 
 
 def checkpoint_digest(checkpoint: str | list[str] | None) -> str:

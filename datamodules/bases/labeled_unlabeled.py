@@ -215,6 +215,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
     def _read_pseudo_labels(self, path: Path) -> None:
         file = read_pseudo_labels(path)
         try:
+            file = file.within(self.unlabeled.images)
             self.pseudo_labels = file.align(self.unlabeled, self.class_names, beside=self.labeled)
             parts = [*vars(self.pseudo_labels).values()]
             rest = len(file.key) - int((self.pseudo_labels.label >= 0).sum())

@@ -25,9 +25,12 @@ class Column:
     chunks: Callable[[], Iterator[Array]]
 
 
-def in_memory(array: Array) -> Column:
-    """Make a column of an array in memory, in one chunk."""
-    return Column(array.dtype, array.shape, lambda: iter([array]))
+def in_memory(array: Array, size: int | None = None) -> Column:
+    """Make a column of an array in memory, in chunks of `size` rows; None: in one chunk."""
+    if size is None:
+        return Column(array.dtype, array.shape, lambda: iter([array]))
+    starts = range(0, len(array), size)
+    return Column(array.dtype, array.shape, lambda: (array[start : start + size] for start in starts))
 
 
 def key_column(images: ImageRows, size: int) -> Column:
@@ -42,3 +45,17 @@ def key_column(images: ImageRows, size: int) -> Column:
             yield part if keys is None else np.array([keys[row] for row in part], dtype)
 
     return Column(dtype, (len(rows),), chunks)
+
+
+def identity_columns(images: ImageRows, size: int) -> dict[str, Column]:
+    """Make the columns that say which images the rows are of, in chunks of `size` rows.
+
+    These are `key`, and, if the images are from files, their `size` and, where it is known, `digest`.
+    """
+    pool, rows = images.images, images.rows
+    columns = {"key": key_column(images, size)}
+    if pool.has_files and pool.file_sizes is not None:
+        columns["size"] = in_memory(pool.file_sizes[rows].numpy(), size)
+        if pool.digests is not None:
+            columns["digest"] = in_memory(pool.digests[rows].numpy(), size)
+    return columns

@@ -1,24 +1,29 @@
-"""Pseudo-label files: one row for each unlabeled image, and facts by which a file for other data is refused.
+"""Pseudo-label files: one row for each image, and facts by which a file for other data is refused.
 
 An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with pyarrow: `pip install
-'tailmatch[parquet]'`) holds the first four as columns and the others as metadata of its schema.
+'tailmatch[parquet]'`) holds those of n rows as columns and the others as metadata of its schema.
 
 * `key`: the name of the image, the same in every split: its path within the data set (`str [n]`, `/` between folders),
   or its index in the training pool (`int64 [n]`) if the images are not from files.
+* `size`: `int64 [n]`, the size of the image's file in bytes; in format 2.
+* `digest`: `uint8 [n, D]`, a digest of the file's content, to find images that occur twice; optional, in format 2.
 * `label`: `int64 [n]`, the most likely class, 0 to K - 1.
 * `confidence`: `float32 [n]`, the probability of the label, in [0, 1].
 * `probs`: `float32 [n, K]`, the probabilities of all classes, whose sum is 1; optional.
 * `class_names`: `str [K]`, the names of the classes.
 * `checkpoint`: the SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. For an ensemble,
   even of one member, the SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
-* `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images.
-* `format`: the version of this format, 1.
+* `fingerprint` and `pool`: `Images.fingerprint` of the training pool, and its number of images; in format 1.
+* `format`: the version of this format, 1 or 2.
 
-The same rows give the same bytes.
+Images from files have rows of format 2, each of which says which file it is of. Such a pseudo-label file may cover a
+part of a training pool, several pools, or images from elsewhere. Images that are not from files have format 1, as all
+had in earlier versions; it is of one pool as a whole. The same rows give the same bytes.
 """
 
-import json
 import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +35,15 @@ from tailmatch.datamodules.foreign_files import foreign_file
 from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_file
 from tailmatch.datamodules.pseudo_labels.checks import check_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
-from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
+from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Origin, PseudoLabelFile
+from tailmatch.datamodules.pseudo_labels.parquet import arrays_of, facts_of, write_parquet
 
-FORMAT = 1
+POOL_FORMAT, FILE_FORMAT = 1, 2
+"""Rows of one pool as a whole, and rows that each name a file."""
+
+FACTS = {POOL_FORMAT: ("class_names", "checkpoint", "fingerprint", "pool"), FILE_FORMAT: ("class_names", "checkpoint")}
+OPTIONAL = ("digest", "probs")
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time stamp of the members: the earliest that a zip file can hold, so that the same rows give the same bytes."""
 
@@ -60,21 +71,26 @@ def write_pseudo_labels(path: Path, columns: dict[str, Column], origin: Origin) 
 
     Args:
         path: The file, `.npz` or `.parquet`.
-        columns: The columns `key`, `label`, `confidence` and, optionally, `probs`.
+        columns: The columns `key`, `label` and `confidence`, `size` in format 2, and those that are optional.
         origin: The checkpoint and the data that the pseudo-labels were made with.
     """
+    ordered = {name: columns[name] for name in ROW_ARRAYS if name in columns}
+    facts = facts_in_file(origin)
     with whole_file(path) as partial:
-        (_write_npz if path.suffix == ".npz" else _write_parquet)(partial, columns, origin)
+        if path.suffix == ".npz":
+            _write_npz(partial, ordered, facts)
+        else:
+            cut = zip(*(column.chunks() for column in ordered.values()), strict=True)
+            write_parquet(partial, (dict(zip(ordered, arrays, strict=True)) for arrays in cut), facts)
 
 
-def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    facts = {
-        "class_names": origin.class_names,
-        "checkpoint": origin.checkpoint,
-        "fingerprint": origin.fingerprint,
-        "pool": origin.pool,
-        "format": FORMAT,
-    }
+def facts_in_file(origin: Origin) -> dict[str, Any]:
+    """Return what a file says of all its rows."""
+    version = FILE_FORMAT if origin.fingerprint is None else POOL_FORMAT
+    return {name: getattr(origin, name) for name in FACTS[version]} | {"format": version}
+
+
+def _write_npz(path: Path, columns: dict[str, Column], facts: Mapping[str, Any]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, column in (columns | {name: in_memory(np.asarray(fact)) for name, fact in facts.items()}).items():
             member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
@@ -85,28 +101,6 @@ def _write_npz(path: Path, columns: dict[str, Column], origin: Origin) -> None:
                 np.lib.format.write_array_header_1_0(file, header)
                 for chunk in column.chunks():
                     file.write(np.ascontiguousarray(chunk, column.dtype).tobytes())
-
-
-def _write_parquet(path: Path, columns: dict[str, Column], origin: Origin) -> None:
-    pyarrow, parquet = pyarrow_for(path)
-    types = {
-        "key": pyarrow.int64() if columns["key"].dtype.kind == "i" else pyarrow.string(),
-        "label": pyarrow.int64(),
-        "confidence": pyarrow.float32(),
-    }
-    if "probs" in columns:
-        types["probs"] = pyarrow.list_(pyarrow.float32(), len(origin.class_names))
-    facts = {"tailmatch": json.dumps({**vars(origin), "format": FORMAT})}
-    schema = pyarrow.schema(list(types.items()), metadata=facts)
-    with parquet.ParquetWriter(path, schema) as writer:
-        for chunks in zip(*(columns[name].chunks() for name in types), strict=True):
-            arrays = [
-                pyarrow.FixedSizeListArray.from_arrays(chunk.reshape(-1), chunk.shape[1])
-                if chunk.ndim == 2
-                else pyarrow.array(chunk, type_)
-                for chunk, type_ in zip(chunks, types.values(), strict=True)
-            ]
-            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
 
 
 # Reading
@@ -121,23 +115,53 @@ def read_pseudo_labels(path: Path) -> PseudoLabelFile:
     """
     if not path.is_file():
         raise MissingFileError(f"no pseudo-label file {path}: `tailmatch predict` writes one")
-    try:
-        arrays, facts = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
-        if facts.pop("format") != FORMAT:
-            raise SettingsError(f"its format is not {FORMAT}")
-        file = PseudoLabelFile(**arrays, origin=Origin(**facts))
+    with refused(path):
+        file = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
         check_pseudo_labels(file)
-    except OSError as error:
-        if error.errno is not None:  # of the system, which names the file; pyarrow's have no number
-            raise
-        raise SettingsError(f"{path} is no pseudo-label file: {error}") from error
-    except Exception as error:  # numpy and pyarrow raise errors of any kind for a damaged file
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise SettingsError(f"{path} is not a pseudo-label file: {reason}") from error
     return file
 
 
-def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Turn what numpy and pyarrow raise for a damaged file, errors of any kind, into one that names it.
+
+    Raises:
+        SettingsError: An error was raised, other than one of the system.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # of the system, which names the file; pyarrow's have no number
+            raise
+        raise SettingsError(f"{path} is not a pseudo-label file: {error}") from error
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise SettingsError(f"{path} is not a pseudo-label file: {reason}") from error
+
+
+def arrays_and_origin(facts: Mapping[str, Any], present: Collection[str]) -> tuple[list[str], Origin]:
+    """Name the arrays to read of a file, and its origin, given its facts and the arrays that it has.
+
+    Raises:
+        SettingsError: The format is unknown, or a fact or an array is missing.
+    """
+    version = facts.get("format")
+    if version not in FACTS:
+        raise SettingsError(f"its format is {version!r}; formats 1 and 2 are read")
+    needed = [name for name in ROW_ARRAYS if name not in OPTIONAL and (name != "size" or version == FILE_FORMAT)]
+    missing = [name for name in needed if name not in present] + [name for name in FACTS[version] if name not in facts]
+    if missing:
+        raise SettingsError(f"it has no {' and no '.join(missing)}")
+    extra = [name for name in OPTIONAL if name in present and (name != "digest" or version == FILE_FORMAT)]
+    return needed + extra, Origin(**{name: facts[name] for name in FACTS[version]})
+
+
+def file_of(arrays: Mapping[str, Any], origin: Origin) -> PseudoLabelFile:
+    """Make a pseudo-label file of its arrays."""
+    return PseudoLabelFile(**{"probs": None, **arrays}, origin=origin)
+
+
+def _read_npz(path: Path) -> PseudoLabelFile:
     with path.open("rb") as file:
         foreign = foreign_file(file.read(512))
     if foreign is not None:
@@ -147,20 +171,13 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with zipfile.ZipFile(path) as archive:
         check_unpacked(path, sum(member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as members:
-        arrays = {name: members[name] for name in ("key", "label", "confidence")}
-        arrays["probs"] = members["probs"] if "probs" in members else None
-        names = ("class_names", "checkpoint", "fingerprint", "pool", "format")
-        return arrays, {name: members[name].tolist() for name in names}
+        facts = {name: members[name].tolist() for name in (*FACTS[POOL_FORMAT], "format") if name in members}
+        names, origin = arrays_and_origin(facts, members.files)
+        return file_of({name: members[name] for name in names}, origin)
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_parquet(path: Path) -> PseudoLabelFile:
     file = pyarrow_for(path)[1].ParquetFile(path)
     check_parquet(path, file)
-    table = file.read([name for name in ("key", "label", "confidence", "probs") if name in file.schema_arrow.names])
-    facts = json.loads(table.schema.metadata[b"tailmatch"])
-    arrays = {name: table[name].to_numpy() for name in ("key", "label", "confidence")}
-    arrays["probs"] = None
-    if "probs" in table.column_names:
-        flat = table["probs"].combine_chunks().flatten().to_numpy()
-        arrays["probs"] = flat.reshape(len(table), -1)
-    return arrays, facts
+    names, origin = arrays_and_origin(facts_of(file.schema_arrow), file.schema_arrow.names)
+    return file_of(arrays_of(file.read(names), names), origin)

@@ -1,11 +1,12 @@
 """Pseudo-labels in memory, and how those of a file are attached to a set of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from tailmatch.datamodules.images import ImageRows, Images
 
 NAMED_KEYS = 5
 """How many keys an error names; it counts the others."""
+
+ROW_ARRAYS = ("key", "size", "digest", "label", "confidence", "probs")
+"""The arrays of a file with one entry for each row, in the order in which they are written."""
 
 Array = NDArray[Any]
 
@@ -35,12 +39,26 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class Origin:
-    """The checkpoint and the data that a pseudo-label file was made with; `pseudo_labels/files.py` says more."""
+    """The checkpoint and the data that a pseudo-label file was made with; `pseudo_labels/files.py` says more.
+
+    Attributes:
+        class_names: The names of the K classes.
+        checkpoint: The digest of the checkpoint.
+        fingerprint: The digest of the pool. None: each row has the size of its file instead (format 2).
+        pool: The number of images of the pool. None: as above.
+    """
 
     class_names: list[str]
     checkpoint: str
-    fingerprint: str
-    pool: int
+    fingerprint: str | None = None
+    pool: int | None = None
+
+    @classmethod
+    def of(cls, images: Images, class_names: Sequence[str], checkpoint: str = "") -> "Origin":
+        """Describe pseudo-labels of images of a pool."""
+        if images.has_files:
+            return cls(list(class_names), checkpoint)
+        return cls(list(class_names), checkpoint, images.fingerprint(), len(images.pixels))
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,51 @@ class PseudoLabelFile:
     confidence: Array
     probs: Array | None
     origin: Origin
+    size: Array | None = None
+    digest: Array | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays that have an entry for each row, by name."""
+        return {name: getattr(self, name) for name in ROW_ARRAYS if getattr(self, name) is not None}
+
+    def take(self, rows: Array) -> "PseudoLabelFile":
+        """Take some rows, given their places or a mask."""
+        some: dict[str, Any] = {name: array[rows] for name, array in self.arrays().items()}
+        return replace(self, **some)
+
+    def within(self, images: Images) -> "PseudoLabelFile":
+        """Take the rows of images of a pool; warn of others, with their numbers and examples.
+
+        A row of format 2 is of an image if its key and its size are those of the image. In format 1 the whole file is
+        of one pool, so that all rows are taken; `align` checks them.
+
+        Raises:
+            SettingsError: No row is of an image of this pool.
+        """
+        if self.size is None or images.keys is None or images.file_sizes is None:
+            return self
+        row_of = {key: row for row, key in enumerate(images.keys)}
+        rows = np.array([row_of.get(key, -1) for key in self.key.tolist()], np.int64)
+        named = rows >= 0
+        sizes_here = images.file_sizes.numpy()[rows]
+        same = named & (sizes_here == self.size)
+        reasons = []
+        if not named.all():
+            reasons.append(
+                f"{int((~named).sum()):,} name no image of this data set ({some(self.key[~named].tolist())})"
+            )
+        if (named & ~same).any():
+            others = (named & ~same).nonzero()[0][:NAMED_KEYS]
+            sizes = [f"{self.key[i]}: {self.size[i]:,} bytes, here {sizes_here[i]:,}" for i in others]
+            reasons.append(f"{int((named & ~same).sum()):,} are of files of another size ({'; '.join(sizes)})")
+        if not same.any():
+            raise SettingsError(
+                f"it has no image of this data set: of {len(rows):,} rows, {' and '.join(reasons)}; its keys must be "
+                "paths of images in this data set"
+            )
+        if reasons:
+            rank_zero_warn(f"of {len(rows):,} rows of pseudo_labels, {' and '.join(reasons)}; they are not used")
+        return self.take(same)
 
     def align(self, rows: ImageRows, class_names: Sequence[str], beside: ImageRows | None = None) -> PseudoLabels:
         """Bring the labels into the order of a set, by the keys of its images.
@@ -65,11 +128,14 @@ class PseudoLabelFile:
             beside: The other one of these two sets, whose rows in the file are skipped.
 
         Raises:
-            SettingsError: The file is for other classes or another data set, or it labels images of neither set.
+            SettingsError: The file is for other classes or another data set, or it labels images of neither set. In
+                format 2, rows of other data sets can be left out before (see `within`).
         """
         _check_classes(self.origin.class_names, list(class_names))
         images = rows.images
-        if self.origin.fingerprint != images.fingerprint():
+        if self.size is not None:
+            self._check_has_files(images)
+        elif self.origin.fingerprint != images.fingerprint():
             raise SettingsError(
                 f"it was made for another data set, of {self.origin.pool} images; this one has {len(images.pixels)}"
                 + ("" if self.origin.pool != len(images.pixels) else ", other ones or of another size")
@@ -86,8 +152,8 @@ class PseudoLabelFile:
             others = "not unlabeled here but labeled, held out" if beside is None else "held out here"
             raise SettingsError(
                 f"{len(elsewhere)} of its {len(pool_rows)} images are {others} or left out "
-                f"({_some(self.key[elsewhere].tolist())}): use the split that it was predicted with (seed, "
-                "class_counts, holdouts), or predict again"
+                f"({some(self.key[elsewhere].tolist())}): use the split that it was predicted with (seed, "
+                "class_counts, holdouts), remove these rows, or predict again"
             )
         here = (place[pool_rows] >= 0).numpy()
         places = place[pool_rows][here]
@@ -100,6 +166,11 @@ class PseudoLabelFile:
         probs[places] = torch.from_numpy(self.probs[here].astype(np.float32))
         return PseudoLabels(label, confidence, probs)
 
+    def _check_has_files(self, images: Images) -> None:
+        """Refuse images without files for a file of format 2, whose rows name files."""
+        if not images.has_files:
+            raise SettingsError("it labels image files, and the images of this data set are not from files")
+
     def _pool_rows(self, images: Images) -> Tensor:
         """Find the row of the pool that each row of the file names, `int64 [n]`, all different."""
         if images.keys is None:
@@ -110,7 +181,7 @@ class PseudoLabelFile:
         strange = ((rows < 0) | (rows >= len(images.pixels))).nonzero().squeeze(1).tolist()
         if strange:
             raise SettingsError(
-                f"{len(strange)} keys name no image of this data set: {_some(self.key[strange].tolist())}"
+                f"{len(strange)} keys name no image of this data set: {some(self.key[strange].tolist())}"
             )
         repeated = len(rows) - len(set(rows.tolist()))
         if repeated:
@@ -127,6 +198,7 @@ def _check_classes(there: list[str], here: list[str]) -> None:
         )
 
 
-def _some(keys: list[Any]) -> str:
+def some(keys: list[Any]) -> str:
+    """Name the first keys, and count the others."""
     more = f" and {len(keys) - NAMED_KEYS} more" if len(keys) > NAMED_KEYS else ""
     return ", ".join(str(key) for key in keys[:NAMED_KEYS]) + more

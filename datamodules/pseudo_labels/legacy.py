@@ -41,7 +41,7 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.class_order import published_order
 from tailmatch.datamodules.images import ImageRows
-from tailmatch.datamodules.pseudo_labels.columns import in_memory, key_column
+from tailmatch.datamodules.pseudo_labels.columns import identity_columns, in_memory
 from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 
@@ -193,11 +193,11 @@ def convert(path: Path, output: Path, data: LabeledUnlabeledDataModule, overwrit
     wanted = torch.isin(covered, data.unlabeled.rows)
     rows = ImageRows(pool, covered[wanted], labeled=False)
     columns = {
-        "key": key_column(rows, max(1, len(rows))),
+        **identity_columns(rows, max(1, len(rows))),
         "label": in_memory(label[wanted.numpy()]),
         "confidence": in_memory(np.ones(len(rows), np.float32)),
     }
-    write_pseudo_labels(output, columns, Origin(data.class_names, "", pool.fingerprint(), len(pool.pixels)))
+    write_pseudo_labels(output, columns, Origin.of(pool, data.class_names))
 
 
 def covered_rows(data: LabeledUnlabeledDataModule) -> Tensor:

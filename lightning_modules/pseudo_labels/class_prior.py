@@ -41,16 +41,34 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabele
     elif source == ORACLE:
         values = _truth(data)
     elif isinstance(source, str):
-        name, values = f"{source}: counts", _from_file(Path(source), data.class_names)
+        name, values = f"{source}: counts", read_prior(Path(source), data.class_names)
     else:
         check_target(source)
         values = source
-    if len(values) != data.num_classes:
-        raise SettingsError(f"{name} has {len(values)} entries; it needs one for each of {data.num_classes} classes")
+    return class_totals(name, values, data.num_classes, len(data.unlabeled))
+
+
+def class_totals(name: str, values: Sequence[float], classes: int, rows: int) -> Tensor:
+    """Scale numbers to class totals.
+
+    Args:
+        name: The name of the numbers in messages.
+        values: Non-negative numbers.
+        classes: The number K of classes.
+        rows: The sum of the totals.
+
+    Returns:
+        `float64 [K]`.
+
+    Raises:
+        SettingsError: There are not K numbers, or their sum is 0 or infinite.
+    """
+    if len(values) != classes:
+        raise SettingsError(f"{name} has {len(values)} entries; it needs one for each of {classes} classes")
     totals = torch.tensor(values, dtype=torch.float64)
     if not 0 < totals.sum() < math.inf:
         raise SettingsError(f"{name} is {list(values)}; its sum must be above 0 and finite")
-    return totals * (len(data.unlabeled) / totals.sum())
+    return totals * (rows / totals.sum())
 
 
 def check_target(target: str | Sequence[float] | None) -> None:
@@ -75,7 +93,13 @@ def _truth(data: LabeledUnlabeledDataModule) -> list[float]:
     return counts
 
 
-def _from_file(path: Path, class_names: list[str]) -> list[float]:
+def read_prior(path: Path, class_names: list[str]) -> list[float]:
+    """Read the class counts of a file that `UnlabeledPriorEstimator` wrote.
+
+    Raises:
+        MissingFileError: The file does not exist.
+        SettingsError: The file is no prior, or one of other classes.
+    """
     if not path.is_file():
         raise MissingFileError(f"no prior file {path}: give null, oracle, a list, or a file of UnlabeledPriorEstimator")
     if path.stat().st_size > MOST_BYTES:

@@ -35,7 +35,6 @@ ROWS = [
     row("an output below a file", f"{PREDICT} --output table.csv/out.csv", "table.csv"),
     row("an output of another suffix", f"{PREDICT} --output out.xlsx", "out.xlsx", ".csv"),
     row("an empty output", f"{PREDICT} --output=", "output"),
-    row("pseudo-labels of photos", f"{PREDICT} --output out.npz", "PseudoLabelWriter", "UnlabeledImages"),
     row("pseudo-labels that exist", f"{LABELS} --output pseudo_labels.npz", "pseudo_labels.npz", "exists", "--overwrite true"),
     row("pseudo-labels in a closed run", LABELS, "runs/good", "ermission", given=[rights("runs/good", 0o555)]),
     row("an output and a writer", f"{PREDICT} --trainer.callbacks+=PredictionWriter --trainer.callbacks.output a.csv", "output", "PredictionWriter"),

@@ -14,6 +14,7 @@ from pytorch_lightning import Trainer
 from tailmatch import cli
 from tailmatch.command_line.predict import facts_of_data
 from tailmatch.datamodules import Digits, UnlabeledImages, UnlabeledTable
+from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.lightning_modules import FixMatch
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import load, trained_network
@@ -133,6 +134,18 @@ def test_an_ensemble_and_a_table(checkpoint: Path, photos: Path, tmp_path: Path)
     assert labels(tmp_path / "three.csv") == [every[7], every[3], every[5]]
 
 
+def test_images_without_labels_become_pseudo_labels_where_the_output_says_so(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    data = ["--data=UnlabeledImages", f"--data.root={photos}"]
+    cli.main(["predict", f"--ckpt_path={checkpoint}", *data, "--output=photos.npz", *QUIET])
+    written = read_pseudo_labels(tmp_path / "photos.npz")
+    names = sorted(path.name for path in photos.glob("*.png"))
+    assert written.key.tolist() == names and written.size is not None
+    assert written.size.tolist() == [(photos / name).stat().st_size for name in names]
+    assert [written.origin.class_names[label] for label in written.label] == expected_labels(checkpoint, photos)
+
+
 def test_by_url_and_as_a_submission(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     writer = [
         "--trainer.callbacks+=PredictionWriter", "--trainer.callbacks.columns=[id, label]",
@@ -158,7 +171,6 @@ def test_images_with_labels_become_a_table_where_the_output_says_so(checkpoint: 
     [
         (["test"], "test needs labels, and UnlabeledImages has none: it is for predict alone"),
         (["predict", "--output=a.xls"], "a.xls; its name must end in"),
-        (["predict", "--output=a.npz"], "UnlabeledImages is none: use tailmatch.callbacks.PredictionWriter"),
         (["predict", "--data.class_names=[a, b]"], "trained on other classes: only there"),
         (["predict", "--weights_only=false"], "weights_only is false, and files with code in them are never read"),
     ],

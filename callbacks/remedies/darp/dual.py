@@ -120,10 +120,22 @@ class Problem:
 
     def rows_at(self, nu: Tensor) -> Tensor:
         """Compute this rank's rows y [n, K] at prices [K]; it overwrites `logs`."""
-        exponents = _exponents(nu, self.target)
-        for span, work in blocks(self.logs):
-            _shares(self.logs[span], self.entropies[span], exponents, work, out=self.logs[span])
-        return self.logs
+        return rows_at(self.logs, self.entropies, nu, self.target)
+
+
+def rows_at(logs: Tensor, entropies: Tensor, nu: Tensor, target: Tensor) -> Tensor:
+    """Compute rows y [n, K] at prices, each row by itself; it overwrites `logs`.
+
+    Args:
+        logs: `float32 [n, K]`, logarithms of the predictions.
+        entropies: `float32 [n]`, in nats.
+        nu: `float64 [K]`, the prices.
+        target: `float64 [K]`; columns of 0 are empty.
+    """
+    exponents = _exponents(nu, target)
+    for span, work in blocks(logs):
+        _shares(logs[span], entropies[span], exponents, work, out=logs[span])
+    return logs
 
 
 def _exponents(nu: Tensor, target: Tensor) -> Tensor:

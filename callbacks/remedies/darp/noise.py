@@ -16,12 +16,27 @@ INFINITY_BITS = 0x7F800000  # float32 infinity: the bits of non-negative floats 
 SAMPLE_ROWS = 4096  # rows whose quantiles bracket the column thresholds
 
 
-def remove_noise(probs: Tensor, totals: Totals, alpha: float) -> Tensor:
-    """Keep each class's most confident predictions, scaled to the class total.
+@dataclass(frozen=True)
+class Cuts:
+    """What decides, of each class, which entries are kept and how they are scaled: noise removal as one of rows.
+
+    Attributes:
+        threshold: `float32 [K]`, the least entry that is kept.
+        cut: `float32 [K]`, what is added to entries tied at the threshold, at most 0.
+        scale: `float32 [K]`, the factor of kept entries.
+    """
+
+    threshold: Tensor
+    cut: Tensor
+    scale: Tensor
+
+
+def find_cuts(probs: Tensor, totals: Totals, alpha: float) -> Cuts:
+    """Find what is kept of each class, and the scale that brings it to the class total.
 
         kept_k  = the top int(alpha q_k) entries of column k
         t_ik    = p_ik (q_k + 1e-6) / (sum(kept_k) + 1e-6) + 1e-6 if kept, else 1e-6
-        result  = t_ik / sum_j t_ij
+        result  = t_ik / sum_j t_ij                                                       (`kept_rows`)
 
     Among entries tied at the threshold, the authors keep those that their sort happens to put first. Here each is
     kept in the same proportion, such that the kept sum is the authors': the mean of t over the orders of the
@@ -31,27 +46,35 @@ def remove_noise(probs: Tensor, totals: Totals, alpha: float) -> Tensor:
         probs: `float32 [N, K]`, non-negative; this rank's rows.
         totals: the class totals q.
         alpha: share of its total that a class keeps, positive.
-
-    Returns:
-        `float32 [N, K]`, positive, rows sum to 1.
     """
     target = totals.target
     kept = (alpha * target).floor().clamp(max=totals.rows)
     threshold, share, excess = column_thresholds(probs, kept, totals.rows, totals.reduce)
-    threshold, ties = threshold.float(), bool((share < 1).any())
-
+    threshold = threshold.float()
     sums = torch.zeros_like(target)
     for span, work in blocks(probs):
         sums += torch.ge(probs[span], threshold, out=work).mul_(probs[span]).sum(0)
     scale = (target + FLOOR) / (totals.reduce(sums) - excess * threshold + FLOOR)
-    scale, cut = scale.float(), ((share - 1) * threshold).float()
+    return Cuts(threshold, ((share - 1) * threshold).float(), scale.float())
 
+
+def kept_rows(probs: Tensor, cuts: Cuts) -> Tensor:
+    """Keep and scale entries of rows, each row by itself.
+
+    Args:
+        probs: `float32 [N, K]`, non-negative.
+        cuts: What is kept of each class.
+
+    Returns:
+        `float32 [N, K]`, positive, rows sum to 1.
+    """
+    ties = bool((cuts.cut < 0).any())
     result = torch.empty_like(probs)
     for span, work in blocks(probs):
-        out = torch.ge(probs[span], threshold, out=result[span]).mul_(probs[span])
+        out = torch.ge(probs[span], cuts.threshold, out=result[span]).mul_(probs[span])
         if ties:
-            out.addcmul_(torch.eq(probs[span], threshold, out=work), cut)
-        out.mul_(scale).add_(FLOOR)
+            out.addcmul_(torch.eq(probs[span], cuts.threshold, out=work), cuts.cut)
+        out.mul_(cuts.scale).add_(FLOOR)
         out.div_(out.sum(1, keepdim=True))
     return result
 

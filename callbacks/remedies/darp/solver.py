@@ -4,7 +4,7 @@ Kim et al., "Distribution Aligning Refinery of Pseudo-label for Imbalanced Semi-
 2020, arXiv 2007.08844, and the authors' code, https://github.com/bbuing9/DARP (`common.py`:
 `estimate_pseudo`, `opt_solver`; `training_functions.py`: the 1e-6 floor).
 
-`Solver.solve` is `remove_noise`, then `Solver.project`. Given predictions p [N, K] and class totals q [K] with sum N,
+`Solver.solve` removes noise (`noise.py`), then projects. Given predictions p [N, K] and class totals q [K] with sum N,
 the projection finds prices nu [K] such that
 
     y_ik = p_ik exp(-nu_k H_i) / sum_j p_ij exp(-nu_j H_i)        H_i the entropy of row i
@@ -26,14 +26,14 @@ Rows are float32 and K-vectors float64, which the device must support. The host 
 evaluation of the column totals, once for each block of rows in the removal of noise, and about a dozen times besides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.dual import Problem, State, direction, moved
-from tailmatch.callbacks.remedies.darp.noise import remove_noise
-from tailmatch.callbacks.remedies.darp.rows import Reduce, Totals
+from tailmatch.callbacks.remedies.darp.dual import Problem, State, direction, moved, rows_at
+from tailmatch.callbacks.remedies.darp.noise import Cuts, find_cuts, kept_rows
+from tailmatch.callbacks.remedies.darp.rows import Reduce, Totals, to_logs
 from tailmatch.datamodules.arguments import check_at_least, check_count, check_positive
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
@@ -61,6 +61,7 @@ class Solution:
         residual: largest |column total - target| as a share of its target (of one row, if the target is smaller).
         converged: whether the residual is within the solver's tolerance.
         iterations: evaluations of the column totals over all rows.
+        prices: what makes the refinement one of single rows (see `refine_rows`). None: noise was not removed.
     """
 
     rows: Tensor
@@ -68,6 +69,39 @@ class Solution:
     residual: float
     converged: bool
     iterations: int
+    prices: "Prices | None" = None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Vectors over the classes, with which DARP refines every row by itself.
+
+    Attributes:
+        cuts: What is kept of each class, and its scale.
+        nu: `float64 [K]`, the prices of the projection.
+        target: `float64 [K]`, the class totals, of which only the ratios matter here; classes of 0 get nothing.
+    """
+
+    cuts: Cuts
+    nu: Tensor
+    target: Tensor
+
+
+def refine_rows(probs: Tensor, prices: Prices) -> Tensor:
+    """Refine rows, each by itself: for the rows that gave the prices, the result is the solver's.
+
+        t_k = [p_k >= threshold_k] p_k scale_k + 1e-6, normalized
+        y_k = t_k exp(-nu_k H) / sum_j t_j exp(-nu_j H)                 H the entropy of t
+
+    Args:
+        probs: `float32 [N, K]`, any rows of the same network, which sum to 1.
+        prices: The prices of these rows, or of a sample of them, as `Solution.prices`.
+
+    Returns:
+        `float32 [N, K]`, rows sum to 1.
+    """
+    rows = kept_rows(probs, prices.cuts)
+    return rows_at(rows, to_logs(rows), prices.nu, prices.target)
 
 
 class Solver:
@@ -108,12 +142,14 @@ class Solver:
             ValueError: shapes, type or totals do not fit.
         """
         totals = Totals.of(probs, target, self.reduce)
-        return self._project_in_place(remove_noise(probs, totals, self.alpha), totals, warm_start)
+        cuts = find_cuts(probs, totals, self.alpha)
+        solution = self._project_in_place(kept_rows(probs, cuts), totals, warm_start)
+        return replace(solution, prices=Prices(cuts, solution.nu, totals.target))
 
     def project(self, probs: Tensor, target: Tensor, warm_start: Tensor | None = None) -> Solution:
         """Project predictions onto class totals (entropy-weighted KL). The arguments are those of `solve`.
 
-        Positive predictions (those of `remove_noise` are) always have a solution. Zeros stay zeros and one-hot
+        Positive predictions (those of `kept_rows` are) always have a solution. Zeros stay zeros and one-hot
         rows stay as they are, so that with those the totals may be out of reach: the result is then as close as
         the iteration came, `converged` is false, the rows still sum to 1.
 

@@ -4,6 +4,7 @@ import csv
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,8 +230,9 @@ def test_which_writer_a_prediction_gets(tmp_path: Path) -> None:
         writers([PredictionWriter()], digits(), tmp_path, "a.csv", False)
     with pytest.raises(ValueError, match="overwrite is true, and the configuration has a PseudoLabelWriter"):
         writers([PseudoLabelWriter()], digits(), tmp_path, None, True)
-    with pytest.raises(ValueError, match="UnlabeledImages is none: use tailmatch.callbacks.PredictionWriter"):
-        predict(tmp_path, without_labels, PseudoLabelWriter())
+    neither: Any = SimpleNamespace(predicted=SimpleNamespace(images=SimpleNamespace(has_files=False)))
+    with pytest.raises(ValueError, match="SimpleNamespace has neither: use tailmatch.callbacks.PredictionWriter"):
+        PseudoLabelWriter().check_data(neither)
 
 
 def test_a_pretraining_does_not_predict(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.images import ImageBlocks, ImageRows, Images
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory, key_column
 from tailmatch.datamodules.pseudo_labels.files import check_output, read_pseudo_labels, write_pseudo_labels
-from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
+from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Origin, PseudoLabelFile
 
 NAMES = ["ant", "bee", "cow"]
 
@@ -37,8 +37,15 @@ def file(images: Images, rows: list[int], probs: bool = False) -> PseudoLabelFil
         label,
         confidence,
         np.eye(3, dtype=np.float32)[label] if probs else None,
-        Origin(NAMES, "c0ffee", images.fingerprint(), 6),
+        Origin.of(images, NAMES, "c0ffee"),
+        None if images.file_sizes is None else images.file_sizes[rows].numpy(),
+        None if images.file_sizes is None else np.array([[row, 7] for row in rows], np.uint8),
     )
+
+
+def former(images: Images, rows: list[int]) -> PseudoLabelFile:
+    """A file of earlier versions: image files in format 1."""
+    return replace(file(images, rows), size=None, digest=None, origin=Origin(NAMES, "", images.fingerprint(), 6))
 
 
 def columns(content: PseudoLabelFile, chunk: int) -> dict[str, Column]:
@@ -46,8 +53,7 @@ def columns(content: PseudoLabelFile, chunk: int) -> dict[str, Column]:
         cut = range(0, len(array), chunk)
         return Column(array.dtype, array.shape, lambda: iter([array[start : start + chunk] for start in cut]))
 
-    names = ("key", "label", "confidence", "probs")
-    return {name: column(getattr(content, name)) for name in names if getattr(content, name) is not None}
+    return {name: column(getattr(content, name)) for name in ROW_ARRAYS if getattr(content, name) is not None}
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
@@ -63,7 +69,7 @@ def test_a_file_reads_as_it_was_written(suffix: str, keys: bool, probs: bool, tm
         write_pseudo_labels(path, columns(content, chunk), content.origin)
         digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
         read = read_pseudo_labels(path)
-        for part in ("key", "label", "confidence", "probs"):
+        for part in ROW_ARRAYS:
             assert np.array_equal(getattr(read, part), getattr(content, part)), part
         assert read.origin == content.origin
     assert digests[0] == digests[1]
@@ -77,7 +83,8 @@ def test_an_npz_file_is_what_numpy_reads_and_does_not_depend_on_the_chunks(tmp_p
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "3.npz").read_bytes()
     with np.load(tmp_path / "1.npz", allow_pickle=False) as arrays:
         assert arrays["key"].tolist() == ["f", "d", "e"] and arrays["label"].tolist() == [2, 0, 1]
-        assert arrays["class_names"].tolist() == NAMES and int(arrays["pool"]) == 6
+        assert arrays["class_names"].tolist() == NAMES and int(arrays["format"]) == 2
+        assert arrays["size"].tolist() == [5, 3, 4] and "pool" not in arrays
 
 
 def test_labels_attach_by_key_in_the_order_of_the_unlabeled_set() -> None:
@@ -125,6 +132,60 @@ def test_a_key_of_another_folder_is_refused() -> None:
         content.align(ImageRows(pool(), torch.tensor([3])), NAMES)
 
 
+def test_a_file_of_an_earlier_version_is_read_and_is_of_one_pool(tmp_path: Path) -> None:
+    content = former(pool(), [5, 3])
+    write_pseudo_labels(tmp_path / "former.npz", columns(content, 2), content.origin)
+    with np.load(tmp_path / "former.npz") as arrays:
+        assert int(arrays["format"]) == 1 and "size" not in arrays
+    read = read_pseudo_labels(tmp_path / "former.npz").within(pool())
+    assert read.align(ImageRows(pool(), torch.tensor([3, 4, 5])), NAMES).label.tolist() == [0, -1, 2]
+    with pytest.raises(SettingsError, match="another data set, of 6 images; this one has 3"):
+        read.within(part := subset([3, 4, 5])).align(ImageRows(part, torch.arange(3)), NAMES)
+
+
+def subset(rows: list[int]) -> Images:
+    """A pool of some of the six files."""
+    every, sizes, place = pool(), torch.arange(6), torch.tensor(rows)
+    return Images(every.pixels[place], every.targets[place], tuple("abcdef"[row] for row in rows), sizes[place])
+
+
+def test_a_file_fits_a_pool_of_more_images_than_it_covers() -> None:
+    part = file(subset([3, 5]), [0, 1])
+    assert part.within(pool()).align(ImageRows(pool(), torch.tensor([3, 4, 5])), NAMES).label.tolist() == [0, -1, 1]
+
+
+def test_rows_of_other_pools_are_left_out_and_named() -> None:
+    here = subset([3, 4])
+    every = replace(file(pool(), [1, 2, 3, 4, 5]), size=np.array([1, 2, 3, 40, 5]))
+    with pytest.warns(UserWarning) as warned:
+        found = every.within(here)
+    assert [str(warning.message) for warning in warned] == [
+        "of 5 rows of pseudo_labels, 3 name no image of this data set (b, c, f) and 1 are of files of another size "
+        "(e: 40 bytes, here 4); they are not used"
+    ]
+    assert found.key.tolist() == ["d"] and found.align(ImageRows(here, torch.arange(2)), NAMES).label.tolist() == [
+        0,
+        -1,
+    ]
+    with pytest.raises(SettingsError, match="3 keys name no image of this data set: b, c, f"):
+        every.align(ImageRows(here, torch.arange(2)), NAMES)
+
+
+def test_of_two_pools_with_like_names_each_image_gets_the_row_of_its_file() -> None:
+    both = replace(file(pool(), [3, 3]), label=np.array([1, 2]), size=np.array([99, 3]))
+    with pytest.warns(UserWarning, match=r"1 are of files of another size \(d: 99 bytes, here 3\)"):
+        found = both.within(pool())
+    assert found.align(ImageRows(pool(), torch.tensor([3])), NAMES).label.tolist() == [2]
+
+
+def test_a_file_without_an_image_of_the_pool_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"no image of this data set: of 2 rows, 2 name no image .*\(a, b\)"):
+        file(pool(), [0, 1]).within(subset([3, 4]))
+    with pytest.raises(SettingsError, match="the images of this data set are not from files"):
+        content = file(pool(), [3])
+        content.within(pool(keys=False)).align(ImageRows(pool(keys=False), torch.tensor([3])), NAMES)
+
+
 def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Path) -> None:
     assert pool(keys=False).fingerprint() == pool(keys=False).fingerprint() != pool(keys=False, fill=1).fingerprint()
     for name in ("train/a/1.png", "train/b/2.png", "unlabeled/3.png"):
@@ -160,7 +221,8 @@ def test_what_is_no_pseudo_label_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(ValueError, match="it is no archive of arrays"):
         read_pseudo_labels(path)
-    np.savez(path, key=np.array([{"an": "object"}]), label=np.zeros(1), confidence=np.zeros(1))
+    facts = {"class_names": NAMES, "checkpoint": "", "fingerprint": "", "pool": 1, "format": 1}
+    np.savez(path, key=np.array([{"an": "object"}]), label=np.zeros(1), confidence=np.zeros(1), **facts)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="labels.npz is not a pseudo-label file: Object arrays cannot be loaded"):
         read_pseudo_labels(path)
     content = file(pool(), [3, 4])
@@ -174,7 +236,10 @@ def test_what_is_no_pseudo_label_file_is_refused(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no rows": (
-        {name: np.zeros(0, kind) for name, kind in (("key", "U1"), ("label", int), ("confidence", "f4"))},
+        {
+            name: np.zeros(0, kind)
+            for name, kind in (("key", "U1"), ("size", int), ("label", int), ("confidence", "f4"))
+        },
         "no rows",
     ),
     "labels out of range": ({"label": np.array([0, 3])}, r"label of e is 3; it must be 0 to 2 \(1 such rows of 2\)"),
@@ -203,6 +268,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "negative probs": ({"probs": np.array([[2, -1, 0], [0, 1, 0]], "f4")}, "probs of d is "),
     "probs of another shape": ({"probs": np.ones((2, 1), "f4")}, r"probs is float32 \[2, 1\]; .* \[2, 3\]"),
     "keys of numbers": ({"key": np.array([0.5, 1])}, "key is float64"),
+    "keys of whole numbers": ({"key": np.array([3, 4])}, "key is int64; in format 2 it must be text"),
+    "negative sizes": ({"size": np.array([3, -4])}, "size of e is -4; it must be at least 0"),
+    "sizes of text": ({"size": np.array(["3", "4"])}, r"size is <U1 \[2\]; it must be whole numbers \[2\]"),
+    "digests of text": ({"digest": np.array(["3", "4"])}, r"digest is <U1 \[2\]; it must be unsigned whole numbers"),
     "keys of another shape": ({"key": np.array([["d", "e"], ["f", "g"]])}, "key is <U1"),
 }
 
@@ -223,9 +292,28 @@ def test_rows_that_mean_nothing_are_refused(wrong: str, tmp_path: Path) -> None:
     [("class_names", ["ant", "ant", "cow"]), ("class_names", "ant"), ("pool", 1.5), ("fingerprint", 7)],
 )
 def test_facts_that_mean_nothing_are_refused(fact: str, value: Any, tmp_path: Path) -> None:
-    content = file(pool(), [3, 4])
+    content = former(pool(), [3, 4])
     write_pseudo_labels(tmp_path / "labels.npz", columns(content, 2), replace(content.origin, **{fact: value}))
     with pytest.raises(SettingsError, match=f"is not a pseudo-label file: {fact} "):
+        read_pseudo_labels(tmp_path / "labels.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"format": 3}, "its format is 3; formats 1 and 2 are read"),
+        ({"format": 1}, "it has no fingerprint and no pool"),
+        ({"format": None}, "its format is None"),
+        ({"size": None}, "it has no size"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = file(pool(), [3, 4])
+    write_pseudo_labels(tmp_path / "labels.npz", columns(content, 2), content.origin)
+    with np.load(tmp_path / "labels.npz") as members:
+        arrays = {**members, **changed}
+    np.savez(tmp_path / "labels.npz", **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(SettingsError, match=f"labels.npz is not a pseudo-label file: {message}"):
         read_pseudo_labels(tmp_path / "labels.npz")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tailmatch.datamodules.images import ImageRows, Images
 from tailmatch.datamodules.pseudo_labels.columns import in_memory
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels, write_pseudo_labels
-from tailmatch.datamodules.pseudo_labels.labels import Array, Origin
+from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Array, Origin
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -35,7 +35,8 @@ def written(draw: Callable[[Any], Any]) -> Written:
     keys = draw(st.one_of(st.none(), st.lists(names, min_size=pool, max_size=pool, unique=True)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**40)))
     pixels = torch.randint(256, (pool, 3, 2, 2), dtype=torch.uint8, generator=generator)
-    images = Images(pixels, torch.zeros(pool, dtype=torch.long), keys and tuple(keys))
+    sizes = None if keys is None else torch.randint(2**40, (pool,), generator=generator)
+    images = Images(pixels, torch.zeros(pool, dtype=torch.long), keys and tuple(keys), sizes)
     rows = torch.randperm(pool, generator=generator)[: draw(st.integers(1, pool))]
     probs = (4 * torch.randn(len(rows), len(classes), generator=generator)).softmax(1)
     columns: dict[str, Array] = {
@@ -43,11 +44,13 @@ def written(draw: Callable[[Any], Any]) -> Written:
         "label": probs.argmax(1).numpy(),
         "confidence": probs.amax(1).numpy(),
     }
+    if sizes is not None:
+        columns["size"] = sizes[rows].numpy()
+        if draw(st.booleans()):
+            columns["digest"] = np.arange(16 * len(rows), dtype=np.uint8).reshape(len(rows), 16)
     if draw(st.booleans()):
         columns["probs"] = probs.numpy()
-    return Written(
-        images, rows, columns, Origin(classes, draw(st.sampled_from(["", "ab12"])), images.fingerprint(), pool)
-    )
+    return Written(images, rows, columns, Origin.of(images, classes, draw(st.sampled_from(["", "ab12"]))))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
@@ -61,7 +64,7 @@ def test_what_is_read_is_what_was_written(suffix: str, content: Written, random:
         assert files[0].read_bytes() == files[1].read_bytes()
         read = read_pseudo_labels(files[0])
     assert read.origin == origin
-    for name in ("key", "label", "confidence", "probs"):
+    for name in ROW_ARRAYS:
         array = getattr(read, name)
         assert (array is None) == (name not in columns)
         assert array is None or array.tolist() == columns[name].tolist(), name

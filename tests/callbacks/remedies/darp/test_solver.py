@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks import darp_reference
 from tailmatch.callbacks.remedies.darp.dual import Problem
-from tailmatch.callbacks.remedies.darp.noise import column_thresholds, remove_noise
+from tailmatch.callbacks.remedies.darp.noise import column_thresholds, find_cuts, kept_rows
 from tailmatch.callbacks.remedies.darp.rows import Totals, to_logs
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, Solution, Solver
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
@@ -28,6 +28,10 @@ KINDS = {"one-hot": 60.0, "sharp": 12.0, "mixed": None, "soft": 1.0, "uniform": 
 def one_thread() -> Iterator[None]:
     with threadpool_limits(1):  # NumPy's threads would only wait for each other
         yield
+
+
+def remove_noise(probs: Tensor, totals: Totals, alpha: float) -> Tensor:
+    return kept_rows(probs, find_cuts(probs, totals, alpha))
 
 
 def random_problem(seed: int, rows: int = 200) -> tuple[Tensor, Tensor]:
