@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.description import Described, NotPlainData, class_path
-from tailmatch.lightning_modules.checkpoints.differences import do_not_fit
+from tailmatch.lightning_modules.checkpoints.differences import do_not_fit, of_another_type
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import METHOD_KEY
 from tailmatch.lightning_modules.training.finite import (
     agreed,
@@ -104,11 +104,13 @@ class SavedModule(Described, LightningModule):
         Raises:
             SettingsError: The weights are those of another method or network.
         """
+        own, here = self.state_dict(), {"class_path": self.class_path(), "init_args": self.init_args}
+        if of_another_type(own, state_dict):
+            raise do_not_fit(self.loaded_from(), own, state_dict, self._described_before, here)
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:  # torch lists all tensors
-            here = {"class_path": self.class_path(), "init_args": self.init_args}
-            raise do_not_fit(self.loaded_from(), self.state_dict(), state_dict, self._described_before, here) from error
+            raise do_not_fit(self.loaded_from(), own, state_dict, self._described_before, here) from error
 
     def loaded_from(self) -> str:
         """Name the checkpoint that is loaded, for messages."""

@@ -11,6 +11,18 @@ SHOWN = 3
 """Number of names that a message shows of a list."""
 
 
+def of_another_type(own: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """List the tensors that torch would convert with a loss: complex or whole numbers, where real ones belong."""
+    return [
+        key
+        for key, tensor in own.items()
+        if isinstance(tensor, Tensor)
+        and isinstance(state.get(key), Tensor)
+        and (tensor.is_floating_point(), tensor.is_complex())
+        != (state[key].is_floating_point(), state[key].is_complex())
+    ]
+
+
 def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
     """Count the tensors that are missing, unexpected, of another shape or none at all, and name the first ones.
 
@@ -26,7 +38,9 @@ def differing_tensors(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> st
         if isinstance(state.get(key), Tensor) and state[key].shape != own[key].shape
     ]
     strange = [key for key in own if key in state and not isinstance(state[key], Tensor)]
+    retyped = [f"{key} {state[key].dtype} instead of {own[key].dtype}" for key in of_another_type(own, state)]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped, "that are none": strange}
+    kinds |= {"of another type": retyped}
     return "; ".join(
         f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', ...' if len(keys) > SHOWN else ''}"
         for kind, keys in kinds.items()

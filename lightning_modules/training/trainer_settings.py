@@ -11,7 +11,7 @@ def check_trainer(trainer: Trainer) -> None:
 
     Raises:
         SettingsError: No step would be trained, an interval is below 1, a limit of the gradient is negative, or the
-            first validation lies beyond the end of an epoch.
+            first validation lies beyond the end of an epoch; or the weights would be in half precision.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         value = getattr(trainer, name)
@@ -22,6 +22,11 @@ def check_trainer(trainer: Trainer) -> None:
         check_count("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch)
     if trainer.gradient_clip_val is not None:
         check_at_least("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
+    if trainer.precision in ("16-true", "bf16-true"):
+        raise SettingsError(
+            f"trainer.precision is {trainer.precision}, in which the methods cannot train; it must be "
+            f"{trainer.precision.replace('true', 'mixed')} or 32-true"
+        )
     _check_interval(trainer)
 
 

@@ -81,6 +81,18 @@ def test_a_test_with_another_network_names_the_file_and_the_difference(tmp_path:
         assert said in end and str(file) in end and len(end.splitlines()) <= 3
 
 
+def test_numbers_of_another_type_are_not_converted() -> None:
+    model = FixMatch(3, network=CifarResNet(3, depth=8))
+    state = model.state_dict()
+    for dtype, fits in ((torch.complex64, False), (torch.int64, False), (torch.float64, True), (torch.bfloat16, True)):
+        given = {**state, "network.head.bias": state["network.head.bias"].to(dtype)}
+        if fits:
+            model.load_state_dict(given)
+            continue
+        with pytest.raises(SettingsError, match=f"1 of another type: network.head.bias {dtype} instead of"):
+            model.load_state_dict(given)
+
+
 def test_a_state_dict_does_not_say_its_run(tmp_path: Path) -> None:
     file = tmp_path / "weights.ckpt"
     torch.save({"state_dict": {}}, file)

@@ -23,6 +23,7 @@ from tests.lightning_modules.training.test_length import STEPS_PER_EPOCH, Counte
         ({"max_epochs": 1, "val_check_interval": 8}, "trainer.val_check_interval is 8, and an epoch has 7 steps"),
         ({"max_epochs": 1, "val_check_interval": 4, "limit_train_batches": 3}, "and an epoch has 3 steps"),
         ({"max_epochs": 1, "val_check_interval": 0}, "trainer.val_check_interval is 0"),
+        ({"max_epochs": 1, "precision": "bf16-true"}, "trainer.precision is bf16-true, .* bf16-mixed or 32-true"),
     ],
 )
 def test_what_would_train_nothing_is_refused(limits: dict[str, Any], message: str, tmp_path: Path) -> None:
