@@ -112,6 +112,8 @@ def in_one_line(text: str, message: str) -> str:
     kind = re.search(r"(?:Import path does not correspond to|Not) a (?:valid )?subclass of (\w+)", told)
     if kind:
         told = f"{shown or 'the value'} is not a subclass of {kind[1]}"
+    elif "is abstract" in told:
+        told = f"{shown or 'the class'} is a base class; name one of its subclasses"
     elif "Option 'class_path' is not accepted" in told:  # jsonargparse took all for arguments, since one was among them
         told = f"a class has a class_path and its init_args, and nothing beside them (given: {shown})"
     elif "NoneType" in told or "object has no" in told or "not iterable" in told:  # jsonargparse expected another type

@@ -1,6 +1,6 @@
 """The base of all data modules: facts about the data, and loaders that give each image once."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +31,7 @@ def check_channel_statistics(mean: Sequence[float] | None, std: Sequence[float] 
         check_each("std", std, check_positive_share, length=3)
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(LightningDataModule, ABC):
     """A data module of images to predict, with the facts that a method needs to know about them.
 
     A subclass sets `class_names` (in its `__init__`, so that the number of classes is known at once) and implements

@@ -57,7 +57,7 @@ def load_classifier(network: Network, path: str, order: Sequence[int]) -> str:
         A report for the log.
 
     Raises:
-        SettingsError: As for `load_pretrained`, or the file has no head of this kind and size.
+        SettingsError: `load_pretrained` would refuse the file, or it has no head of this kind and size.
     """
     state = read_state_dict(path)
     prefix, names = _load_backbone(network, state, path)

@@ -112,3 +112,9 @@ def test_an_empty_path_is_refused(words: list[str], name: str, tmp_path: Path, m
     result = tailmatch(*words)
     assert result.returncode == 1 and list(tmp_path.iterdir()) == []
     assert result.stderr.startswith(f"tailmatch: error: {name} is empty; give")
+
+
+def test_a_base_class_is_refused_by_name() -> None:
+    result = tailmatch("fit", "--data=ImageFiles", "--data.root=.", "--model=FixMatch")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "--data: " in result.stderr and "is a base class; name one of its subclasses" in result.stderr
