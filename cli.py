@@ -5,6 +5,7 @@ Commands:
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
   predict   write predictions or pseudo-labels of a checkpoint to a file
+  label     label the images of a folder, a table or Parquet files on Apache Spark
   refine    refine pseudo-labels to given class totals, by DARP
   select    keep the most confident pseudo-labels of each class
   export    write the network of a checkpoint as an ONNX file or a torch.export program
@@ -29,7 +30,7 @@ from tailmatch import __version__
 from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
-COMMANDS = ("fit", "validate", "test", "predict", "refine", "select", "export", "configs")
+COMMANDS = ("fit", "validate", "test", "predict", "label", "refine", "select", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -71,7 +72,7 @@ def _run_configs(words: list[str]) -> None:
 def _run(words: list[str]) -> None:
     """Run a command that needs torch, which takes seconds to import."""
     SIGNALS.importing = True
-    from tailmatch.command_line import refine, select
+    from tailmatch.command_line import label, refine, select
     from tailmatch.command_line.errors import end_with
     from tailmatch.command_line.lightning_cli import TailmatchCLI
     from tailmatch.lightning_modules.inference import export
@@ -82,7 +83,7 @@ def _run(words: list[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
     try:
-        if words[0] in (own := {"export": export, "refine": refine, "select": select}):
+        if words[0] in (own := {"export": export, "label": label, "refine": refine, "select": select}):
             own[words[0]].main(words[1:])
         else:
             TailmatchCLI(words)
