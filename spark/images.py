@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -70,14 +70,18 @@ def listed(source: ImageSource, levels: Sequence[str]) -> Listed | None:
         SettingsError: There are no images, the table has no such column or wrong cells, or a name is not UTF-8.
     """
     path = Path(source.images)
-    if "://" in source.images or _is_packed(path):
+    if "://" in source.images:
         return None
     if path.is_dir():
         _only_for_tables(source)
         found = Listed(path, image_files(path, ""), {})
         if not found.keys:
+            if any(file.name[0] not in "._" for file in path.rglob("*.parquet")):
+                return None
             raise SettingsError(f"the folder {path.resolve()} has no images in it, and no Parquet files with images")
     elif path.is_file() and path.suffix in TABLES:
+        if path.suffix == ".parquet" and _is_packed(path):
+            return None
         table = read_table(path, TableFormat(), source.image_column, optional=levels)
         root = path.parent if source.root is None else Path(source.root)
         keys = relative_paths(table, source.image_column, root, root, source.image_suffix)
@@ -143,20 +147,13 @@ def packed_frame(session: "SparkSession", source: ImageSource, levels: Sequence[
 
 
 def _is_packed(path: Path) -> bool:
-    """Tell whether a local path is Parquet with a column `content`."""
-    if path.is_dir():
-        parts: Any = (file for file in sorted(path.rglob("*.parquet")) if file.name[0] not in "._")
-        first = next(parts, None)
-    else:
-        first = path if path.suffix == ".parquet" and path.is_file() else None
-    if first is None:
-        return False
+    """Tell whether a Parquet file has a column `content`."""
     from pyarrow import parquet
 
     try:
-        return path.is_dir() or "content" in parquet.read_schema(first).names
+        return "content" in parquet.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
-        raise SettingsError(f"{first} is no Parquet file: {error}") from error
+        raise SettingsError(f"{path} is no Parquet file: {error}") from error
 
 
 def _only_for_tables(source: ImageSource) -> None:

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
 from tailmatch.callbacks.writers.pseudo_labels import checkpoint_digest
 from tailmatch.datamodules.arguments import SettingsError, check_between, check_count, check_share
 from tailmatch.datamodules.pseudo_labels.files import facts_in_file
@@ -12,8 +14,8 @@ from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules.inference.arrow_labels import BATCH, Wanted, output_schema
 from tailmatch.lightning_modules.inference.label_program import LabelProgram, label_program
 from tailmatch.spark.images import ImageSource, listed, listed_frame, packed_frame
-from tailmatch.spark.parts import whole_folder, write_parts
-from tailmatch.spark.session import spark_session, sql_settings
+from tailmatch.spark.parts import check_folder, whole_folder, write_parts
+from tailmatch.spark.session import check_installed, spark_session, sql_settings
 from tailmatch.spark.worker import LabelTask
 
 if TYPE_CHECKING:
@@ -89,11 +91,16 @@ def label_images(
     check_count("batch_size", batch_size)
     check_count("top", top, 0)
     check_share("max_bad_share", max_bad_share)
+    check_folder(output, overwrite)
+    if session is None:
+        check_installed()
     program = label_program(model, image_size, trust)
     if top:
         check_between("top", top, 1, len(program.class_names), "the number of classes")
     source = ImageSource(images, image_column, root, image_suffix)
     found = listed(source, program.levels)
+    for note in program.notes:
+        rank_zero_warn(note)
     facts = facts_in_file(Origin(program.class_names, checkpoint_digest(model)))
     wanted = Wanted(batch_size, probs, top)
     session = session or spark_session("tailmatch label")

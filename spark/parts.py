@@ -30,23 +30,43 @@ def whole_folder(session: "SparkSession", output: str, overwrite: bool) -> Itera
         OSError: The system refuses to write it.
     """
     with ExitStack() as held:
-        if "://" not in output:
-            output = str(Path(output).resolve())
-            held.enter_context(sole_output(Path(output)))
-        folder = _Folder(session, output)
+        local = None if "://" in output else Path(output).resolve()
+        if local is not None:
+            held.enter_context(sole_output(local))
+        folder = _Folder(session, output if local is None else str(local))
         folder.clear()
         if folder.exists() and not overwrite:
-            raise SettingsError(
-                f"{output} exists: remove it, name another output, or set overwrite to true (--overwrite true)"
-            )
-        if "://" not in output and not folder.exists():
-            check_writable(Path(output))
+            raise _exists(output)
         partial = folder.beside(PARTIAL)
         try:
             yield partial
             folder.replace_by(partial)
         finally:
             folder.remove(partial)
+
+
+def check_folder(output: str, overwrite: bool) -> None:
+    """Refuse, before Spark starts, a folder of this machine that could not be written at the end.
+
+    Raises:
+        SettingsError: The folder exists and `overwrite` is false, or it is a file.
+        OSError: The system refuses to write it.
+    """
+    path = Path(output)
+    if not output:
+        raise SettingsError("output is empty; give the folder to write")
+    if "://" in output:
+        return
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"output is {output}, which is a file; it must be a folder, which the command makes")
+    if path.exists() and not overwrite:
+        raise _exists(output)
+    if not path.exists():
+        check_writable(path)
+
+
+def _exists(output: str) -> SettingsError:
+    return SettingsError(f"{output} exists: remove it, name another output, or set overwrite (--overwrite true)")
 
 
 class _Folder:

@@ -42,22 +42,29 @@ def spark_session(app_name: str, settings: Mapping[str, str] = MappingProxyType(
     Raises:
         SettingsError: A package is missing or of a wrong version; or Java is, and no session is there yet.
     """
-    check_packages()
+    check_installed()
     from pyspark.sql import SparkSession
 
     present = SparkSession.getActiveSession()
     if present is not None:
         return present
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has started Java
-        check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or Spark would take any `python3`
     builder = SparkSession.builder.appName(app_name).config("spark.ui.showConsoleProgress", "false")
     java = " ".join(filter(None, (UTF8, settings.get("spark.driver.extraJavaOptions"))))
     for name, value in {**settings, "spark.driver.extraJavaOptions": java}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
+    context = session.sparkContext
+    context.setLogLevel("ERROR")
+    print(f"Spark {session.version} on {context.master}" + (f", UI: {context.uiWebUrl}" if context.uiWebUrl else ""))
     return session
+
+
+def check_installed() -> None:
+    """Refuse to begin without what `spark_session` needs; see there."""
+    check_packages()
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has started Java
+        check_java()
 
 
 def check_packages() -> None:

@@ -91,9 +91,7 @@ def _size(own: Sequence[int] | None, given: int | None, path: str) -> Sequence[i
         check_side("image_size", given)
         return [given, given]
     if given is not None and [given, given] != list(own):
-        raise SettingsError(
-            f"image_size is {given}, and {path} was trained on {own[0]} x {own[1]} pixels: leave it out"
-        )
+        raise SettingsError(f"image_size is {given}, and {path} is for {own[0]} x {own[1]} pixels: leave it out")
     return own
 
 
