@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.image_folder import image_files
 from tailmatch.datamodules.files.table import TableFormat, read_table
-from tailmatch.datamodules.files.table_columns import relative_paths
 from tailmatch.spark.session import slots
 
 if TYPE_CHECKING:
@@ -69,6 +67,9 @@ def listed(source: ImageSource, levels: Sequence[str]) -> Listed | None:
         MissingFileError: There is no such file or folder.
         SettingsError: There are no images, the table has no such column or wrong cells, or a name is not UTF-8.
     """
+    from tailmatch.datamodules.files.image_folder import image_files  # these two import Lightning
+    from tailmatch.datamodules.files.table_columns import relative_paths
+
     path = Path(source.images)
     if "://" in source.images:
         return None

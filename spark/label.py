@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from tailmatch.callbacks.writers.pseudo_labels import checkpoint_digest
 from tailmatch.datamodules.arguments import SettingsError, check_between, check_count, check_share
 from tailmatch.datamodules.pseudo_labels.files import facts_in_file
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules.inference.arrow_labels import BATCH, Wanted, output_schema
-from tailmatch.lightning_modules.inference.label_program import LabelProgram, label_program
 from tailmatch.spark.images import ImageSource, listed, listed_frame, packed_frame
 from tailmatch.spark.parts import check_folder, whole_folder, write_parts
 from tailmatch.spark.session import check_installed, spark_session, sql_settings
@@ -20,6 +18,8 @@ from tailmatch.spark.worker import LabelTask
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from tailmatch.lightning_modules.inference.label_program import LabelProgram
 
 MAX_BAD_SHARE = 0.001
 """The largest share of images without a label. Web crawls have some truncated files in a thousand; a disk that is not
@@ -94,6 +94,9 @@ def label_images(
     check_folder(output, overwrite)
     if session is None:
         check_installed()
+    from tailmatch.callbacks.writers.pseudo_labels import checkpoint_digest  # these two import Lightning
+    from tailmatch.lightning_modules.inference.label_program import label_program
+
     program = label_program(model, image_size, trust)
     if top:
         check_between("top", top, 1, len(program.class_names), "the number of classes")
@@ -122,7 +125,7 @@ def label_images(
     return Labeled(total, bad, examples, time.monotonic() - start)
 
 
-def labels_of(frame: "DataFrame", program: LabelProgram, wanted: Wanted) -> "DataFrame":
+def labels_of(frame: "DataFrame", program: "LabelProgram", wanted: Wanted) -> "DataFrame":
     """Label the rows of a DataFrame, of which `arrow_labels.py` describes the columns."""
     shared = frame.sparkSession.sparkContext.broadcast(program.content)
     task = LabelTask(shared, hashlib.sha256(program.content).hexdigest(), wanted)

@@ -12,7 +12,7 @@ import fsspec
 from filelock import FileLock
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.files.image_cache import default_cache_dir
+from tailmatch.datamodules.files.cache_folder import default_cache_dir
 from tailmatch.datamodules.output_files import stale_partials, whole_file
 
 _CHANGING = ("name", "url", "created")

@@ -1,6 +1,5 @@
-"""`tailmatch export`: write a checkpoint's network to a file that runs without this package."""
+"""Write a checkpoint's network to a file that runs without this package: the function behind `tailmatch export`."""
 
-import argparse
 import io
 import json
 import os
@@ -15,12 +14,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
-from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
@@ -156,36 +153,3 @@ def export(
         WRITERS[out.suffix](program, facts, Path(folder, out.name))
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == out.name):  # the one that appears last
             os.replace(file, out.with_name(file.name))
-
-
-def main(args: Sequence[str]) -> None:
-    """Run `tailmatch export CHECKPOINT OUT`."""
-    parser = argparse.ArgumentParser(
-        prog="tailmatch export",
-        description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
-        "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
-        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that uses categories has a second "
-        "input categories, int64 [B, L] and -1 where unknown, and their values in the metadata.",
-    )
-    parser.add_argument("checkpoint", help="Path or URL of a checkpoint, such as runs/demo/checkpoints/best.ckpt.")
-    parser.add_argument("out", type=Path, help=f"File to write, *{ONNX} or *{PROGRAM}.")
-    parser.add_argument(
-        "--image_size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="Height and width of the images in pixels (default: those of the checkpoint's data).",
-    )
-    parser.add_argument(
-        "--overwrite", choices=("true", "false"), default="false", help="Replace an existing file (default: false)."
-    )
-    parser.add_argument(
-        "--trust_checkpoint",
-        choices=("true", "false"),
-        default="false",
-        help="Let the checkpoint name code that is not of this package, which then runs: only if you trust its maker.",
-    )
-    asked = parser.parse_args(args)
-    with trust_checkpoints(asked.trust_checkpoint == "true"), sole_output(asked.out):
-        export(asked.checkpoint, asked.out, asked.image_size, asked.overwrite == "true")
-    print(f"exported: {asked.out}", flush=True)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tailmatch.command_line.export import main
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.lightning_modules.inference.export import export, exported, main, write_onnx, write_program
+from tailmatch.lightning_modules.inference.export import export, exported, write_onnx, write_program
 from tailmatch.lightning_modules.networks import CifarResNet, EfficientNet, Network, TorchvisionNetwork, WideResNet
 from tests.trained_files import NAMES, shaken, trained_file
 
