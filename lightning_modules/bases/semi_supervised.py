@@ -40,19 +40,19 @@ class TargetedRefiner(PseudoLabelRefiner, Protocol):
 class PseudoLabelObserver(Protocol):
     """A callback that receives the pseudo-labels of every step, before and after refinement."""
 
-    def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
+    def observe(self, raw: Tensor, refined: Tensor, weights: Tensor, index: Tensor) -> None:
         """Receive the pseudo-labels of one step.
 
         Args:
             raw: Sharpened predictions before any refinement, probs `[B, K]`.
             refined: Pseudo-labels after all refinement, probs `[B, K]`.
-            selected: Whether each pseudo-label is used in the loss, `bool [B]`.
+            weights: Weight of each pseudo-label in the loss, at least 0, `float32 [B]`; 0 and 1 for a selection.
             index: Positions of the images in the unlabeled set, `int64 [B]`.
         """
 
 
 class SemiSupervisedClassifier(ImageClassifier):
-    """A method with pseudo-labels: probs of weak views -> align -> sharpen -> refine -> select -> target.
+    """A method with pseudo-labels: probs of weak views -> align -> sharpen -> refine -> weigh -> target.
 
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
@@ -99,14 +99,19 @@ class SemiSupervisedClassifier(ImageClassifier):
         if observer not in self._observers:
             self._observers.append(observer)
 
-    def pseudo_labels(self, probs: Tensor, index: Tensor) -> Tensor:
-        """Align, sharpen and refine predictions to pseudo-labels `[B, K]`. Call this once in each step.
+    def pseudo_labels(self, probs: Tensor, index: Tensor, labeled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Align, sharpen, refine and weigh predictions. Call this once in each step, without gradient.
 
         Autocast is disabled here: remedies compute in float32, whatever the precision of the training.
 
         Args:
             probs: Predictions on weak views, `float32 [B, K]`, whose rows sum to 1.
             index: Positions of the images in the unlabeled set, `int64 [B]`.
+            labeled: Predictions on the labeled images of the step, `float32 [L, K]`, for `weigh`; None if there are
+                none before the pseudo-labels are made, as where labeled images are mixed with them.
+
+        Returns:
+            Pseudo-labels, probs `[B, K]`, and their weights in the loss, `float32 [B]`.
         """
         with torch.autocast(probs.device.type, enabled=False):
             aligned = probs
@@ -115,9 +120,24 @@ class SemiSupervisedClassifier(ImageClassifier):
             refined = sharpen(aligned, self.temperature)
             for refiner in self._refiners:
                 refined = refiner.refine(refined, index)
+            weights = self.weigh(probs, refined, index, labeled)
             for observer in self._observers:
-                observer.observe(sharpen(probs, self.temperature), refined, self.select(refined), index)
-        return refined
+                observer.observe(sharpen(probs, self.temperature), refined, weights, index)
+        return refined, weights
+
+    def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
+        """Compute the weights of the pseudo-labels in the loss, `float32 [B]`, at least 0; the default is 1 for all.
+
+        It is called once in each step, so that it may update the method's buffers. On several processes, each has its
+        own rows.
+
+        Args:
+            probs: Predictions before alignment and sharpening, `float32 [B, K]`.
+            refined: Pseudo-labels, probs `[B, K]`.
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
+            labeled: Predictions on the labeled images of the step, `float32 [L, K]`, or None (see `pseudo_labels`).
+        """
+        return torch.ones(len(probs), device=probs.device)
 
     def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         """Collect the tensors of a checkpoint that must be finite: those of its refiners too."""
@@ -126,10 +146,6 @@ class SemiSupervisedClassifier(ImageClassifier):
             if isinstance(refiner, Callback):
                 numbers |= tensors_in(states.get(refiner.state_key, {}), type(refiner).__name__)
         return numbers
-
-    def select(self, probs: Tensor) -> Tensor:
-        """Select which refined pseudo-labels `[B, K]` are used in the loss, `bool [B]`; the default is all."""
-        return torch.ones(len(probs), dtype=torch.bool, device=probs.device)
 
 
 def sharpen(probs: Tensor, temperature: float) -> Tensor:

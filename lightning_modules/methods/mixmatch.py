@@ -67,7 +67,7 @@ class MixMatch(MixingClassifier):
         """Compute MixMatch's loss `[]` and its parts, given the logits `[U, K]` of each unlabeled view."""
         with torch.no_grad():
             probs = torch.stack([logits.softmax(dim=1) for logits in view_logits]).mean(dim=0)
-            target = self.pseudo_labels(probs, unlabeled["index"])
+            target, _ = self.pseudo_labels(probs, unlabeled["index"])
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["weak"], labeled["target"], unlabeled["weak"], target
         )

@@ -94,7 +94,7 @@ class ReMixMatch(MixingClassifier):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad(), self.side_pass():
             probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
-            target = self.pseudo_labels(probs, unlabeled["index"])
+            target, _ = self.pseudo_labels(probs, unlabeled["index"])
         with self.side_pass():
             strong_logits = self.network(unlabeled["strong"][0]).float()
             turn_logits = self.rotation_head(self.network.features(unlabeled["turned"])).float()

@@ -62,7 +62,7 @@ def test_the_loss_is_the_equation_of_its_docstring(my_method: Any) -> None:
     right, wrong = -math.log(math.e / (math.e + 2)), -math.log(1 / (math.e + 2))
     share = math.exp(5) / (math.exp(5) + 2)  # of the class of the pseudo-label
     assert logged["loss_labeled"].item() == pytest.approx(right, rel=1e-5)
-    assert loss.item() == pytest.approx(right + 2 * (share * right + (1 - share) * wrong), rel=1e-5)
+    assert loss.item() == pytest.approx(right + 2 * share * (share * right + (1 - share) * wrong), rel=1e-5)
     with pytest.raises(ValueError, match="lambda_u is -1; it must be at least 0"):
         my_method.MyMethod(3, lambda_u=-1)
 
