@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
-from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier, shifted
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
 
 
@@ -89,6 +89,8 @@ class FixMatch(SemiSupervisedClassifier):
                 weak_logits.softmax(dim=1), unlabeled["index"], labeled_logits.softmax(dim=1)
             )
             confidence, pseudo_label = probs.max(dim=1)
+        labeled_logits = shifted(labeled_logits, self.labeled_shift())
+        strong_logits = shifted(strong_logits, self.unlabeled_shift())
         loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
         loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
         loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.views import View, WeakView
 
 
@@ -71,7 +72,8 @@ class MixMatch(MixingClassifier):
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["weak"], labeled["target"], unlabeled["weak"], target
         )
-        loss_labeled = functional.cross_entropy(logits, mixed)
+        unlabeled_logits = shifted(unlabeled_logits, self.unlabeled_shift())
+        loss_labeled = functional.cross_entropy(shifted(logits, self.labeled_shift()), mixed)
         loss_unlabeled = functional.mse_loss(unlabeled_logits.softmax(dim=1), unlabeled_mixed)
         loss = loss_labeled + self.ramp() * self.lambda_u * loss_unlabeled
         confidence = target.amax(dim=1).mean()
