@@ -83,7 +83,20 @@ class FixMatch(SemiSupervisedClassifier):
         with torch.no_grad():
             weak_logits = self.network(unlabeled["weak"]).float()
         logits = self.network(torch.cat([labeled["weak"], *unlabeled["strong"]])).float()
-        labeled_logits, strong_logits = logits.split([len(labeled["weak"]), len(logits) - len(labeled["weak"])])
+        loss, parts = self.fixmatch_loss(batch, weak_logits, logits)
+        self.track(loss=loss, **parts)
+        return loss
+
+    def fixmatch_loss(self, batch: Batch, weak_logits: Tensor, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute FixMatch's loss `[]` and its parts, given the logits of a head. Call this once in each step.
+
+        Args:
+            batch: Batch with the views of `make_views`.
+            weak_logits: Logits `float32 [U, K]` of the weak views of the unlabeled images, without gradient.
+            logits: Logits `float32 [B + S U, K]` of the labeled images, then of the S strong views.
+        """
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        labeled_logits, strong_logits = logits.tensor_split([len(labeled["weak"])])
         with torch.no_grad():
             probs, weights = self.pseudo_labels(
                 weak_logits.softmax(dim=1), unlabeled["index"], labeled_logits.softmax(dim=1)
@@ -95,14 +108,8 @@ class FixMatch(SemiSupervisedClassifier):
         loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
         loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()
         loss = loss_labeled + self.lambda_u * loss_unlabeled
-        self.track(
-            loss=loss,
-            loss_labeled=loss_labeled,
-            loss_unlabeled=loss_unlabeled,
-            selected=weights.mean(),
-            confidence=confidence.mean(),
-        )
-        return loss
+        parts = {"loss_labeled": loss_labeled, "loss_unlabeled": loss_unlabeled}
+        return loss, parts | {"selected": weights.mean(), "confidence": confidence.mean()}
 
     def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
         """Select the pseudo-labels whose largest refined probability is at least the threshold: weight 1, others 0."""

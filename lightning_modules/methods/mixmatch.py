@@ -57,7 +57,7 @@ class MixMatch(MixingClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad(), self.side_pass():
-            logits = [self.network(view).float() for view in unlabeled["weak"]]
+            logits = [self.mixing_logits(view).float() for view in unlabeled["weak"]]
         loss, parts = self.mixed_loss(labeled, unlabeled, logits)
         self.track(loss=loss, **parts)
         return loss

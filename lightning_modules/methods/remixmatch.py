@@ -94,10 +94,10 @@ class ReMixMatch(MixingClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad(), self.side_pass():
-            probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
+            probs = self.mixing_logits(unlabeled["weak"]).float().softmax(dim=1)
             target, _ = self.pseudo_labels(probs, unlabeled["index"])
         with self.side_pass():
-            strong_logits = self.network(unlabeled["strong"][0]).float()
+            strong_logits = self.mixing_logits(unlabeled["strong"][0]).float()
             turn_logits = self.rotation_head(self.network.features(unlabeled["turned"])).float()
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["view"], labeled["target"], [unlabeled["weak"], *unlabeled["strong"]], target
