@@ -15,8 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
-
 from tailmatch.datamodules.arguments import (
     SettingsError,
     check_at_least,
@@ -25,15 +23,11 @@ from tailmatch.datamodules.arguments import (
     check_each,
     check_positive_share,
 )
-from tailmatch.datamodules.splitting.class_ranks import class_ranks
+from tailmatch.datamodules.splitting.class_ranks import Profile, arranged
 
 RHO = ": the smallest class over the largest"
 GAMMA = ": the largest class over the smallest"
 """The meaning of the two imbalance ratios, for messages."""
-
-
-Profile = Literal["consistent", "reversed", "middle", "head-tail"]
-"""Which labeled rank has the most unlabeled images, and which the fewest; see `arranged`."""
 
 
 def darp_counts(largest: int, gamma: float, num_classes: int) -> list[int]:
@@ -59,38 +53,6 @@ def darp_counts(largest: int, gamma: float, num_classes: int) -> list[int]:
     # The authors take the power of the per-class factor, not of the whole ratio: the rounding differs.
     factor = (1 / gamma) ** (1 / (num_classes - 1))
     return [int(largest * factor**k) for k in range(num_classes - 1)] + [int(largest / gamma)]
-
-
-def arranged(counts: Sequence[int], profile: Profile, labeled: Sequence[int]) -> list[int]:
-    """Give falling counts to classes by the rank of their labeled counts.
-
-    SimPro (Du et al., ICML 2024, arXiv 2402.13505; LeapLabTHU/SimPro `dataset/cifar.py`, `make_imb_data` with
-    `flag_LT` 0, 1, 3 and 4), where classes are numbered by frequency.
-
-    Args:
-        counts: K counts, the largest first.
-        profile: `consistent` leaves the order, `reversed` turns it round. `middle` has the largest counts in the middle
-            ranks: of counts 0, 1, 2, ..., the even ones rising, then the odd ones falling. `head-tail` has them in the
-            first and the last ranks: the odd ones falling, then the even ones rising.
-        labeled: K labeled counts, in the order of the classes.
-
-    Returns:
-        K counts, in the order of the classes.
-
-    Example:
-        >>> arranged([9, 8, 7, 6, 5, 4], "middle", [60, 50, 40, 30, 20, 10])
-        [5, 7, 9, 8, 6, 4]
-        >>> arranged([9, 8, 7, 6, 5, 4], "head-tail", [60, 50, 40, 30, 20, 10])
-        [8, 6, 4, 5, 7, 9]
-    """
-    even, odd = list(counts[::2]), list(counts[1::2])
-    of_rank = {
-        "consistent": list(counts),
-        "reversed": list(counts[::-1]),
-        "middle": even[::-1] + odd,
-        "head-tail": odd + even[::-1],
-    }[profile]
-    return [of_rank[rank] for rank in class_ranks(torch.tensor(labeled)).tolist()]
 
 
 def semi_self_counts(largest: int, rho: float, num_classes: int) -> list[int]:

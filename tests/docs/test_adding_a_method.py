@@ -33,6 +33,7 @@ from tests.contract import (
     saved,
 )
 from tests.lightning_modules.pixel_network import PixelNetwork, image
+from tests.permuted_classes import assert_follows_classes
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-method.md"
 
@@ -139,3 +140,8 @@ def test_the_heads_share_a_pass_and_have_their_own_losses(my_method: Any) -> Non
     assert loss.item() == pytest.approx(1.1803 + 3.0610 + right, abs=2e-4)
     with pytest.raises(ValueError, match="those of this BalancedFixMatch are trained to be without it"):
         LogitAdjustment().shift(method)
+
+
+@pytest.mark.parametrize("name", ["MyMethod", "BalancedFixMatch"])
+def test_they_go_by_the_frequency_of_classes(my_method: Any, name: str, tmp_path: Path) -> None:
+    assert_follows_classes(getattr(my_method, name), tmp_path)

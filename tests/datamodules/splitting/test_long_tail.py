@@ -1,7 +1,5 @@
 """Class counts against the published numbers."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from tailmatch.datamodules.splitting.long_tail import (
     LabeledFraction,
     ListedCounts,
     SemiSelfCounts,
-    arranged,
     darp_counts,
     semi_self_counts,
     semi_self_unlabeled_counts,
@@ -47,15 +44,6 @@ def test_unlabeled_profiles_are_those_of_simpro() -> None:
     for profile, expected in (("middle", middle), ("head-tail", ends)):
         rule = DARPCounts(500, 100, 4000, 100, unlabeled_profile=profile)  # type: ignore[arg-type]
         assert rule.counts([5000] * 10) == (darp_counts(500, 100, 10), expected)
-
-
-@pytest.mark.parametrize("profile", ["consistent", "reversed", "middle", "head-tail"])
-def test_profiles_follow_the_rank_of_a_class_and_not_its_number(profile: Any) -> None:
-    falling, labeled = [90, 80, 70, 60, 50], [500, 400, 300, 200, 100]
-    order = [3, 0, 4, 1, 2]
-    by_number = arranged(falling, profile, labeled)
-    assert arranged(falling, profile, [labeled[k] for k in order]) == [by_number[k] for k in order]
-    assert sorted(by_number, reverse=True) == falling
 
 
 def test_darp_counts_of_cifar100_are_those_of_the_authors_formula() -> None:
