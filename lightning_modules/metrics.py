@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tailmatch.datamodules.splitting.class_ranks import class_ranks
+
 CONFUSION_LIMIT = 200
 """Largest number of classes K for which the K x K confusion matrix is kept; above it, its figure is unreadable."""
 
@@ -55,9 +57,7 @@ def third_groups(class_counts: Tensor) -> dict[str, Tensor]:
     classes are numbered by frequency; here they are sorted by it, and ties keep class order.
     """
     third = len(class_counts) // 3
-    rank = torch.empty_like(class_counts)
-    order = torch.argsort(class_counts, descending=True, stable=True)
-    rank[order] = torch.arange(len(class_counts), device=rank.device, dtype=rank.dtype)
+    rank = class_ranks(class_counts)
     last = rank >= len(class_counts) - third
     return {"many": rank < third, "medium": (rank >= third) & ~last, "few": last}
 

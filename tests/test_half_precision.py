@@ -183,7 +183,7 @@ def test_an_ensemble_takes_the_mean_in_float32() -> None:
     torch.testing.assert_close(found.exp(), expected.float(), rtol=1e-5, atol=0)
 
 
-def test_remedies_compute_in_float32() -> None:
+def test_remedies_and_weights_compute_in_float32() -> None:
     class Doubled:
         """Refines by a matrix product, which autocast would take in half."""
 
@@ -191,17 +191,22 @@ def test_remedies_compute_in_float32() -> None:
             seen.append(probs @ torch.eye(3))
             return probs
 
-        def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
+        def observe(self, raw: Tensor, refined: Tensor, weights: Tensor, index: Tensor) -> None:
             seen.append(refined @ torch.eye(3))
 
+    class Weighing(FixMatch):
+        def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
+            seen.append(probs @ torch.eye(3))
+            return super().weigh(probs, refined, index, labeled)
+
     seen: list[Tensor] = []
-    method = FixMatch(num_classes=3, network=plain_network)
+    method = Weighing(num_classes=3, network=plain_network)
     method.add_refiner(Doubled(), before_sharpening=True)
     method.add_refiner(Doubled())
     method.add_observer(Doubled())
     probs = torch.tensor([[0.3, 0.3, 0.4]])
     with torch.autocast("cpu", torch.float16):
         method.pseudo_labels(probs, torch.tensor([0]))
-    assert len(seen) == 3
+    assert len(seen) == 4
     for product in seen:
         assert product.dtype == torch.float32 and torch.equal(product, probs)

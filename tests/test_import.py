@@ -53,6 +53,8 @@ import tailmatch.datamodules.pseudo_labels.files
 import tailmatch.datamodules.pseudo_labels.parts
 import tailmatch.lightning_modules.checkpoints.weights
 import tailmatch.lightning_modules.inference.arrow_labels
+import tailmatch.spark.refine
+import tailmatch.spark.select
 import tailmatch.spark.worker
 import tailmatch.lightning_modules.training.distributed
 from tailmatch.lightning_modules.networks import *

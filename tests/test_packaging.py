@@ -75,7 +75,8 @@ def test_a_wheel_has_one_name_and_all_that_belongs_to_it(wheel: Path) -> None:
     own = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in own} == {"tailmatch"}
     assert {name.split("/")[1] for name in own} == {
-        "__init__.py", "cli.py", "py.typed", "callbacks", "command_line", "configs", "datamodules", "lightning_modules",
+        "__init__.py", "cli.py", "lazy.py", "py.typed",
+        "callbacks", "command_line", "configs", "datamodules", "lightning_modules",
         "spark",
     }  # fmt: skip
     files = {

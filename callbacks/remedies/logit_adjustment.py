@@ -23,11 +23,13 @@ class LogitAdjustment(Callback):
     checkpoint, and does not change the training: in a fit it affects the validation only, and so which checkpoint is
     the best.
 
-    Do not combine it with `losses.LogitAdjusted` or `losses.BalancedSoftmax`, which apply the prior during training.
+    A method whose evaluated logits are balanced already is refused (`ImageClassifier.balanced_evaluation`), such as one
+    trained with `losses.LogitAdjusted` or `losses.BalancedSoftmax`.
 
     Args:
         tau: The strength of the adjustment, at least 0. The paper uses 1, and also tunes it on held-out images.
-        prior: K positive numbers proportional to the class frequencies in training. None: the labeled counts.
+        prior: K positive numbers proportional to the class frequencies in training. None: those that the method names,
+            which are the labeled counts unless the method estimates others (`ImageClassifier.prior_in_logits`).
 
     Raises:
         SettingsError: An argument is outside its domain.
@@ -45,9 +47,15 @@ class LogitAdjustment(Callback):
         """Compute `tau * log prior`, `[K]`.
 
         Raises:
-            SettingsError: `prior` does not have one entry for each class, or a class has no labeled image.
+            SettingsError: The method's evaluated logits are balanced already, `prior` does not have one entry for each
+                class, or a class has no labeled image.
         """
-        counts = pl_module.class_counts
+        if pl_module.balanced_evaluation:
+            raise SettingsError(
+                f"LogitAdjustment removes the class prior from logits, and those of this {type(pl_module).__name__} "
+                "are trained to be without it: leave it out"
+            )
+        counts = pl_module.prior_in_logits()
         if self.prior is not None:
             counts = torch.tensor(self.prior, dtype=torch.float64, device=counts.device)
         if len(counts) != pl_module.num_classes:

@@ -18,7 +18,9 @@ from tailmatch.lightning_modules.training.distributed import place, sum_over_pro
 from tailmatch.lightning_modules.training.length import is_last_epoch
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
-"""The counts of each class: `raw`, `refined` and `selected` by the pseudo-label, the others by the true class."""
+"""The counts of each class: `raw`, `refined` and `selected` by the pseudo-label, the others by the true class.
+
+Those of `selected` and `selected_correct` are sums of weights."""
 
 
 class PseudoLabelMonitor(Callback):
@@ -28,9 +30,11 @@ class PseudoLabelMonitor(Callback):
     callback logs these scalars in every epoch:
 
     * `pseudo/kl_raw`, `pseudo/kl_refined`: the KL divergence, in nats, of the class totals from the target;
-    * `pseudo/selected`: the share of the pseudo-labels that is selected for training;
+    * `pseudo/selected`: the mean weight of the pseudo-labels in the loss: of a method that selects, the share that is
+      selected;
     * `pseudo/accuracy_raw`, `pseudo/accuracy_refined`, `pseudo/accuracy_selected` and, for up to 30 classes,
-      `pseudo/accuracy_refined_class/<name>`: the accuracy, if the true classes of the unlabeled images are known.
+      `pseudo/accuracy_refined_class/<name>`: the accuracy, if the true classes of the unlabeled images are known. That
+      of `selected` is weighted as the loss is.
 
     The figure `pseudo/labels` shows the totals beside the target and the truth, and the accuracy of each class.
 
@@ -71,31 +75,31 @@ class PseudoLabelMonitor(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         self._target_totals = None if self.target is None else unlabeled_totals(self.target, data)
         self._truth = data.unlabeled.targets if is_known(data) else None
-        self._counts = torch.zeros(len(ROWS), data.num_classes, dtype=torch.long)
+        self._counts = torch.zeros(len(ROWS), data.num_classes, dtype=torch.float64)
         pl_module.add_observer(self)
 
-    def observe(self, raw: Tensor, refined: Tensor, selected: Tensor, index: Tensor) -> None:
+    def observe(self, raw: Tensor, refined: Tensor, weights: Tensor, index: Tensor) -> None:
         """Count the pseudo-labels of a step, on the device; see `PseudoLabelObserver`."""
         self._counts = self._counts.to(raw.device)
         labels = {"raw": raw.argmax(dim=1), "refined": refined.argmax(dim=1)}
-        everything = torch.ones_like(selected)
+        everything = torch.ones_like(weights)
         self._count("raw", labels["raw"], everything)
         self._count("refined", labels["refined"], everything)
-        self._count("selected", labels["refined"], selected)
+        self._count("selected", labels["refined"], weights)
         if self._truth is not None:
             self._truth = self._truth.to(raw.device)
             truth = self._truth[index]
             self._count("truth", truth, everything)
             self._count("raw_correct", truth, labels["raw"] == truth)
             self._count("refined_correct", truth, labels["refined"] == truth)
-            self._count("selected_correct", truth, selected & (labels["refined"] == truth))
+            self._count("selected_correct", truth, weights * (labels["refined"] == truth))
 
-    def _count(self, row: str, classes: Tensor, which: Tensor) -> None:
-        self._counts[ROWS.index(row)].index_add_(0, classes, which.long())
+    def _count(self, row: str, classes: Tensor, weights: Tensor) -> None:
+        self._counts[ROWS.index(row)].index_add_(0, classes, weights.double())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the counts of the epoch and reset them."""
-        counts = dict(zip(ROWS, sum_over_processes(self._counts).double().cpu(), strict=True))
+        counts = dict(zip(ROWS, sum_over_processes(self._counts).cpu(), strict=True))
         self._counts = torch.zeros_like(self._counts)
         if not counts["raw"].sum():
             return
@@ -121,7 +125,7 @@ class PseudoLabelMonitor(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the counts of a checkpoint, on process 0: the processes' counts are summed."""
         if place()[0] == 0:
-            self._counts = state_dict["counts"].clone()
+            self._counts = state_dict["counts"].double()
 
 
 def kl_divergence(counts: Tensor, target: Tensor) -> float:

@@ -13,7 +13,7 @@ The functions return the counts. A data module takes a `ClassCounts` object.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from tailmatch.datamodules.arguments import (
     SettingsError,
@@ -23,20 +23,20 @@ from tailmatch.datamodules.arguments import (
     check_each,
     check_positive_share,
 )
+from tailmatch.datamodules.splitting.class_ranks import Profile, arranged
 
 RHO = ": the smallest class over the largest"
 GAMMA = ": the largest class over the smallest"
 """The meaning of the two imbalance ratios, for messages."""
 
 
-def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = False) -> list[int]:
+def darp_counts(largest: int, gamma: float, num_classes: int) -> list[int]:
     """Compute DARP's exponential profile: `int(largest * mu**k)`, `mu = gamma**(-1/(K-1))`, last `int(largest/gamma)`.
 
     Args:
         largest: The number of images of the largest class (N1 or M1), at least 1.
         gamma: The ratio of the largest class to the smallest, at least 1; 1 is uniform.
         num_classes: K, at least 2.
-        reverse: Whether the class order is reversed, so that the rarest class becomes the largest.
 
     Returns:
         K counts.
@@ -52,8 +52,7 @@ def darp_counts(largest: int, gamma: float, num_classes: int, reverse: bool = Fa
     check_at_least("gamma", gamma, 1, GAMMA)
     # The authors take the power of the per-class factor, not of the whole ratio: the rounding differs.
     factor = (1 / gamma) ** (1 / (num_classes - 1))
-    counts = [int(largest * factor**k) for k in range(num_classes - 1)] + [int(largest / gamma)]
-    return counts[::-1] if reverse else counts
+    return [int(largest * factor**k) for k in range(num_classes - 1)] + [int(largest / gamma)]
 
 
 def semi_self_counts(largest: int, rho: float, num_classes: int) -> list[int]:
@@ -146,14 +145,17 @@ class DARPCounts(ClassCounts):
         unlabeled_max: M1, the number of unlabeled images of the largest class (the authors: 2 N1 on CIFAR-10). 0: no
             images but those without a class are unlabeled (STL-10).
         unlabeled_gamma: The imbalance ratio of the unlabeled set, at least 1; 1 is a uniform set.
-        unlabeled_reverse: Whether the class order of the unlabeled set is reversed ("100 (reversed)" in the paper).
+        unlabeled_profile: Which classes have the most unlabeled images: the same as labeled ones (`consistent`), those
+            with the fewest labeled ones (`reversed`, "100 (reversed)" in the paper), or, as in SimPro, those of the
+            `middle`, or both ends (`head-tail`). A uniform set has `unlabeled_gamma` 1.
+        unlabeled_reverse: The same as `unlabeled_profile: reversed`, for configurations that have it.
         unlabeled_max_is_total: Whether `unlabeled_max` is the number of unlabeled images of all classes together,
             spread by `unlabeled_gamma`: with ratio 1 and M1 = 3000, each of 10 classes has 300 images instead of 3,000
             (docs/data.md).
 
     Raises:
-        SettingsError: An argument is out of its domain, or `unlabeled_max` is 0 and another argument asks for reversed
-            unlabeled images or a total of them.
+        SettingsError: An argument is out of its domain, `unlabeled_max` is 0 and another argument asks for a profile of
+            unlabeled images or a total of them, or `unlabeled_reverse` comes with another profile.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class DARPCounts(ClassCounts):
         unlabeled_max: int = 3000,
         unlabeled_gamma: float = 100.0,
         *,
+        unlabeled_profile: Profile = "consistent",
         unlabeled_reverse: bool = False,
         unlabeled_max_is_total: bool = False,
     ) -> None:
@@ -170,16 +173,22 @@ class DARPCounts(ClassCounts):
         check_at_least("labeled_gamma", labeled_gamma, 1, GAMMA)
         check_count("unlabeled_max", unlabeled_max, 0)
         check_at_least("unlabeled_gamma", unlabeled_gamma, 1, GAMMA)
-        if unlabeled_max == 0 and (unlabeled_reverse or unlabeled_max_is_total):
+        check_choice("unlabeled_profile", unlabeled_profile, get_args(Profile))
+        if unlabeled_reverse and unlabeled_profile not in ("consistent", "reversed"):
             raise SettingsError(
-                f"unlabeled_max is 0, so unlabeled_reverse ({unlabeled_reverse}) and unlabeled_max_is_total "
+                f"unlabeled_reverse is true and unlabeled_profile is {unlabeled_profile}: leave one of them out"
+            )
+        profile: Profile = "reversed" if unlabeled_reverse else unlabeled_profile
+        if unlabeled_max == 0 and (profile != "consistent" or unlabeled_max_is_total):
+            raise SettingsError(
+                f"unlabeled_max is 0, so unlabeled_profile ({profile}) and unlabeled_max_is_total "
                 f"({unlabeled_max_is_total}) would do nothing: leave them out, or ask for unlabeled images"
             )
         self.labeled_max = labeled_max
         self.labeled_gamma = labeled_gamma
         self.unlabeled_max = unlabeled_max
         self.unlabeled_gamma = unlabeled_gamma
-        self.unlabeled_reverse = unlabeled_reverse
+        self.unlabeled_profile = profile
         self.unlabeled_max_is_total = unlabeled_max_is_total
 
     def counts(self, available: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -188,7 +197,8 @@ class DARPCounts(ClassCounts):
         labeled = darp_counts(self.labeled_max, self.labeled_gamma, num_classes)
         if self.unlabeled_max == 0:
             return labeled, [0] * num_classes
-        unlabeled = darp_counts(self.unlabeled_max, self.unlabeled_gamma, num_classes, reverse=self.unlabeled_reverse)
+        falling = darp_counts(self.unlabeled_max, self.unlabeled_gamma, num_classes)
+        unlabeled = arranged(falling, self.unlabeled_profile, labeled)
         return labeled, scale_counts(unlabeled, self.unlabeled_max) if self.unlabeled_max_is_total else unlabeled
 
 

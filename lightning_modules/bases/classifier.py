@@ -32,6 +32,9 @@ class ImageClassifier(ImageModule):
         **kwargs: Other arguments of `ImageModule`.
     """
 
+    balanced_evaluation: bool = False
+    """Whether the evaluated logits are those of equally frequent classes; `LogitAdjustment` would adjust them twice."""
+
     class_counts: Tensor
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
@@ -64,11 +67,19 @@ class ImageClassifier(ImageModule):
             if data.class_counts is not None:
                 self.class_counts.copy_(torch.tensor(data.class_counts))
 
+    def prior_in_logits(self) -> Tensor:
+        """Return the class frequencies `[K]`, in any scale, that the evaluated logits contain, for `LogitAdjustment`.
+
+        The default is the class counts of the labeled images. A method whose logits have learned others overrides it.
+        """
+        return self.class_counts
+
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the class names and the image size."""
+        """Save the class names, the image size, and whether evaluated logits are balanced."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint["balanced_evaluation"] = self.balanced_evaluation
         checkpoint["class_names"] = self.class_names
         checkpoint["image_size"] = self.image_size
 
@@ -80,6 +91,8 @@ class ImageClassifier(ImageModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.trained_steps = checkpoint.get("global_step", 0)
+        if checkpoint.get("balanced_evaluation") is True:  # by a remedy that need not be there in a test
+            self.balanced_evaluation = True
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, self.loaded_from())
 
     @classmethod

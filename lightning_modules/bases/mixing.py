@@ -76,6 +76,14 @@ class MixingClassifier(SemiSupervisedClassifier):
         length = self.total_steps() if self.rampup_steps is None else self.rampup_steps
         return min(1.0, self.trainer.global_step / length) if length else 1.0
 
+    def mixing_logits(self, images: Tensor) -> Tensor:
+        """Compute logits `[B, K]` of images by the head that is trained on mixtures: the network's, by default.
+
+        A method whose evaluated head (`network.head`) has another loss overrides it.
+        """
+        logits: Tensor = self.network(images)
+        return logits
+
     def side_pass(self) -> AbstractContextManager[None]:
         """Return the context of passes other than that of the mixed images, which keeps BatchNorm's running statistics.
 
@@ -109,11 +117,10 @@ class MixingClassifier(SemiSupervisedClassifier):
 
     def _chunked_logits(self, images: Tensor, size: int) -> Tensor:
         if not self.interleaved:
-            logits: Tensor = self.network(images).float()
-            return logits
+            return self.mixing_logits(images).float()
         order = to_device(interleaved_order(len(images) // size, size), images.device)
         first, *others = torch.split(images[order], size)
-        chunks = [self.network(first)]
+        chunks = [self.mixing_logits(first)]
         with self.side_pass():
-            chunks += [self.network(chunk) for chunk in others]
+            chunks += [self.mixing_logits(chunk) for chunk in others]
         return torch.cat(chunks).float()[order]

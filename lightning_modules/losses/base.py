@@ -17,6 +17,9 @@ class ClassificationLoss(Described, nn.Module):
     in buffers outside the state dict, since they follow from data and configuration.
     """
 
+    balances: bool = False
+    """Whether logits that are trained with it are those of equally frequent classes."""
+
     def adapt(self, class_counts: Tensor, head: nn.Module) -> None:
         """Take what the loss needs from the data and the network; the default needs nothing.
 

@@ -30,8 +30,8 @@ class LogitAdjusted(ClassificationLoss):
     Menon et al., equation 10. The network learns logits without the prior: those of a balanced test set. A class
     without labeled images drops out of the softmax, which is the limit of a vanishing prior.
 
-    Do not combine it with `tailmatch.callbacks.LogitAdjustment`, which removes the prior from logits that were trained
-    with other losses.
+    It refuses `tailmatch.callbacks.LogitAdjustment`, which removes the prior from logits that were trained with other
+    losses.
 
     Args:
         tau: Strength of the adjustment, at least 0; 1 as in the paper, 0 is cross-entropy.
@@ -46,6 +46,7 @@ class LogitAdjusted(ClassificationLoss):
         super().__init__()
         check_at_least("tau", tau, 0)
         self.tau = tau
+        self.balances = tau > 0
         self.register_buffer("shift", torch.empty(0), persistent=False)
 
     def adapt(self, class_counts: Tensor, head: nn.Module) -> None:

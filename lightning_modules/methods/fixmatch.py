@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_at_least, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
-from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier, shifted
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
 
 
@@ -81,29 +81,39 @@ class FixMatch(SemiSupervisedClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
-            probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
-            probs = self.pseudo_labels(probs, unlabeled["index"])
-            confidence, pseudo_label = probs.max(dim=1)
-            selected = self.select(probs).float()
-
+            weak_logits = self.network(unlabeled["weak"]).float()
         logits = self.network(torch.cat([labeled["weak"], *unlabeled["strong"]])).float()
-        labeled_logits, strong_logits = logits.split([len(labeled["weak"]), len(logits) - len(labeled["weak"])])
-        loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
-        loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
-        loss_unlabeled = (loss_strong * selected.repeat(self.strong_views)).mean()
-        loss = loss_labeled + self.lambda_u * loss_unlabeled
-        self.track(
-            loss=loss,
-            loss_labeled=loss_labeled,
-            loss_unlabeled=loss_unlabeled,
-            selected=selected.mean(),
-            confidence=confidence.mean(),
-        )
+        loss, parts = self.fixmatch_loss(batch, weak_logits, logits)
+        self.track(loss=loss, **parts)
         return loss
 
-    def select(self, probs: Tensor) -> Tensor:
-        """Select the pseudo-labels whose largest probability is at least the threshold."""
-        return probs.amax(dim=1) >= self.threshold
+    def fixmatch_loss(self, batch: Batch, weak_logits: Tensor, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute FixMatch's loss `[]` and its parts, given the logits of a head. Call this once in each step.
+
+        Args:
+            batch: Batch with the views of `make_views`.
+            weak_logits: Logits `float32 [U, K]` of the weak views of the unlabeled images, without gradient.
+            logits: Logits `float32 [B + S U, K]` of the labeled images, then of the S strong views.
+        """
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        labeled_logits, strong_logits = logits.tensor_split([len(labeled["weak"])])
+        with torch.no_grad():
+            probs, weights = self.pseudo_labels(
+                weak_logits.softmax(dim=1), unlabeled["index"], labeled_logits.softmax(dim=1)
+            )
+            confidence, pseudo_label = probs.max(dim=1)
+        labeled_logits = shifted(labeled_logits, self.labeled_shift())
+        strong_logits = shifted(strong_logits, self.unlabeled_shift())
+        loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
+        loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
+        loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()
+        loss = loss_labeled + self.lambda_u * loss_unlabeled
+        parts = {"loss_labeled": loss_labeled, "loss_unlabeled": loss_unlabeled}
+        return loss, parts | {"selected": weights.mean(), "confidence": confidence.mean()}
+
+    def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
+        """Select the pseudo-labels whose largest refined probability is at least the threshold: weight 1, others 0."""
+        return (refined.amax(dim=1) >= self.threshold).float()
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute each sample's smoothed cross-entropy `[B]` from `logits [B, K]` and `target int64 [B]`."""

@@ -9,6 +9,7 @@ from torch.nn import functional
 from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.views import View, WeakView
 
 
@@ -56,7 +57,7 @@ class MixMatch(MixingClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad(), self.side_pass():
-            logits = [self.network(view).float() for view in unlabeled["weak"]]
+            logits = [self.mixing_logits(view).float() for view in unlabeled["weak"]]
         loss, parts = self.mixed_loss(labeled, unlabeled, logits)
         self.track(loss=loss, **parts)
         return loss
@@ -67,11 +68,12 @@ class MixMatch(MixingClassifier):
         """Compute MixMatch's loss `[]` and its parts, given the logits `[U, K]` of each unlabeled view."""
         with torch.no_grad():
             probs = torch.stack([logits.softmax(dim=1) for logits in view_logits]).mean(dim=0)
-            target = self.pseudo_labels(probs, unlabeled["index"])
+            target, _ = self.pseudo_labels(probs, unlabeled["index"])
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["weak"], labeled["target"], unlabeled["weak"], target
         )
-        loss_labeled = functional.cross_entropy(logits, mixed)
+        unlabeled_logits = shifted(unlabeled_logits, self.unlabeled_shift())
+        loss_labeled = functional.cross_entropy(shifted(logits, self.labeled_shift()), mixed)
         loss_unlabeled = functional.mse_loss(unlabeled_logits.softmax(dim=1), unlabeled_mixed)
         loss = loss_labeled + self.ramp() * self.lambda_u * loss_unlabeled
         confidence = target.amax(dim=1).mean()

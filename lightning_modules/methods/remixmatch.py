@@ -10,6 +10,7 @@ from torch.nn import functional
 from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
+from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
 from tailmatch.lightning_modules.views.base import to_device
@@ -93,17 +94,18 @@ class ReMixMatch(MixingClassifier):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad(), self.side_pass():
-            probs = self.network(unlabeled["weak"]).float().softmax(dim=1)
-            target = self.pseudo_labels(probs, unlabeled["index"])
+            probs = self.mixing_logits(unlabeled["weak"]).float().softmax(dim=1)
+            target, _ = self.pseudo_labels(probs, unlabeled["index"])
         with self.side_pass():
-            strong_logits = self.network(unlabeled["strong"][0]).float()
+            strong_logits = self.mixing_logits(unlabeled["strong"][0]).float()
             turn_logits = self.rotation_head(self.network.features(unlabeled["turned"])).float()
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["view"], labeled["target"], [unlabeled["weak"], *unlabeled["strong"]], target
         )
-        loss_labeled = functional.cross_entropy(logits, mixed)
-        loss_unlabeled = functional.cross_entropy(unlabeled_logits, unlabeled_mixed)
-        loss_strong = functional.cross_entropy(strong_logits, target)
+        shift = self.unlabeled_shift()
+        loss_labeled = functional.cross_entropy(shifted(logits, self.labeled_shift()), mixed)
+        loss_unlabeled = functional.cross_entropy(shifted(unlabeled_logits, shift), unlabeled_mixed)
+        loss_strong = functional.cross_entropy(shifted(strong_logits, shift), target)
         loss_rotation = functional.cross_entropy(turn_logits, unlabeled["turns"])
         ramped = self.ramp() * (self.lambda_u * loss_unlabeled + self.lambda_strong * loss_strong)
         loss = loss_labeled + ramped + self.lambda_rotation * loss_rotation

@@ -47,6 +47,7 @@ class Supervised(ImageClassifier):
         super().__init__(num_classes, **kwargs)
         check_at_least("mixup", mixup, 0)
         self.loss = loss or CrossEntropy()
+        self.balanced_evaluation = self.loss.balances
         self.class_weights = class_weights
         self.mixup = mixup
         self.view = view or WeakView()

@@ -237,8 +237,12 @@ class Network(Described, nn.Module):
 
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Compute logits `[B, num_classes]` of images `[B, 3, H, W]` in [0, 1]."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
+        return self.features_and_logits(images)[1]
+
+    def features_and_logits(self, images: Tensor | TaggedImages) -> tuple[Tensor, Tensor]:
+        """Compute features `[B, feature_dim]` and logits `[B, num_classes]`, for a method with further heads."""
+        features = self.features(images)
+        return features, self.head(features)
 
     def own_key(self, key: str) -> str:
         """Return this network's name for the backbone tensor that public checkpoints call `key`."""

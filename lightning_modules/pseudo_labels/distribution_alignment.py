@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, unlabeled_totals
-from tailmatch.lightning_modules.training.distributed import sum_over_processes
+from tailmatch.lightning_modules.pseudo_labels.running_prior import RecentPrior
 
 FLOOR = 1e-6
 """Added to target and running mean (google-research/remixmatch `remixmatch_no_cta.py`)."""
@@ -42,8 +41,7 @@ class DistributionAlignment(Callback):
         self.target = target
         self.batches = batches
         self.target_totals = torch.empty(0)  # scaled to 1
-        self._means = torch.empty(0, 0)
-        self._steps = 0
+        self._prior = RecentPrior(1, batches)  # that of all classes comes in `setup`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Register with the method, before sharpening.
@@ -57,23 +55,19 @@ class DistributionAlignment(Callback):
             raise SettingsError(f"DistributionAlignment aligns pseudo-labels, and {type(pl_module).__name__} has none")
         totals = unlabeled_totals(self.target, trainer.datamodule)  # type: ignore[attr-defined]
         self.target_totals = (totals / totals.sum()).float()
-        self._means = torch.full((self.batches, len(totals)), 1 / len(totals))
+        self._prior = RecentPrior(len(totals), self.batches)
         pl_module.add_refiner(self, before_sharpening=True)
 
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Align the rows, then add the batch to the running mean. See `PseudoLabelRefiner.refine`."""
-        if self._means.device != probs.device:
-            self._means, self.target_totals = self._means.to(probs.device), self.target_totals.to(probs.device)
-        aligned = align(probs, self.target_totals, self._means.mean(dim=0))
-        present = functional.pad(probs.detach().float().sum(dim=0), (0, 1), value=len(probs))
-        present = sum_over_processes(present)
-        self._means[self._steps % self.batches] = present[:-1] / present[-1]
-        self._steps += 1
+        prior, self.target_totals = self._prior.to(probs.device), self.target_totals.to(probs.device)
+        aligned = align(probs, self.target_totals, prior.probs)
+        prior.update(probs)
         return aligned
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running mean, for a checkpoint."""
-        return {"means": self._means, "steps": self._steps}
+        return {"means": self._prior.means, "steps": int(self._prior.steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the running mean of a checkpoint.
@@ -82,12 +76,13 @@ class DistributionAlignment(Callback):
             SettingsError: The checkpoint's running mean has another number of batches or classes.
         """
         means = state_dict["means"]
-        if self._means.numel() and means.shape != self._means.shape:
+        if len(self.target_totals) and means.shape != self._prior.means.shape:
             raise SettingsError(
                 f"the checkpoint's distribution alignment is over {tuple(means.shape)} (batches, classes), and this "
-                f"run's over {tuple(self._means.shape)}: resume with the same ones"
+                f"run's over {tuple(self._prior.means.shape)}: resume with the same ones"
             )
-        self._means, self._steps = means.clone(), state_dict["steps"]
+        self._prior = RecentPrior(means.shape[1], len(means))
+        self._prior.load_state_dict({"means": means, "steps": torch.tensor(state_dict["steps"])})
 
 
 def align(probs: Tensor, target: Tensor, mean: Tensor) -> Tensor:

@@ -20,6 +20,13 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total.to(value.device)
 
 
+def mean_over_processes(rows: Tensor) -> Tensor:
+    """Compute the mean `float32 [K]` of the rows `[B, K]` of all processes, which may have different B. No gradient."""
+    present = functional.pad(rows.detach().float().sum(dim=0), (0, 1), value=len(rows))
+    present = sum_over_processes(present)
+    return present[:-1] / present[-1]
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate rows `[B, ...]` of all processes by rank, `[W B, ...]`; B is the same on all. No gradient."""
     _, world_size = place()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tailmatch.callbacks import DARP
+from tailmatch.callbacks import DARP, LastEvaluations
 from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.lightning_modules.training.length import total_steps
 
 ROOT = Path(__file__).parent.parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
@@ -71,6 +72,14 @@ def test_overlays_change_what_they_name() -> None:
     )
     assert (built.model.threshold, built.model.lambda_u) == (0.85, 3.0)
     assert (built.datamodule.unlabeled_ratio, built.datamodule.labeled_sampling) == (3, "balanced")
+
+
+def test_the_length_of_the_long_tailed_tables() -> None:
+    callbacks = composition("callbacks/darp.yaml")[4:]  # which has the last evaluations too
+    built = build(*composition("trainer/long_tail.yaml"), *callbacks)
+    assert built.datamodule.steps_per_epoch == 500 and built.trainer.max_steps == 250_000
+    [last] = [each for each in built.trainer.callbacks if isinstance(each, LastEvaluations)]
+    assert last.n == 20 and total_steps(built.trainer) == 250_000
 
 
 def test_pretraining_files_are_the_authors_settings() -> None:

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from tailmatch.callbacks import PseudoLabelMonitor
 from tailmatch.lightning_modules import FixMatch, Supervised
+from tailmatch.lightning_modules.pseudo_labels.running_prior import RunningPrior
 from tests.contract import Kill, Killed, assert_same, assert_same_training, at_epoch_ends, differs, last, run, saved
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-remedy.md"
@@ -25,7 +26,7 @@ def page() -> Any:
     return SimpleNamespace(**module)
 
 
-def test_the_remedy_trains_resumes_exactly_and_tells_its_target(page: Any, tmp_path: Path) -> None:
+def test_the_remedy_trains_and_resumes_exactly(page: Any, tmp_path: Path) -> None:
     class Moved(page.Moved):  # type: ignore[misc,name-defined]
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             super().on_train_epoch_end(trainer, pl_module)
@@ -36,7 +37,7 @@ def test_the_remedy_trains_resumes_exactly_and_tells_its_target(page: Any, tmp_p
     watching = (PseudoLabelMonitor(), Moved())
     trainer = run(FixMatch, tmp_path, *watching, page.Debias(1.0, 0.5), at_epoch_ends(tmp_path / "whole"))
     model = trainer.lightning_module
-    assert isinstance(model, FixMatch) and torch.equal(model.target_totals(), torch.ones(10))  # type: ignore[arg-type]
+    assert isinstance(model, FixMatch) and not model.balanced_evaluation
     assert len(shares) == 3 and all(0 <= share <= 1 for share in shares) and max(shares) > 0
 
     with pytest.raises(Killed):
@@ -49,13 +50,25 @@ def test_the_remedy_trains_resumes_exactly_and_tells_its_target(page: Any, tmp_p
     assert differs(saved(tmp_path / "plain")["state_dict"], whole["state_dict"])
 
 
-def test_it_refines_by_the_running_mean_and_refuses_a_method_without_pseudo_labels(page: Any, tmp_path: Path) -> None:
+def test_it_refines_by_the_running_mean_and_shifts_by_the_new_one(page: Any, tmp_path: Path) -> None:
     debias = page.Debias(strength=1.0, momentum=0.5)
-    debias.mean = torch.tensor([0.5, 0.5])
+    debias.prior = RunningPrior(2, 0.5)
     first = torch.tensor([[0.9, 0.1], [0.5, 0.5]])
     assert torch.allclose(debias.refine(first, torch.arange(2)), first)
-    assert torch.allclose(debias.mean, torch.tensor([0.6, 0.4]))  # halfway to (0.7, 0.3)
+    assert torch.allclose(debias.unlabeled_shift(), torch.tensor([0.6, 0.4]).log())  # halfway to (0.7, 0.3)
     second = debias.refine(torch.tensor([[0.6, 0.4]]), torch.arange(1))
     assert torch.allclose(second, torch.tensor([[0.5, 0.5]]))
     with pytest.raises(ValueError, match="Debias refines pseudo-labels, and Supervised has none"):
         run(Supervised, tmp_path, page.Debias())
+
+
+def test_the_numbers_of_debiaspl(page: Any) -> None:
+    debias = page.Debias(strength=0.5, momentum=0.0)
+    debias.prior = RunningPrior(3, 0.0)
+    debias.prior.probs.copy_(torch.tensor([0.6, 0.3, 0.1]))
+    shift = debias.unlabeled_shift()
+    torch.testing.assert_close(shift, torch.tensor([-0.2554, -0.6020, -1.1513]), atol=1e-4, rtol=0)
+    probs = torch.tensor([[2.0, 1.8, 1.5]]).softmax(dim=1)
+    refined = debias.refine(probs, torch.arange(1))
+    torch.testing.assert_close(refined, torch.tensor([[0.2745, 0.3178, 0.4078]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(debias.prior.probs, probs[0])

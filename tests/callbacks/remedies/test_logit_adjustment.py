@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from tailmatch.callbacks import LogitAdjustment
 from tailmatch.lightning_modules import FixMatch, ImageClassifier, Supervised
+from tailmatch.lightning_modules.losses import BalancedSoftmax, LogitAdjusted
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.networks.inputs import to_float
-from tests.contract import assert_same, at_epoch_ends, run
+from tests.contract import assert_same, at_epoch_ends, prepare, run
 from tests.lightning_modules.pixel_network import PixelNetwork
 
 TRAINER: Any = None  # the callback asks it nothing
@@ -48,6 +49,51 @@ def test_tau_and_a_given_prior() -> None:
     assert LogitAdjustment(tau=0.0).shift(model).tolist() == [0, 0]
     assert LogitAdjustment(prior=[1, 3]).shift(model).tolist() == pytest.approx([math.log(0.25), math.log(0.75)])
     assert LogitAdjustment(prior=[0.2, 0.8]).shift(model).tolist() == pytest.approx([math.log(0.2), math.log(0.8)])
+
+
+def test_a_method_names_the_prior_of_its_logits() -> None:
+    class Estimating(Supervised):
+        def prior_in_logits(self) -> torch.Tensor:
+            return torch.tensor([0.25, 0.75])
+
+    model = Estimating(num_classes=2, network=PixelNetwork)
+    assert LogitAdjustment(tau=2.0).shift(model).tolist() == pytest.approx([2 * math.log(0.25), 2 * math.log(0.75)])
+    assert LogitAdjustment(prior=[1, 1]).shift(model).tolist() == pytest.approx([math.log(0.5)] * 2)
+
+
+@pytest.mark.parametrize("loss", [LogitAdjusted(), LogitAdjusted(0.5), BalancedSoftmax()])
+def test_balanced_logits_are_not_adjusted_again(loss: LogitAdjusted) -> None:
+    balanced = Supervised(num_classes=2, network=PixelNetwork, loss=loss)
+    balanced.class_counts.fill_(1)
+    for start in (LogitAdjustment().on_fit_start, LogitAdjustment(prior=[1, 1]).on_test_start):
+        with pytest.raises(ValueError, match="those of this Supervised are trained to be without it: leave it out"):
+            start(TRAINER, balanced)
+    LogitAdjustment(prior=[1, 1]).on_fit_start(TRAINER, Supervised(2, network=PixelNetwork, loss=LogitAdjusted(0)))
+
+
+class Balancing(Callback):
+    """A remedy that balances logits in the labeled loss."""
+
+    balances = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, FixMatch)
+        pl_module.add_shift(self)
+
+    def labeled_shift(self) -> torch.Tensor:
+        return torch.arange(10.0)
+
+    def unlabeled_shift(self) -> None:
+        return None
+
+
+def test_a_remedy_that_balances_refuses_it_in_the_fit_and_for_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="those of this FixMatch are trained to be without it"):
+        run(FixMatch, tmp_path, LogitAdjustment(), Balancing())
+    run(FixMatch, tmp_path, at_epoch_ends(tmp_path), Balancing())
+    trainer, model, data = prepare(FixMatch, tmp_path, LogitAdjustment())
+    with pytest.raises(ValueError, match="those of this FixMatch are trained to be without it"):
+        trainer.test(model, data, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False)
 
 
 def test_an_interrupted_evaluation_leaves_the_method_as_it_was() -> None:

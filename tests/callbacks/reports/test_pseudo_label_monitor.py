@@ -35,11 +35,29 @@ def observed() -> PseudoLabelMonitor:
     monitor = PseudoLabelMonitor()
     monitor._target_totals = torch.tensor([2.0, 2.0])
     monitor._truth = torch.tensor([0, 1, 1, 0])
-    monitor._counts = torch.zeros(len(ROWS), 2, dtype=torch.long)
+    monitor._counts = torch.zeros(len(ROWS), 2, dtype=torch.float64)
     raw = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     refined = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
-    monitor.observe(raw, refined, torch.tensor([True, False, True, True]), torch.arange(4))
+    monitor.observe(raw, refined, torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.arange(4))
     return monitor
+
+
+def test_weights_count_as_parts_of_a_selection() -> None:
+    monitor = observed()
+    rows = torch.tensor([[0.9, 0.1], [0.2, 0.8]])  # the true classes are 0 and 1
+    monitor.observe(rows, rows.flip(1), torch.tensor([0.5, 2.0]), torch.tensor([0, 1]))
+    monitor.observe(rows, rows, torch.tensor([0.25, 0.5]), torch.tensor([0, 1]))
+    counts = dict(zip(ROWS, monitor._counts, strict=True))
+    assert counts["selected"].tolist() == [1 + 2.0 + 0.25, 2 + 0.5 + 0.5]
+    assert counts["selected_correct"].tolist() == [1 + 0.25, 1 + 0.5]
+    scalars = pseudo_label_scalars(counts, torch.tensor([2.0, 2.0]), ["ant", "bee"])
+    assert scalars["pseudo/selected"] == 6.25 / 8
+    assert scalars["pseudo/accuracy_selected"] == 2.75 / 6.25
+    again = PseudoLabelMonitor()
+    again.load_state_dict(monitor.state_dict())
+    assert torch.equal(again._counts, monitor._counts)
+    again.load_state_dict({"counts": torch.ones(len(ROWS), 2, dtype=torch.long)})  # of version 0.1
+    assert again._counts.dtype == torch.float64
 
 
 def test_an_epoch_by_hand() -> None:

@@ -32,6 +32,18 @@ def test_darp_unlabeled_counts_may_be_uniform_or_reversed() -> None:
     assert DARPCounts(unlabeled_gamma=1).counts(available)[1] == [3000] * 10
     reverse = DARPCounts(unlabeled_gamma=100, unlabeled_reverse=True).counts(available)[1]
     assert reverse == darp_counts(3000, 100, 10)[::-1] and reverse[-1] == 3000
+    assert DARPCounts(unlabeled_profile="reversed").counts(available)[1] == reverse
+
+
+def test_unlabeled_profiles_are_those_of_simpro() -> None:
+    # LeapLabTHU/SimPro, `make_imb_data(4000, 10, 100, 0, flag_LT)` for flag_LT 3 and 4, worked with numpy.
+    falling = np.array(darp_counts(4000, 100, 10))
+    middle = falling[list(range(0, 10, 2))[::-1] + list(range(1, 10, 2))].tolist()
+    ends = falling[list(range(1, 10, 2)) + list(range(0, 10, 2))[::-1]].tolist()
+    assert middle[4] == 4000 and ends[0] > ends[4] and ends[-1] == 4000
+    for profile, expected in (("middle", middle), ("head-tail", ends)):
+        rule = DARPCounts(500, 100, 4000, 100, unlabeled_profile=profile)  # type: ignore[arg-type]
+        assert rule.counts([5000] * 10) == (darp_counts(500, 100, 10), expected)
 
 
 def test_darp_counts_of_cifar100_are_those_of_the_authors_formula() -> None:
@@ -86,7 +98,12 @@ def test_listed_counts_take_all_there_are_or_the_list() -> None:
         (lambda: darp_counts(10, 10, 1), "num_classes is 1"),
         (
             lambda: DARPCounts(unlabeled_max=0, unlabeled_reverse=True),
-            r"unlabeled_max is 0, so unlabeled_reverse \(True\)",
+            r"unlabeled_max is 0, so unlabeled_profile \(reversed\)",
+        ),
+        (lambda: DARPCounts(unlabeled_profile="head"), "unlabeled_profile is 'head'"),  # type: ignore[arg-type]
+        (
+            lambda: DARPCounts(unlabeled_profile="middle", unlabeled_reverse=True),
+            "unlabeled_reverse is true and unlabeled_profile is middle",
         ),
         (lambda: semi_self_counts(10, 100, 3), "rho is 100"),
         (lambda: LabeledFraction(0), "fraction is 0"),

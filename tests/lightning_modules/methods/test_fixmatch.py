@@ -8,15 +8,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.lightning_modules import FixMatch, PseudoLabelRefiner
+from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelObserver
 from tests.lightning_modules.pixel_network import PixelNetwork, image
 
 
-def step(refiner: PseudoLabelRefiner | None = None, **kwargs: float) -> tuple[Tensor, dict[str, Tensor]]:
-    method = FixMatch(num_classes=3, network=PixelNetwork, **kwargs)  # type: ignore[arg-type]
+def step(
+    refiner: PseudoLabelRefiner | None = None,
+    observer: PseudoLabelObserver | None = None,
+    kind: type[FixMatch] = FixMatch,
+    **kwargs: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    method = kind(num_classes=3, network=PixelNetwork, **kwargs)  # type: ignore[arg-type]
     logged: dict[str, Tensor] = {}
     method.track = logged.update  # type: ignore[method-assign,assignment]
     if refiner is not None:
         method.add_refiner(refiner)
+    if observer is not None:
+        method.add_observer(observer)
     strong = torch.cat([image(0, 1, 0), image(2, 0, 0)])
     batch = {
         "labeled": {"weak": image(1, 0, 0), "target": torch.tensor([0])},
@@ -96,6 +104,30 @@ def test_no_gradient_flows_from_the_weak_view() -> None:
     }
     method.training_step(batch, 0).backward()
     assert weak.grad is None and strong.grad is not None
+
+
+def test_weights_scale_each_row_of_the_loss_and_see_all_rows_of_the_step() -> None:
+    class Weighing(FixMatch):
+        def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
+            assert labeled is not None and not labeled.requires_grad
+            seen.extend([probs, refined, index, labeled])
+            return torch.tensor([0.25, 3.0])
+
+    class Watching:
+        def observe(self, raw: Tensor, refined: Tensor, weights: Tensor, index: Tensor) -> None:
+            watched.append(weights)
+
+    seen: list[Tensor] = []
+    watched: list[Tensor] = []
+    loss, logged = step(ToClassTwo(), observer=Watching(), kind=Weighing, temperature=0.5)
+    first, second = -math.log(1 / (math.e + 2)), -math.log(1 / (math.e**2 + 2))
+    assert loss.item() == pytest.approx(LABELED + (0.25 * first + 3 * second) / 2, rel=1e-5)
+    assert logged["selected"].item() == 1.625 and [weights.tolist() for weights in watched] == [[0.25, 3.0]]
+    probs, refined, index, labeled = seen
+    raw = torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 1.0]]).softmax(dim=1)
+    torch.testing.assert_close(probs, raw)  # not sharpened
+    assert refined.argmax(dim=1).tolist() == [2, 2] and index.tolist() == [4, 2]
+    torch.testing.assert_close(labeled, torch.tensor([[1.0, 0.0, 0.0]]).softmax(dim=1))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.lightning_modules import FixMatch, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import align
+from tailmatch.lightning_modules.pseudo_labels.running_prior import RecentPrior
 
 INDEX = torch.tensor([0, 1])
 
@@ -35,7 +36,7 @@ def set_up(alignment: DistributionAlignment, method: type = FixMatch) -> Any:
 
 def two_classes(batches: int) -> DistributionAlignment:
     alignment = DistributionAlignment(batches=batches)
-    alignment.target_totals, alignment._means = torch.tensor([0.5, 0.5]), torch.full((batches, 2), 0.5)
+    alignment.target_totals, alignment._prior = torch.tensor([0.5, 0.5]), RecentPrior(2, batches)
     return alignment
 
 
