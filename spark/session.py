@@ -26,6 +26,9 @@ JAVA = 17
 
 INSTALL = "pip install 'tailmatch[spark]' (Python 3.11 or newer)"
 
+LOG = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"
+"""Without a configuration, Spark says at the start which one it takes instead, and its warnings of the machine."""
+
 UTF8 = "-Dfile.encoding=UTF-8 -Dsun.jnu.encoding=UTF-8"
 """Java 17 takes the encoding of paths from the locale, which is ASCII in many containers."""
 
@@ -50,7 +53,7 @@ def spark_session(app_name: str, settings: Mapping[str, str] = MappingProxyType(
         return present
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or Spark would take any `python3`
     builder = SparkSession.builder.appName(app_name).config("spark.ui.showConsoleProgress", "false")
-    java = " ".join(filter(None, (UTF8, settings.get("spark.driver.extraJavaOptions"))))
+    java = " ".join(filter(None, (UTF8, LOG, settings.get("spark.driver.extraJavaOptions"))))
     for name, value in {**settings, "spark.driver.extraJavaOptions": java}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
