@@ -1,5 +1,6 @@
 """Write a checkpoint's network to a file that runs without this package: the function behind `tailmatch export`."""
 
+import copy
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.blank_image import debias_head
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
@@ -140,6 +142,9 @@ def export(
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
+        if trained.blank is not None:
+            network = copy.deepcopy(network)
+            debias_head(network, trained.blank, size, f"the {type(trained).__name__}")
     else:
         source = read_checkpoint(trained)
         network = trained_network(source, trained)

@@ -10,13 +10,14 @@ from tailmatch.lightning_modules.checkpoints.weights import load_weights
 from tailmatch.lightning_modules.inference.loading import load_as, method_of
 from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.blank_image import debias_head
 
 
 def trained_network(source: TrainedCheckpoint, path: str) -> Network:
     """Build the evaluated network of a checkpoint of any method, with the head that its method gave it.
 
-    The network is frozen and in evaluation mode. Classes of this package or of the user are found by name, as on the
-    command line; no code in the file is executed.
+    The network is frozen and in evaluation mode. If an image without content debiases its logits, its head does so.
+    Classes of this package or of the user are found by name, as on the command line; no code in the file is executed.
 
     Args:
         source: Content of the checkpoint, from `read_checkpoint`.
@@ -31,7 +32,9 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
     method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
-    return method.network.requires_grad_(False).eval()
+    network = method.network.requires_grad_(False).eval()
+    debias_head(network, source.blank, source.image_size, f"checkpoint {path!r}")
+    return network
 
 
 def check_classifies_by_network(method: ImageClassifier, what: str) -> None:
