@@ -31,12 +31,14 @@ from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
     ClassifierRetraining,
     FixMatch,
+    FixMatchABC,
     FixMatchRetraining,
     ImageClassifier,
     MixMatch,
     MoCoPretraining,
     PostHocClassifier,
     ReMixMatch,
+    ReMixMatchABC,
     RotationPretraining,
     SelfTraining,
     SemiSupervisedClassifier,
@@ -67,10 +69,12 @@ class Method:
 METHODS: dict[type[ImageClassifier], Method] = {
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
+    FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
+    ReMixMatchABC: Method({"strong_views": 2, "align": False, "balanced_threshold": 0.1}),
     RotationPretraining: Method(),
     SelfTraining: Method(
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
