@@ -1,5 +1,6 @@
 """The trained method or network of a checkpoint, ready to use."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.blank_image import debias_head
 
 
-def trained_network(source: TrainedCheckpoint, path: str) -> Network:
+def trained_network(source: TrainedCheckpoint, path: str, image_size: Sequence[int] | None = None) -> Network:
     """Build the evaluated network of a checkpoint of any method, with the head that its method gave it.
 
     The network is frozen and in evaluation mode. If an image without content debiases its logits, its head does so.
@@ -22,6 +23,7 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
     Args:
         source: Content of the checkpoint, from `read_checkpoint`.
         path: Path of the checkpoint, for messages.
+        image_size: Height and width in pixels of the images that it will see; None takes those of the checkpoint.
 
     Raises:
         SettingsError: The checkpoint does not say how to build the network, the network cannot be built, or the method
@@ -33,7 +35,7 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
     method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
     network = method.network.requires_grad_(False).eval()
-    debias_head(network, source.blank, source.image_size, f"checkpoint {path!r}")
+    debias_head(network, source.blank, image_size or source.image_size, f"checkpoint {path!r}")
     return network
 
 

@@ -122,6 +122,11 @@ def test_every_use_of_a_checkpoint_is_debiased(color: Any, tmp_path: Path) -> No
     for source in (file, loaded):
         export(source, tmp_path / "a.pt2", overwrite=True)
         torch.testing.assert_close(torch.export.load(tmp_path / "a.pt2").module()(pixels)[0], probs)
+    larger = torch.randint(256, (5, 3, 12, 12), dtype=torch.uint8)
+    export(file, tmp_path / "b.pt2", (12, 12))
+    with torch.no_grad():
+        expected = plain(to_float(larger)) - plain(blank_image(model.network, color, (12, 12)))
+    torch.testing.assert_close(torch.export.load(tmp_path / "b.pt2").module()(larger)[1], expected)
     torch.testing.assert_close(loaded.predict(pixels).probs, probs)  # an export leaves the method as it was
     with pytest.raises(ValueError, match="those of this FixMatch are trained to be without it"):
         prepare(FixMatch, tmp_path, LogitAdjustment())[0].test(model, data, ckpt_path=file, verbose=False)
