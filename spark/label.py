@@ -13,7 +13,7 @@ from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules.inference.arrow_labels import BATCH, Wanted, output_schema
 from tailmatch.spark.images import ImageSource, listed, listed_frame, packed_frame
 from tailmatch.spark.parts import check_folder, whole_folder, write_parts
-from tailmatch.spark.session import check_installed, spark_session, sql_settings
+from tailmatch.spark.session import spark_session, sql_settings
 from tailmatch.spark.worker import LabelTask
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ def label_images(
     check_count("top", top, 0)
     check_share("max_bad_share", max_bad_share)
     check_folder(output, overwrite)
-    if session is None:
-        check_installed()
     from tailmatch.callbacks.writers.pseudo_labels import checkpoint_digest  # these two import Lightning
     from tailmatch.lightning_modules.inference.label_program import label_program
 

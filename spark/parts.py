@@ -37,11 +37,14 @@ def whole_folder(session: "SparkSession", output: str, overwrite: bool) -> Itera
         folder.clear()
         if folder.exists() and not overwrite:
             raise _exists(output)
-        partial = folder.beside(PARTIAL)
+        partial, context = folder.beside(PARTIAL), session.sparkContext
+        context.setJobGroup(partial, f"write {output}", interruptOnCancel=True)
         try:
             yield partial
             folder.replace_by(partial)
         finally:
+            context.cancelJobGroup(partial)  # after a signal or an error, tasks would go on writing
+            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]  # which removes it
             folder.remove(partial)
 
 

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ class WorkerModel:
         """
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
         name = "the program" if isinstance(source, bytes) else str(source)
+        if not zipfile.is_zipfile(io.BytesIO(content)):  # torch would print its traceback
+            raise SettingsError(f"{name} is no program of torch.export: it is no archive")
         facts = {"class_names": "", "image_size": "", "categories": ""}
         try:
             program = torch.export.load(io.BytesIO(content), extra_files=facts).module()

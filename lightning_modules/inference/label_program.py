@@ -79,7 +79,7 @@ def _read_program(path: str, image_size: int | None, trust: bool) -> LabelProgra
     try:
         model = WorkerModel.load(content)
     except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise SettingsError(str(error).replace("the program", path, 1)) from error
     size = _size(list(model.image_size), image_size, path)
     return LabelProgram(content, list(model.class_names), (size[0], size[1]), list(model.categories))
 
