@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tailmatch.lazy import lazily
 
 if TYPE_CHECKING:
+    from tailmatch.callbacks.remedies.cdmad import CDMAD
     from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
     from tailmatch.callbacks.remedies.head_warmup import HeadWarmup
     from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
 
 __all__ = [
+    "CDMAD",
     "DARP",
     "DARPRefinement",
     "DistributionAlignment",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CDMAD": "tailmatch.callbacks.remedies.cdmad",
     "DARP": "tailmatch.callbacks.remedies.darp.callback",
     "DARPRefinement": "tailmatch.callbacks.remedies.darp.callback",
     "DistributionAlignment": "tailmatch.lightning_modules.pseudo_labels.distribution_alignment",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -31,6 +32,7 @@ __all__ = [
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
+    "FixMatchABC",
     "FixMatchRetraining",
     "ImageClassifier",
     "MixMatch",
@@ -39,6 +41,7 @@ __all__ = [
     "PseudoLabelRefiner",
     "PublishedClassifier",
     "ReMixMatch",
+    "ReMixMatchABC",
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
@@ -50,6 +53,7 @@ _HOMES = {
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
+    "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
@@ -58,6 +62,7 @@ _HOMES = {
     "PseudoLabelRefiner": "tailmatch.lightning_modules.bases.semi_supervised",
     "PublishedClassifier": "tailmatch.lightning_modules.methods.published_classifier",
     "ReMixMatch": "tailmatch.lightning_modules.methods.remixmatch",
+    "ReMixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",

@@ -1,5 +1,6 @@
 """Write a checkpoint's network to a file that runs without this package: the function behind `tailmatch export`."""
 
+import copy
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, lo
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.blank_image import debias_head
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
@@ -144,9 +146,12 @@ def export(
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
         origin = {}
+        if trained.blank is not None:
+            network = copy.deepcopy(network)
+            debias_head(network, trained.blank, size, f"the {type(trained).__name__}")
     else:
         source = read_checkpoint(trained)
-        network = trained_network(source, trained)
+        network = trained_network(source, trained, image_size)
         names, size = list(source.class_names or ()), image_size or source.image_size
         origin = {CHECKPOINT: json.dumps(file_digest(local_file(str(trained))))}
     if size is None or min(size) < 1:
