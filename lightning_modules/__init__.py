@@ -14,6 +14,7 @@ from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
 from tailmatch.lightning_modules.methods.rotation import RotationPretraining
 from tailmatch.lightning_modules.methods.self_training import SelfTraining
 from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
+from tailmatch.lightning_modules.methods.simpro import SimPro
 from tailmatch.lightning_modules.methods.supervised import Supervised
 from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
@@ -33,6 +34,7 @@ __all__ = [
     "SelfTraining",
     "SemiSupervisedClassifier",
     "SimMixMatch",
+    "SimPro",
     "Supervised",
 ]
 

@@ -40,6 +40,7 @@ from tailmatch.lightning_modules import (
     SelfTraining,
     SemiSupervisedClassifier,
     SimMixMatch,
+    SimPro,
     Supervised,
 )
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
@@ -75,6 +76,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
     ),
     SimMixMatch: Method(),
+    SimPro: Method({"threshold": 0.2, "every": 2}),
     Supervised: Method(),
 }
 """Every method with the settings of a small run. A new method is one line."""
