@@ -1,6 +1,7 @@
 """Class-imbalance remedies, reports and checkpoints as callbacks."""
 
 from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
+from tailmatch.callbacks.remedies.debiaspl import DebiasPL
 from tailmatch.callbacks.remedies.head_warmup import HeadWarmup
 from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
 from tailmatch.callbacks.remedies.pseudo_label_generator import PseudoLabelGenerator
@@ -12,12 +13,15 @@ from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.predictions import PredictionWriter
 from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
+from tailmatch.lightning_modules.pseudo_labels.flexda import FlexDA
 
 __all__ = [
     "DARP",
     "DARPRefinement",
+    "DebiasPL",
     "DistributionAlignment",
     "EarlyLearningCurves",
+    "FlexDA",
     "HeadWarmup",
     "LastEvaluations",
     "LogitAdjustment",

@@ -2,6 +2,7 @@
 
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+from tailmatch.lightning_modules.methods.adello import ADELLO
 from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
 from tailmatch.lightning_modules.methods.ensemble import Ensemble
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -19,6 +20,7 @@ from tailmatch.lightning_modules.methods.supervised import Supervised
 from tailmatch.lightning_modules.training.quiet import quiet_known_noise
 
 __all__ = [
+    "ADELLO",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",

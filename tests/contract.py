@@ -17,8 +17,10 @@ from pytorch_lightning.plugins.precision import Precision
 
 from tailmatch.callbacks import (
     DARP,
+    DebiasPL,
     DistributionAlignment,
     EarlyLearningCurves,
+    FlexDA,
     LastEvaluations,
     PseudoLabelGenerator,
     PseudoLabelMonitor,
@@ -28,6 +30,7 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    ADELLO,
     ClassifierRetraining,
     FixMatch,
     FixMatchRetraining,
@@ -65,6 +68,7 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
@@ -89,15 +93,28 @@ class Remedy:
     Attributes:
         make: Makes it anew, such that it acts within a small run. Its class has the remedy's name.
         methods: Base class of the methods that it works with.
+        corrects_prior: Whether it is refused for methods whose own logits are balanced.
+        refused_for: Other methods that it is refused for.
     """
 
     make: Callable[[], Callback]
     methods: type[ImageClassifier] = SemiSupervisedClassifier
+    corrects_prior: bool = False
+    refused_for: tuple[type[ImageClassifier], ...] = ()
+
+    def works_with(self, method: type[ImageClassifier]) -> bool:
+        """Tell whether a training of the method may have it."""
+        refused = issubclass(method, self.refused_for) or (self.corrects_prior and method.balanced_evaluation)
+        return issubclass(method, self.methods) and not refused
 
 
 REMEDIES: dict[str, Remedy] = {
     "DARP": Remedy(partial(DARP, warmup_epochs=1, refine_every=2)),
-    "DistributionAlignment": Remedy(partial(DistributionAlignment, list(range(1, 11)), batches=5)),
+    "DebiasPL": Remedy(partial(DebiasPL, 0.8, momentum=0.5), corrects_prior=True, refused_for=(ADELLO,)),
+    "DistributionAlignment": Remedy(
+        partial(DistributionAlignment, list(range(1, 11)), batches=5), refused_for=(ADELLO,)
+    ),
+    "FlexDA": Remedy(partial(FlexDA, momentum=0.9, alpha_min=0.5), corrects_prior=True),
 }
 """Every remedy that changes the training. A new remedy is one line."""
 
@@ -121,9 +138,7 @@ Case = tuple[type[ImageClassifier], str]
 
 def pairs() -> list[Case]:
     """List every remedy with every method that it works with."""
-    return [
-        (method, name) for name, remedy in REMEDIES.items() for method in METHODS if issubclass(method, remedy.methods)
-    ]
+    return [(method, name) for name, remedy in REMEDIES.items() for method in METHODS if remedy.works_with(method)]
 
 
 def cases(mode: str) -> list[Case]:

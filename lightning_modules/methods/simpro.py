@@ -35,8 +35,8 @@ class SimPro(FixMatch):
     follows their target, and so do the estimates.
 
     Equations and defaults are those of LeapLabTHU/SimPro `SimPro/train.py` and, for CIFAR-10, `sh/SimPro.sh`. (For
-    CIFAR-100, tau is 1 and the threshold 0.2.) The authors' checkpoints lack both priors, ours contain them. As in
-    `FixMatch`, the weak views of unlabeled images pass through the network separately.
+    CIFAR-100 and ImageNet, tau is 1 and the threshold 0.2.) The authors' checkpoints lack both priors, ours contain
+    them. As in `FixMatch`, the weak views of unlabeled images pass through the network separately.
 
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
