@@ -7,8 +7,9 @@ them is imported when it is first used.
 The folder of this file is the package `tailmatch`, whatever the folder is called.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tailmatch.lazy import lazily
 
 if TYPE_CHECKING:
     from tailmatch import callbacks as callbacks
@@ -28,15 +29,5 @@ _HOMES = {
     "trust_checkpoints": "tailmatch.lightning_modules.inference.trust",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name in ("callbacks", "datamodules", "lightning_modules"):
-        return import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for a type checker, the names above are all there are
+    __getattr__, __dir__ = lazily(__name__, _HOMES, ("callbacks", "datamodules", "lightning_modules"))

@@ -5,8 +5,10 @@ Commands:
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
   predict   write predictions or pseudo-labels of a checkpoint to a file
+  label     label the images of a folder, a table or Parquet files on Apache Spark
   refine    refine pseudo-labels to given class totals, by DARP
   select    keep the most confident pseudo-labels of each class
+  stream    label images as they arrive, and watch their predicted classes, on Apache Spark
   export    write the network of a checkpoint as an ONNX file or a torch.export program
   configs   list the configurations of this package, or copy one to edit it
 
@@ -23,13 +25,15 @@ For a first run, which takes a minute: tailmatch fit --config demo.yaml
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 
 from tailmatch import __version__
 from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
-COMMANDS = ("fit", "validate", "test", "predict", "refine", "select", "export", "configs")
+COMMANDS = ("fit", "validate", "test", "predict", "label", "refine", "select", "stream", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -70,27 +74,38 @@ def _run_configs(words: list[str]) -> None:
 
 def _run(words: list[str]) -> None:
     """Run a command that needs torch, which takes seconds to import."""
-    SIGNALS.importing = True
-    from tailmatch.command_line import refine, select
-    from tailmatch.command_line.errors import end_with
-    from tailmatch.command_line.lightning_cli import TailmatchCLI
-    from tailmatch.lightning_modules.inference import export
-    from tailmatch.lightning_modules.training.quiet import quiet_known_noise
-
-    SIGNALS.importing = False
-    quiet_known_noise()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
+    with SIGNALS.while_importing():
+        from tailmatch.command_line.errors import end_with
     try:
-        if words[0] in (own := {"export": export, "refine": refine, "select": select}):
-            own[words[0]].main(words[1:])
-        else:
-            TailmatchCLI(words)
+        run = _imported(words)
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # for the user's own classes; last, so that no file there hides a package
+        run()
     except Exception as error:
         stop = SIGNALS.behind(error)
         if stop is not None:
             raise stop from error
         end_with(error)
+
+
+def _imported(words: list[str]) -> Callable[[], object]:
+    """Import what a command needs, and nothing else.
+
+    Raises:
+        SettingsError: A file of `--config` does not exist. It is found before Lightning is imported.
+    """
+    if words[0] in ("label", "refine", "select", "stream", "export"):
+        with SIGNALS.while_importing():
+            own = import_module(f"tailmatch.command_line.{words[0]}")
+        return partial(own.main, words[1:])
+    with SIGNALS.while_importing():
+        from tailmatch.command_line.typed import Typed
+    words = Typed.read(words).words
+    with SIGNALS.while_importing():
+        from tailmatch.command_line.lightning_cli import TailmatchCLI
+        from tailmatch.lightning_modules.training.quiet import quiet_known_noise
+    quiet_known_noise()
+    return partial(TailmatchCLI, words)
 
 
 if __name__ == "__main__":

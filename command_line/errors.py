@@ -7,8 +7,6 @@ import traceback
 from importlib.metadata import metadata
 from typing import NoReturn
 
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-
 from tailmatch.datamodules.arguments import SettingsError
 
 _ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -51,7 +49,13 @@ def message_for_user(error: BaseException) -> str | None:
             return refusal
         wrapped = type(cause).__module__.split(".")[0] in ("jsonargparse", "argparse", "pytorch_lightning")
         cause = cause.__cause__ or (cause.__context__ if wrapped else None)
-    return str(error) if isinstance(error, MisconfigurationException) else None
+    return str(error) if _is_of_the_trainer(error) else None
+
+
+def _is_of_the_trainer(error: BaseException) -> bool:
+    """Tell whether Lightning refuses a setting; where it is not imported, it raised nothing."""
+    lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
+    return lightning is not None and isinstance(error, lightning.MisconfigurationException)
 
 
 def _refusal_of_the_system(error: BaseException) -> str | None:

@@ -36,7 +36,10 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
+from tailmatch.lightning_modules.inference.class_paths import import_public_classes
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
+
+import_public_classes()  # now, and not while a command runs: see `SIGNALS.importing`
 
 
 class TailmatchCLI(LightningCLI):

@@ -52,6 +52,15 @@ class StopSignals:
         self.pass_on: Callable[[int], None] = lambda signum: None
         self._since = 0.0
 
+    @contextmanager
+    def while_importing(self) -> Iterator[None]:
+        """Let a signal end the process at once within a `with` block that imports modules."""
+        self.importing = True
+        try:
+            yield
+        finally:
+            self.importing = False
+
     def handle(self, signum: int, frame: FrameType | None = None) -> None:
         """Note a signal, and stop unless that is deferred. A second signal ends the process where it stands.
 

@@ -136,6 +136,18 @@ def check_names(name: str, values: Sequence[str]) -> None:
         raise SettingsError(f"{name} has {', '.join(map(repr, twice[:5]))} more than once; its names must differ")
 
 
+def check_channel_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse statistics of the channels that are not those of pixels in [0, 1]; None is none to check.
+
+    Raises:
+        SettingsError: There are not three numbers, a mean lies outside [0, 1], or a standard deviation outside (0, 1].
+    """
+    if mean is not None:
+        check_each("mean", mean, check_share, length=3)
+    if std is not None:
+        check_each("std", std, check_positive_share, length=3)
+
+
 def _is_list(values: object) -> bool:
     """Tell whether a value is a list, a tuple, an array or the like."""
     return isinstance(values, Sized) and isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tailmatch.datamodules.arguments import SettingsError, check_names
-from tailmatch.datamodules.bases.image_data import ChannelStatistics, check_channel_statistics
+from tailmatch.datamodules.arguments import SettingsError, check_channel_statistics, check_names
+from tailmatch.datamodules.bases.image_data import ChannelStatistics
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.files.pixels import ACCEPTED, fitted_pixels, height_and_width, stacked_pixels
 from tailmatch.datamodules.images import Images, Sources

@@ -1,23 +1,33 @@
 """Semi-supervised methods as LightningModules."""
 
-from tailmatch.lightning_modules.bases.classifier import ImageClassifier
-from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
-from tailmatch.lightning_modules.methods.adello import ADELLO
-from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
-from tailmatch.lightning_modules.methods.ensemble import Ensemble
-from tailmatch.lightning_modules.methods.fixmatch import FixMatch
-from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
-from tailmatch.lightning_modules.methods.mixmatch import MixMatch
-from tailmatch.lightning_modules.methods.moco import MoCoPretraining
-from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
-from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
-from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
-from tailmatch.lightning_modules.methods.rotation import RotationPretraining
-from tailmatch.lightning_modules.methods.self_training import SelfTraining
-from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
-from tailmatch.lightning_modules.methods.simpro import SimPro
-from tailmatch.lightning_modules.methods.supervised import Supervised
+from typing import TYPE_CHECKING
+
+from tailmatch.lazy import lazily
 from tailmatch.lightning_modules.training.quiet import quiet_known_noise
+
+if TYPE_CHECKING:
+    from tailmatch.lightning_modules import heads as heads
+    from tailmatch.lightning_modules import losses as losses
+    from tailmatch.lightning_modules import networks as networks
+    from tailmatch.lightning_modules import training as training
+    from tailmatch.lightning_modules import views as views
+    from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+    from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.adello import ADELLO
+    from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.ensemble import Ensemble
+    from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+    from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
+    from tailmatch.lightning_modules.methods.mixmatch import MixMatch
+    from tailmatch.lightning_modules.methods.moco import MoCoPretraining
+    from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
+    from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
+    from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
+    from tailmatch.lightning_modules.methods.rotation import RotationPretraining
+    from tailmatch.lightning_modules.methods.self_training import SelfTraining
+    from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
+    from tailmatch.lightning_modules.methods.simpro import SimPro
+    from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
     "ADELLO",
@@ -39,5 +49,29 @@ __all__ = [
     "SimPro",
     "Supervised",
 ]
+
+_HOMES = {
+    "ADELLO": "tailmatch.lightning_modules.methods.adello",
+    "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
+    "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
+    "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
+    "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
+    "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
+    "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
+    "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",
+    "PostHocClassifier": "tailmatch.lightning_modules.methods.post_hoc_classifier",
+    "PseudoLabelRefiner": "tailmatch.lightning_modules.bases.semi_supervised",
+    "PublishedClassifier": "tailmatch.lightning_modules.methods.published_classifier",
+    "ReMixMatch": "tailmatch.lightning_modules.methods.remixmatch",
+    "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
+    "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
+    "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
+    "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
+    "SimPro": "tailmatch.lightning_modules.methods.simpro",
+    "Supervised": "tailmatch.lightning_modules.methods.supervised",
+}
+
+if not TYPE_CHECKING:  # for a type checker, the names above are all there are
+    __getattr__, __dir__ = lazily(__name__, _HOMES, ("heads", "losses", "networks", "training", "views"))
 
 quiet_known_noise()

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from tailmatch.datamodules.arguments import SettingsError, check_count, check_each, check_positive_share, check_share
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.datamodules.bases.loader_signals import leave_signals_to_parent
 from tailmatch.datamodules.batches import EvaluationBatches
 from tailmatch.datamodules.images import ImageBatch, ImageBlocks, ImageRows
@@ -17,18 +17,6 @@ Loader = DataLoader[ImageBatch]
 
 ChannelStatistics = tuple[float, float, float]
 """One number each for red, green and blue, on the scale of pixels in [0, 1]."""
-
-
-def check_channel_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Refuse statistics of the channels that are not those of pixels in [0, 1]; None is none to check.
-
-    Raises:
-        SettingsError: There are not three numbers, a mean lies outside [0, 1], or a standard deviation outside (0, 1].
-    """
-    if mean is not None:
-        check_each("mean", mean, check_share, length=3)
-    if std is not None:
-        check_each("std", std, check_positive_share, length=3)
 
 
 class ImageDataModule(LightningDataModule, ABC):

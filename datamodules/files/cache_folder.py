@@ -1,6 +1,7 @@
 """The folder of image caches: who writes to it, and whether there is room."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,11 @@ PATIENCE = 5.0
 """For how many seconds a process waits for another one that builds the cache, before it says so."""
 
 ADVICE = "make room, name another cache_dir, or give a smaller image_size or cache_budget_gb (0: no cache)"
+
+
+def default_cache_dir() -> Path:
+    """Give the folder `$XDG_CACHE_HOME/tailmatch`, usually `~/.cache/tailmatch`."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tailmatch"
 
 
 @contextmanager

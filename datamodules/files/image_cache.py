@@ -29,11 +29,6 @@ BLOCK = 1024
 Integers = NDArray[np.int64]
 
 
-def default_cache_dir() -> Path:
-    """Give the folder `$XDG_CACHE_HOME/tailmatch`, usually `~/.cache/tailmatch`."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tailmatch"
-
-
 @dataclass(frozen=True)
 class Files:
     """Image files that exist.

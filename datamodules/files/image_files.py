@@ -10,10 +10,10 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import check_at_least, check_choice
-from tailmatch.datamodules.bases.image_data import check_channel_statistics
+from tailmatch.datamodules.arguments import check_at_least, check_channel_statistics, check_choice
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
-from tailmatch.datamodules.files.image_cache import cache_paths, default_cache_dir, find_files, open_images
+from tailmatch.datamodules.files.cache_folder import default_cache_dir
+from tailmatch.datamodules.files.image_cache import cache_paths, find_files, open_images
 from tailmatch.datamodules.files.pixels import check_side
 from tailmatch.datamodules.images import Images, Sources
 

@@ -60,6 +60,11 @@ def public_class(path: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
+def import_public_classes() -> None:
+    """Import all public classes of this package: jsonargparse finds short names among the classes that are imported."""
+    public_names()
+
+
 def public_names() -> list[str]:
     """Return the names of all public classes of this package."""
     return [name for package in _PACKAGES for name in _public_classes(package)]

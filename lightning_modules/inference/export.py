@@ -1,6 +1,5 @@
-"""`tailmatch export`: write a checkpoint's network to a file that runs without this package."""
+"""Write a checkpoint's network to a file that runs without this package: the function behind `tailmatch export`."""
 
-import argparse
 import io
 import json
 import os
@@ -15,18 +14,19 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
-from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
 
 ONNX, PROGRAM = ".onnx", ".pt2"
+CHECKPOINT = "checkpoint"
+"""The entry of the metadata with the SHA-256 of the checkpoint file, in hexadecimal; none for a method in memory."""
 
 
 class PixelClassifier(nn.Module):
@@ -106,7 +106,7 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Network) -> dict[str, str]:
-    """Return the metadata of an exported file, each entry as JSON.
+    """Return the metadata of an exported file but for `checkpoint`, each entry as JSON.
 
     The entries are `class_names` in the order of the outputs, `image_size` (height and width), and, for a network that
     uses categories, the values of each level as `categories`.
@@ -143,49 +143,18 @@ def export(
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
+        origin = {}
     else:
         source = read_checkpoint(trained)
         network = trained_network(source, trained)
         names, size = list(source.class_names or ()), image_size or source.image_size
+        origin = {CHECKPOINT: json.dumps(file_digest(local_file(str(trained))))}
     if size is None or min(size) < 1:
         raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
     with evaluation_mode(network):
-        program, facts = exported(network, size), facts_of(names, size, network)
+        program, facts = exported(network, size), facts_of(names, size, network) | origin
     out.parent.mkdir(parents=True, exist_ok=True)
     with naming(out), TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.", suffix=".partial") as folder:
         WRITERS[out.suffix](program, facts, Path(folder, out.name))
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == out.name):  # the one that appears last
             os.replace(file, out.with_name(file.name))
-
-
-def main(args: Sequence[str]) -> None:
-    """Run `tailmatch export CHECKPOINT OUT`."""
-    parser = argparse.ArgumentParser(
-        prog="tailmatch export",
-        description="Write the network of a checkpoint, with its preprocessing, as ONNX or as a torch.export program. "
-        "Input: images, uint8 [B, 3, H, W], red, green and blue, of any batch size. Outputs: probs and logits, "
-        "float32 [B, K]. Metadata: class_names and image_size, as JSON. A network that uses categories has a second "
-        "input categories, int64 [B, L] and -1 where unknown, and their values in the metadata.",
-    )
-    parser.add_argument("checkpoint", help="Path or URL of a checkpoint, such as runs/demo/checkpoints/best.ckpt.")
-    parser.add_argument("out", type=Path, help=f"File to write, *{ONNX} or *{PROGRAM}.")
-    parser.add_argument(
-        "--image_size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="Height and width of the images in pixels (default: those of the checkpoint's data).",
-    )
-    parser.add_argument(
-        "--overwrite", choices=("true", "false"), default="false", help="Replace an existing file (default: false)."
-    )
-    parser.add_argument(
-        "--trust_checkpoint",
-        choices=("true", "false"),
-        default="false",
-        help="Let the checkpoint name code that is not of this package, which then runs: only if you trust its maker.",
-    )
-    asked = parser.parse_args(args)
-    with trust_checkpoints(asked.trust_checkpoint == "true"), sole_output(asked.out):
-        export(asked.checkpoint, asked.out, asked.image_size, asked.overwrite == "true")
-    print(f"exported: {asked.out}", flush=True)

@@ -19,9 +19,10 @@ from jsonargparse import _actions, _typehints
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from torch.optim import Optimizer, lr_scheduler
 
+from tailmatch import lazy
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.weights import refuse_weights
-from tailmatch.lightning_modules.inference.class_paths import public_class, public_path
+from tailmatch.lightning_modules.inference.class_paths import import_public_classes, public_class, public_path
 
 _MEND = (
     "If the file is yours, or you trust its maker, add --trust_checkpoint true, or in Python trust=True "
@@ -170,6 +171,8 @@ def _is_of_torch(path: str) -> bool:
 
 def resolve_class_path_by_name(cls: Any, name: str) -> str:
     """Accept a class of this package by its path in former versions, and return its public path."""
+    if "." not in name:
+        import_public_classes()
     path = public_path(UPSTREAM["resolve_class_path_by_name"](cls, name))
     stranger = _stranger.get()
     if stranger is not None and "." not in name and name in stranger.typed:
@@ -207,7 +210,7 @@ def saying_where(module: str) -> Iterator[None]:
         raise SettingsError(f"{module} cannot be imported: {type(error).__name__}: {error} ({place})") from error
 
 
-_IMPORTING = (__file__, "jsonargparse", "importlib")
+_IMPORTING = (__file__, lazy.__file__, "jsonargparse", "importlib")
 """Files whose frames lie between the name of a module and its code."""
 
 

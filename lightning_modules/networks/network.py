@@ -7,8 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_count, check_positive
-from tailmatch.datamodules.bases.image_data import check_channel_statistics
+from tailmatch.datamodules.arguments import (
+    SettingsError,
+    check_below_one,
+    check_channel_statistics,
+    check_count,
+    check_positive,
+)
 from tailmatch.lightning_modules.checkpoints.description import Described
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 

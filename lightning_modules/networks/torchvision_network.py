@@ -4,15 +4,16 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.weights import download_state_dict, load_weights, read_state_dict
 from tailmatch.lightning_modules.networks.network import Network
+
+if TYPE_CHECKING:  # torchvision takes a second to import, and other networks do not need it
+    from torchvision.models import WeightsEnum
 
 _WITH_AUXILIARY_LOGITS = ("googlenet", "inception_v3")
 
@@ -88,6 +89,8 @@ class TorchvisionNetwork(Network):
 
 def _build(name: str, has_weights: bool, transform_input: bool | None) -> nn.Module:
     """Build the architecture with random weights."""
+    import torchvision
+
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         close = difflib.get_close_matches(name, names) or names
@@ -117,8 +120,10 @@ def _remove_classifier(backbone: nn.Module, name: str) -> tuple[str, int]:
     return key, last.in_features
 
 
-def _find_weights(name: str, weights: str) -> tuple[Mapping[str, Tensor], str, WeightsEnum]:
+def _find_weights(name: str, weights: str) -> "tuple[Mapping[str, Tensor], str, WeightsEnum]":
     """Return the state dict, its source, and the published weights whose transforms apply."""
+    import torchvision
+
     published = torchvision.models.get_model_weights(name)
     if weights in published.__members__:
         entry: WeightsEnum = published[weights]

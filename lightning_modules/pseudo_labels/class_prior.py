@@ -4,13 +4,15 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_at_least, check_each, check_names
-from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
+
+if TYPE_CHECKING:  # files of pseudo-labels are refined without Lightning
+    from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 
 ORACLE = "oracle"
 
@@ -18,7 +20,7 @@ MOST_BYTES = 10_000_000
 """The largest prior file that is read; a class takes 40 bytes."""
 
 
-def unlabeled_totals(source: str | Sequence[float] | None, data: LabeledUnlabeledDataModule) -> Tensor:
+def unlabeled_totals(source: str | Sequence[float] | None, data: "LabeledUnlabeledDataModule") -> Tensor:
     """Compute the class totals of the unlabeled set.
 
     Args:
@@ -81,12 +83,12 @@ def check_target(target: str | Sequence[float] | None) -> None:
         check_each("target", target, check_at_least, 0)
 
 
-def is_known(data: LabeledUnlabeledDataModule) -> bool:
+def is_known(data: "LabeledUnlabeledDataModule") -> bool:
     """Tell whether the class of every unlabeled image is known, as in subsampled benchmarks."""
     return bool((data.unlabeled.targets >= 0).all())
 
 
-def _truth(data: LabeledUnlabeledDataModule) -> list[float]:
+def _truth(data: "LabeledUnlabeledDataModule") -> list[float]:
     if not is_known(data):
         raise SettingsError("target is oracle, and the class of some unlabeled images is not known")
     counts: list[float] = torch.bincount(data.unlabeled.targets, minlength=data.num_classes).tolist()

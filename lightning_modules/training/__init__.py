@@ -1,7 +1,12 @@
 """Optimizers, schedules, averaged weights, and the processes of a run."""
 
-from tailmatch.lightning_modules.training.optimization import FixMatchSGD, MixMatchAdam, RetrainingSGD
-from tailmatch.lightning_modules.training.schedules import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
+from typing import TYPE_CHECKING
+
+from tailmatch.lazy import lazily
+
+if TYPE_CHECKING:
+    from tailmatch.lightning_modules.training.optimization import FixMatchSGD, MixMatchAdam, RetrainingSGD
+    from tailmatch.lightning_modules.training.schedules import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
 
 __all__ = [
     "CosineAnnealing",
@@ -12,3 +17,16 @@ __all__ = [
     "StepDecay",
     "StepSchedule",
 ]
+
+_HOMES = {
+    "CosineAnnealing": "tailmatch.lightning_modules.training.schedules",
+    "CosineDecay": "tailmatch.lightning_modules.training.schedules",
+    "FixMatchSGD": "tailmatch.lightning_modules.training.optimization",
+    "MixMatchAdam": "tailmatch.lightning_modules.training.optimization",
+    "RetrainingSGD": "tailmatch.lightning_modules.training.optimization",
+    "StepDecay": "tailmatch.lightning_modules.training.schedules",
+    "StepSchedule": "tailmatch.lightning_modules.training.schedules",
+}
+
+if not TYPE_CHECKING:  # for a type checker, the names above are all there are
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

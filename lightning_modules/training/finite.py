@@ -4,17 +4,17 @@ import math
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.training.distributed import sum_over_processes
+
+if TYPE_CHECKING:  # files of weights are checked without Lightning
+    from pytorch_lightning import Trainer
 
 STATISTICS = ("running_mean", "running_var")
 """Last parts of the names of normalization's statistics, which training changes."""
@@ -138,7 +138,7 @@ def check_file(tensors: Mapping[str, Tensor], source: str, by_design: Collection
         )
 
 
-def check_predictions(rows: Tensor, module: nn.Module, trainer: Trainer | None = None) -> None:
+def check_predictions(rows: Tensor, module: nn.Module, trainer: "Trainer | None" = None) -> None:
     """Refuse predictions of any shape that contain NaN or infinite values. The check waits for the device.
 
     Args:
@@ -154,7 +154,7 @@ def check_predictions(rows: Tensor, module: nn.Module, trainer: Trainer | None =
         raise predictions_error(module, trainer)
 
 
-def predictions_error(module: nn.Module, trainer: Trainer | None = None) -> NotFiniteError:
+def predictions_error(module: nn.Module, trainer: "Trainer | None" = None) -> NotFiniteError:
     """Explain predictions that are not finite by the weights, or else by the precision; see `check_predictions`."""
     broken = broken_weights(module, infinite_by_design(module))
     if broken:
@@ -164,12 +164,18 @@ def predictions_error(module: nn.Module, trainer: Trainer | None = None) -> NotF
             "predictions are NaN or infinite, and the weights are finite: numbers within the network are too large "
             "for half precision (set trainer.precision to 32-true or bf16-mixed), or for any"
         )
-    if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+    if trainer is not None and _is_fitting(trainer):
         return training_error(trainer, what)
     return NotFiniteError(f"{what}; no result is reported")
 
 
-def training_error(trainer: Trainer, what: str) -> NotFiniteError:
+def _is_fitting(trainer: "Trainer") -> bool:
+    from pytorch_lightning.trainer.states import TrainerFn
+
+    return trainer.state.fn == TrainerFn.FITTING
+
+
+def training_error(trainer: "Trainer", what: str) -> NotFiniteError:
     """Make the error of a training whose numbers are not finite: what is wrong, since when, why, and the way back.
 
     Args:
@@ -182,8 +188,10 @@ def training_error(trainer: Trainer, what: str) -> NotFiniteError:
     )
 
 
-def last_good_checkpoint(trainer: Trainer) -> Path | None:
+def last_good_checkpoint(trainer: "Trainer") -> Path | None:
     """Find the newest checkpoint that this run saved or was resumed from; what is saved is always finite."""
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
     saved = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     paths = [path for each in saved for path in (each.best_model_path, each.last_model_path)]
     files = [Path(path) for path in (*paths, trainer.ckpt_path) if path]
@@ -195,13 +203,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _learning_rate(trainer: Trainer) -> str:
+def _learning_rate(trainer: "Trainer") -> str:
     groups = trainer.optimizers[0].param_groups if trainer.optimizers else [{}]
     rate = groups[0].get("initial_lr", groups[0].get("lr"))
     return "" if rate is None else f" (it is {float(rate):g})"
 
 
-def _way_back(trainer: Trainer) -> str:
+def _way_back(trainer: "Trainer") -> str:
     file = last_good_checkpoint(trainer)
     if file is None:
         return "there is no earlier checkpoint, so start again"

@@ -10,6 +10,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest  # noqa: E402, F401
 import torch  # noqa: E402
 
+import tailmatch.command_line.refine  # noqa: E402
+import tailmatch.command_line.select  # noqa: E402
 import tailmatch.lightning_modules.inference.export  # noqa: E402, F401
 import tests.bad_inputs.engine  # noqa: E402, F401
 from tailmatch.cli import main  # noqa: E402
