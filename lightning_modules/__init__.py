@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
+    from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "ADELLO",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -46,10 +49,12 @@ __all__ = [
     "SelfTraining",
     "SemiSupervisedClassifier",
     "SimMixMatch",
+    "SimPro",
     "Supervised",
 ]
 
 _HOMES = {
+    "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
@@ -67,6 +72,7 @@ _HOMES = {
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
+    "SimPro": "tailmatch.lightning_modules.methods.simpro",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",
 }
 

@@ -18,8 +18,10 @@ from pytorch_lightning.plugins.precision import Precision
 from tailmatch.callbacks import (
     CDMAD,
     DARP,
+    DebiasPL,
     DistributionAlignment,
     EarlyLearningCurves,
+    FlexDA,
     LastEvaluations,
     PseudoLabelGenerator,
     PseudoLabelMonitor,
@@ -29,6 +31,7 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    ADELLO,
     ClassifierRetraining,
     FixMatch,
     FixMatchABC,
@@ -43,6 +46,7 @@ from tailmatch.lightning_modules import (
     SelfTraining,
     SemiSupervisedClassifier,
     SimMixMatch,
+    SimPro,
     Supervised,
 )
 from tailmatch.lightning_modules.bases.pretraining import Pretraining
@@ -67,6 +71,7 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
@@ -80,6 +85,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
     ),
     SimMixMatch: Method(),
+    SimPro: Method({"threshold": 0.2, "every": 2}),
     Supervised: Method(),
 }
 """Every method with the settings of a small run. A new method is one line."""
@@ -92,22 +98,29 @@ class Remedy:
     Attributes:
         make: Makes it anew, such that it acts within a small run. Its class has the remedy's name.
         methods: Base class of the methods that it works with.
-        balances: Whether it refuses methods whose evaluation is balanced already.
+        corrects_prior: Whether it is refused for methods whose own logits are balanced.
+        refused_for: Other methods that it is refused for.
     """
 
     make: Callable[[], Callback]
     methods: type[ImageClassifier] = SemiSupervisedClassifier
-    balances: bool = False
+    corrects_prior: bool = False
+    refused_for: tuple[type[ImageClassifier], ...] = ()
 
     def works_with(self, method: type[ImageClassifier]) -> bool:
-        """Tell whether it works with a method."""
-        return issubclass(method, self.methods) and not (self.balances and method.balanced_evaluation)
+        """Tell whether a training of the method may have it."""
+        refused = issubclass(method, self.refused_for) or (self.corrects_prior and method.balanced_evaluation)
+        return issubclass(method, self.methods) and not refused
 
 
 REMEDIES: dict[str, Remedy] = {
-    "CDMAD": Remedy(partial(CDMAD, warmup_epochs=1), balances=True),
+    "CDMAD": Remedy(partial(CDMAD, warmup_epochs=1), corrects_prior=True),
     "DARP": Remedy(partial(DARP, warmup_epochs=1, refine_every=2)),
-    "DistributionAlignment": Remedy(partial(DistributionAlignment, list(range(1, 11)), batches=5)),
+    "DebiasPL": Remedy(partial(DebiasPL, 0.8, momentum=0.5), corrects_prior=True, refused_for=(ADELLO,)),
+    "DistributionAlignment": Remedy(
+        partial(DistributionAlignment, list(range(1, 11)), batches=5), refused_for=(ADELLO,)
+    ),
+    "FlexDA": Remedy(partial(FlexDA, momentum=0.9, alpha_min=0.5), corrects_prior=True),
 }
 """Every remedy that changes the training. A new remedy is one line."""
 

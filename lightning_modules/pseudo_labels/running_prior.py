@@ -32,9 +32,20 @@ class RunningPrior(nn.Module):
         self.register_buffer("probs", torch.full((num_classes,), 1 / num_classes))
 
     @torch.no_grad()
-    def update(self, rows: Tensor) -> None:
-        """Move towards the mean of predictions `[B, K]`, those of all processes; call it on all of them."""
-        self.probs.copy_(self.momentum * self.probs + (1 - self.momentum) * mean_over_processes(rows))
+    def update(self, rows: Tensor, weights: Tensor | None = None) -> None:
+        """Move towards the mean of predictions `[B, K]`, those of all processes; call it on all of them.
+
+        Args:
+            rows: Predictions `[B, K]`.
+            weights: Weights of the rows in the mean, `float32 [B]`; None for equal ones. If all are 0 on all processes,
+                the average stays where it is.
+        """
+        if weights is None:
+            mean = mean_over_processes(rows)
+        else:
+            sums = sum_over_processes(torch.cat([soft_counts(rows, weights), weights.sum()[None]]))
+            mean = torch.where(sums[-1] > 0, sums[:-1] / sums[-1], self.probs)
+        self.probs.copy_(self.momentum * self.probs + (1 - self.momentum) * mean)
 
 
 class RecentPrior(nn.Module):
