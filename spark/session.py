@@ -66,6 +66,11 @@ def spark_session(app_name: str, settings: Mapping[str, str] = MappingProxyType(
 def check_installed() -> None:
     """Refuse to begin without what `spark_session` needs; see there."""
     check_packages()
+    home = os.environ.get("SPARK_HOME")
+    if home and not Path(home, "bin", "spark-submit").is_file():
+        raise SettingsError(
+            f"SPARK_HOME is {home}, and there is no bin/spark-submit in it: unset it, and the package pyspark is taken"
+        )
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has started Java
         check_java()
 
@@ -102,7 +107,10 @@ def check_java() -> None:
     if java is None or not os.access(java, os.X_OK):
         where = f"JAVA_HOME is {home}, and there is no bin/java in it" if home else "there is no java on the PATH"
         raise SettingsError(f"Spark needs Java, and {where}: {advice}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError as error:
+        raise SettingsError(f"{java} cannot be run ({error.strerror}): {advice}") from error
     found = re.search(r'version "(\d+)(?:\.(\d+))?', said)
     if found is None:
         raise SettingsError(f"{java} does not say its version ({said.strip()[:200]!r}): {advice}")

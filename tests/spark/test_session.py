@@ -9,7 +9,7 @@ import pytest
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.spark import session as spark_of
-from tailmatch.spark.session import check_java, check_packages, slots, spark_session, sql_settings
+from tailmatch.spark.session import check_installed, check_java, check_packages, slots, spark_session, sql_settings
 
 GOOD = {"pyspark": "4.1.0", "pandas": "2.3.3", "pyarrow": "18.0.0"}
 
@@ -75,10 +75,20 @@ def test_java_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(SettingsError, match="JAVA_HOME is .*no bin/java in it: install Java 17"):
         check_java()
+    java(tmp_path, "").joinpath("bin/java").write_text("no program")
+    with pytest.raises(SettingsError, match="bin/java cannot be run .*: install Java 17"):
+        check_java()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingsError, match="no java on the PATH: install Java 17"):
         check_java()
+
+
+def test_a_folder_of_another_spark_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark_of, "version", versions(GOOD))
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match="SPARK_HOME is .*no bin/spark-submit in it: unset it"):
+        check_installed()
 
 
 @pytest.mark.spark
