@@ -117,8 +117,12 @@ def arrays_of(table: Any, names: Iterable[str]) -> dict[str, Array]:
 
 def _array(column: Any, name: str) -> Array:
     values: Array
+    if name in ("probs", "digest") and column.null_count:
+        raise SettingsError(f"{name} has {column.null_count:,} rows without a value")
     if name == "probs":
         values = column.flatten().to_numpy(zero_copy_only=False)
+        if len(values) % max(1, len(column)):
+            raise SettingsError("probs has rows of several lengths")
         return values.reshape(len(column), -1)
     if name == "digest":
         content = column.to_pylist()
