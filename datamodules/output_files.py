@@ -34,6 +34,23 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 @rank_zero_only
+def check_apart(name: str, folder: str | Path, what: str, read: str | Path) -> None:
+    """Refuse a folder to write that is one to read, or inside of it, whose files would be read, too.
+
+    Args:
+        name: The name of the setting.
+        folder: The folder to write.
+        what: What is read, for the message.
+        read: Its folder; URLs are not looked at.
+
+    Raises:
+        SettingsError: See above.
+    """
+    inner, outer = Path(folder).resolve(), Path(read).resolve()
+    if "://" not in f"{folder}{read}" and (inner == outer or outer in inner.parents):
+        raise SettingsError(f"{name} is {folder}, in the folder of {what}, {read}; name one outside of it")
+
+
 def check_writable(path: Path) -> None:
     """Make sure that a file can be written at a path, by writing an empty one beside it, on process 0.
 

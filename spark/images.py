@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.table import TableFormat, read_table
+from tailmatch.spark.labels import one_message
+from tailmatch.spark.parts import literal
 from tailmatch.spark.session import slots
 
 if TYPE_CHECKING:
@@ -128,14 +130,12 @@ def packed_frame(session: "SparkSession", source: ImageSource, levels: Sequence[
     Raises:
         SettingsError: It cannot be read, or has no such columns.
     """
-    from pyspark.errors import PySparkException
     from pyspark.sql.functions import col
 
     _only_for_tables(source)
-    try:
-        frame = session.read.option("recursiveFileLookup", "true").parquet(source.images)
-    except PySparkException as error:
-        raise SettingsError(f"{source.images} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    place = source.images if "://" in source.images else literal(source.images)  # a URL may be a pattern
+    with one_message(f"read {source.images} as Parquet"):
+        frame = session.read.option("recursiveFileLookup", "true").parquet(place)
     types = dict(frame.dtypes)
     key = "key" if "key" in types else "path"
     if types.get(key) != "string" or types.get("content") != "binary":

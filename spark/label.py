@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from tailmatch.datamodules.arguments import SettingsError, check_between, check_count, check_share
+from tailmatch.datamodules.output_files import check_apart
 from tailmatch.datamodules.pseudo_labels.files import facts_in_file
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules.inference.arrow_labels import BATCH, Wanted, output_schema
 from tailmatch.spark.images import ImageSource, listed, listed_frame, packed_frame
-from tailmatch.spark.parts import check_folder, whole_folder, write_parts
+from tailmatch.spark.labels import one_message
+from tailmatch.spark.parts import check_folder, literal, whole_folder, write_parts
 from tailmatch.spark.session import spark_session, sql_settings
 from tailmatch.spark.worker import LabelTask
 
@@ -100,6 +102,8 @@ def label_images(
         check_between("top", top, 1, len(program.class_names), "the number of classes")
     source = ImageSource(images, image_column, root, image_suffix)
     found = listed(source, program.levels)
+    if found is None:
+        check_apart("output", output, "the images", images)
     for note in program.notes:
         rank_zero_warn(note)
     facts = facts_in_file(Origin(program.class_names, checkpoint_digest(model)))
@@ -111,7 +115,8 @@ def label_images(
             packed_frame(session, source, program.levels) if found is None else listed_frame(session, found, batch_size)
         )
         with sql_settings(session, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ROWS_A_MESSAGE)}):
-            total, bad = _write(session, labels_of(frame, program, wanted), folder, facts)
+            with one_message(f"label the images of {images}"):
+                total, bad = _write(session, labels_of(frame, program, wanted), folder, facts)
         examples = _examples(session, folder) if bad else []
         if not total:
             raise SettingsError(f"{images} has no images in it")
@@ -155,5 +160,5 @@ def _write(session: "SparkSession", labels: "DataFrame", folder: str, facts: dic
 
 
 def _examples(session: "SparkSession", folder: str) -> list[str]:
-    rows = session.read.parquet(folder).where("error is not null").select("key", "error").limit(NAMED).collect()
-    return [f"{row.key} ({row.error})" for row in rows]
+    bad = session.read.parquet(literal(folder)).where("error is not null")
+    return [f"{row.key} ({row.error})" for row in bad.select("key", "error").limit(NAMED).collect()]

@@ -17,6 +17,7 @@ from tailmatch.datamodules.pseudo_labels.files import arrays_and_origin, facts_i
 from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
 from tailmatch.datamodules.pseudo_labels.parquet import ERROR, SIDECAR, arrays_of, warn_of_errors
 from tailmatch.datamodules.pseudo_labels.parts import PseudoLabelParts
+from tailmatch.spark.parts import literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -95,7 +96,8 @@ class Labels:
             raise MissingFileError(f"{path} has no {SIDECAR}, which says its classes: `tailmatch label` writes one")
         if facts is None:
             facts = facts_in_file(PseudoLabelParts.open(Path(path)).origin)
-        every = session.read.parquet(place)
+        with one_message(f"read {path} as Parquet"):
+            every = session.read.parquet(literal(place))
         every = every.select(
             "*", every["_metadata.file_path"].alias(ROW[0]), every["_metadata.row_index"].alias(ROW[1])
         )
@@ -112,7 +114,8 @@ class Labels:
         Raises:
             SettingsError: There are none.
         """
-        every, count = self.every.count(), self.frame.count()
+        with one_message(f"read {self.source.path} as Parquet"):
+            every, count = self.every.count(), self.frame.count()
         warn_of_errors(Path(self.source.path), every - count, every)
         if not count:
             raise SettingsError(f"{self.source.path} is not a pseudo-label file: it has no rows with a label")
@@ -143,7 +146,8 @@ def _sidecar(session: "SparkSession", place: str) -> dict[str, Any] | None:
         return None
     stream = files.open(path)
     try:
-        facts = json.loads(bytes(stream.readAllBytes()))
+        with one_message(f"read {place}/{SIDECAR}"):
+            facts = json.loads(bytes(stream.readAllBytes()))
     except ValueError as error:
         raise SettingsError(f"{place}/{SIDECAR} is no JSON: {error}") from error
     finally:
@@ -197,7 +201,8 @@ def one_message(doing: str) -> Iterator[None]:
 
 def _reason(text: str) -> str:
     """Find the line that says what happened: the last one of Python's traceback, or Spark's first one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().removeprefix(": ") for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("An error occurred while calling ")]  # that is py4j's own
     python = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*: ", line) and "spark" not in line[:12]]
     line = (python or lines or ["it gives no reason"])[-1 if python else 0]
     return re.sub(r"^[\w.$]+: |(?<=\.) Consider setting .*", "", line)[:500]

@@ -52,7 +52,8 @@ def check_folder(output: str, overwrite: bool) -> None:
     """Refuse, before Spark starts, a folder of this machine that could not be written at the end.
 
     Raises:
-        SettingsError: The folder exists and `overwrite` is false, or it is a file.
+        SettingsError: The folder exists and `overwrite` is false, or has other files than pseudo-labels; or it is a
+            file.
         OSError: The system refuses to write it.
     """
     path = Path(output)
@@ -66,6 +67,10 @@ def check_folder(output: str, overwrite: bool) -> None:
         raise _exists(output)
     if not path.exists():
         check_writable(path)
+    elif any(path.iterdir()) and not (path / SIDECAR).is_file():
+        raise SettingsError(
+            f"output is {output}, a folder of other files than pseudo-labels, and it is not replaced: name another one"
+        )
 
 
 def _exists(output: str) -> SettingsError:
@@ -95,7 +100,7 @@ class _Folder:
             raise OSError(None, f"{old} could not be renamed to {new}")
 
     def left(self, what: str) -> list[str]:
-        found = self._files.globStatus(self._path(f"{_literal(self.path)}.{'[0-9a-f]' * 32}.{what}"))
+        found = self._files.globStatus(self._path(f"{literal(self.path)}.{'[0-9a-f]' * 32}.{what}"))
         return [str(status.getPath()) for status in found or ()]
 
     def clear(self) -> None:
@@ -119,8 +124,8 @@ class _Folder:
             self.remove(old)
 
 
-def _literal(path: str) -> str:
-    """Quote what Hadoop's patterns take for more than a letter."""
+def literal(path: str) -> str:
+    """Quote what Hadoop's patterns take for more than a letter: Spark takes every path that it reads for a pattern."""
     return "".join(f"\\{letter}" if letter in "*?[]{}^\\" else letter for letter in path)
 
 

@@ -18,6 +18,7 @@ from tailmatch.callbacks.remedies.darp.label_rows import refined
 from tailmatch.callbacks.remedies.darp.prices import FittedPrices, content_of, fit_prices, prices_of
 from tailmatch.callbacks.remedies.darp.solver import Prices
 from tailmatch.datamodules.arguments import check_choice
+from tailmatch.datamodules.output_files import check_apart
 from tailmatch.datamodules.pseudo_labels.files import facts_in_file
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.spark.barrier import EXCHANGES, Group, check_tasks, run_together
@@ -67,6 +68,8 @@ def refine_on_spark(
     check_labels(labels)
     if output is not None:
         check_folder(str(output), overwrite)
+        if Path(output).resolve() != Path(labels).resolve():  # which it may replace, when all is read
+            check_apart("output", output, "the labels", labels)
     session = session or spark_session("tailmatch refine")
     place = OnSpark(session, check_tasks(session, tasks), exchange)
     with ExitStack() as held:

@@ -3,7 +3,6 @@
 import os
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from shutil import which
 
 from tailmatch.datamodules.arguments import (
@@ -13,6 +12,7 @@ from tailmatch.datamodules.arguments import (
     check_count,
     check_positive_share,
 )
+from tailmatch.datamodules.output_files import check_apart
 from tailmatch.spark.windows import SECOND, microseconds
 
 
@@ -81,15 +81,9 @@ class StreamSettings:
             raise SettingsError(f"input is {self.input}; it must be a folder of this machine, or one that all share")
         if not os.path.isdir(self.input):
             raise MissingFileError(f"there is no folder {os.path.abspath(self.input)}, in which images would arrive")
-        self._check_apart("output", self.output)
+        check_apart("output", self.output, "the input", self.input)
         if self.archive is not None:
-            self._check_apart("archive", self.archive)
-
-    def _check_apart(self, name: str, folder: str) -> None:
-        """Refuse a folder in the input, whose files would be read as images."""
-        inner, outer = Path(folder).resolve(), Path(self.input).resolve()
-        if inner == outer or outer in inner.parents:
-            raise SettingsError(f"{name} is {folder}, in the folder of the input; name one outside of it")
+            check_apart("archive", self.archive, "the input", self.input)
 
 
 def command_of(text: str) -> list[str]:

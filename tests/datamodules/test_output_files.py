@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.output_files import check_free, naming, stale_partials, whole_file, write_json
+from tailmatch.datamodules.output_files import check_apart, check_free, naming, stale_partials, whole_file, write_json
 from tests.forks import die, exit_code, fork
 
 
@@ -146,3 +146,11 @@ def test_an_output_that_cannot_be_written_is_found_out(name: str, error: type[Ex
     with pytest.raises(error, match=r"there.csv|folder.csv|xxx"):
         check_free(tmp_path / name, overwrite=name == "folder.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "there.csv"]
+
+
+def test_an_output_inside_of_what_is_read_is_refused(tmp_path: Path) -> None:
+    check_apart("output", tmp_path / "ab", "the labels", tmp_path / "a")
+    check_apart("output", "s3a://b/a/c", "the labels", "s3a://b/a")  # not of this machine
+    for folder in (tmp_path / "a", tmp_path / "a" / "b" / "c", tmp_path / "x" / ".." / "a" / "b"):
+        with pytest.raises(SettingsError, match="output is .*, in the folder of the labels"):
+            check_apart("output", folder, "the labels", tmp_path / "a")

@@ -19,6 +19,7 @@ from tailmatch.datamodules import UnlabeledImages, UnlabeledTable
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabelFile
+from tailmatch.datamodules.pseudo_labels.parquet import SIDECAR
 from tailmatch.datamodules.pseudo_labels.parts import PseudoLabelParts
 from tailmatch.datamodules.public.digits import Digits
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet
@@ -103,14 +104,18 @@ def test_packed_images_get_the_same_labels(
 ) -> None:
     keys = sorted(str(path.relative_to(digits)) for path in digits.rglob("*.png"))[:300]
     packed = pa.table({"path": keys, "content": [(digits / key).read_bytes() for key in keys], "more": keys})
-    (tmp_path / "packed").mkdir()
-    parquet.write_table(packed.slice(0, 200), tmp_path / "packed" / "0.parquet")
-    parquet.write_table(packed.slice(200), tmp_path / "packed" / "1.parquet")
+    (tmp_path / "pack[e]d").mkdir()
+    parquet.write_table(packed.slice(0, 200), tmp_path / "pack[e]d" / "0.parquet")
+    parquet.write_table(packed.slice(200), tmp_path / "pack[e]d" / "1.parquet")
     table = tmp_path / "a.csv"
     table.write_text("\n".join(["image", *keys]))
     data = UnlabeledTable(str(table), str(digits), class_names=NAMES, image_size=8)
     file = predicted(data, checkpoint, tmp_path / "a.npz")
-    for images, more in ((tmp_path / "packed", {}), (f"file://{tmp_path}/packed", {}), (table, {"root": str(digits)})):
+    for images, more in (
+        (tmp_path / "pack[e]d", {}),
+        (f"file://{tmp_path}/pack?e?d", {}),
+        (table, {"root": str(digits)}),
+    ):
         label_images(
             str(images), checkpoint, str(tmp_path / "labels"), probs=True, overwrite=True, session=spark, **more
         )
@@ -118,7 +123,12 @@ def test_packed_images_get_the_same_labels(
     parquet.write_table(pa.table({"key": [1], "content": [b""]}), tmp_path / "c.parquet")
     with pytest.raises(SettingsError, match="need a column key or path of strings, and a column content of bytes"):
         label_images(str(tmp_path / "c.parquet"), checkpoint, str(tmp_path / "new"), session=spark)
-    assert not (tmp_path / "new").exists()
+    (tmp_path / "pack[e]d" / "2.parquet").write_text("text")
+    with pytest.raises(SettingsError, match="Spark could not label the images of .*: .FAILED_READ_FILE.*2.parquet"):
+        label_images(str(tmp_path / "pack[e]d"), checkpoint, str(tmp_path / "new"), session=spark)
+    with pytest.raises(SettingsError, match="in the folder of the images"):  # before Spark reads them
+        label_images(str(tmp_path / "pack[e]d"), checkpoint, str(tmp_path / "pack[e]d" / "new"), session=spark)
+    assert not list(tmp_path.rglob("new*"))
 
 
 def test_broken_images_are_rows_with_an_error_up_to_a_share(
@@ -135,8 +145,9 @@ def test_broken_images_are_rows_with_an_error_up_to_a_share(
     ):
         label_images(str(images), checkpoint, str(tmp_path / "labels"), max_bad_share=0.05, session=spark)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
-    done = label_images(str(images), checkpoint, str(tmp_path / "labels"), top=3, max_bad_share=0.1, session=spark)
+    done = label_images(str(images), checkpoint, str(tmp_path / "lab[e]ls"), top=3, max_bad_share=0.1, session=spark)
     assert done.bad == 2 and "2 of them have an error instead of a label: broken.png" in summary(done, "labels")
+    (tmp_path / "lab[e]ls").rename(tmp_path / "labels")
     read = spark.read.parquet(str(tmp_path / "labels")).where("error is not null").collect()
     assert [(row.key, row.label, row.confidence) for row in read] == [("broken.png", -1, 0.0), ("other.png", -1, 0.0)]
     assert len(spark.read.parquet(str(tmp_path / "labels")).where("error is null").first().top_label) == 3
@@ -174,6 +185,7 @@ def test_an_output_is_whole_and_not_replaced_by_accident(
     for folder in (killed, replaced, others):
         folder.mkdir()
         (folder / "part.parquet").write_bytes(b"before")
+        (folder / SIDECAR).write_text("{}")
     images = str(digits / "0")
     with pytest.raises(SettingsError, match="exists: remove it"):  # that which a killed command was about to replace
         label_images(images, checkpoint, str(output), session=spark)

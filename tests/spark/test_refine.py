@@ -165,7 +165,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     Path("taken").mkdir()
     Path("empty").mkdir()
+    Path("junk").mkdir()
     plain = content(whole)
+    Path("junk", SIDECAR).write_text(json.dumps(facts_in_file(plain.origin)))
+    Path("junk", "a.parquet").write_text("text")
     write_chunks(Path("bare.parquet"), iter([replace(plain, probs=None)]), plain.origin)
     wrong = replace(plain, probs=2 * plain.probs) if plain.probs is not None else plain
     write_chunks(Path("wrong.parquet"), iter([wrong]), plain.origin)
@@ -177,6 +180,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
         ({"target": "others.json"}, r"others.json is of other classes: \['a'\], and the data has"),
         ({"labels": "bare.parquet"}, "bare.parquet has no probs, which DARP refines"),
         ({"labels": "empty"}, "the folder empty has no .parquet files"),
+        ({"labels": "junk"}, "Spark could not read junk as Parquet: .FAILED_READ_FILE.*junk/a.parquet"),
+        ({"output": parts / "new"}, "in the folder of the labels"),
         ({"labels": "nowhere"}, "no pseudo-labels nowhere"),
         ({"labels": "whole.npz"}, "whole.npz is an .npz file, and Spark reads Parquet: leave out --spark"),
         ({"labels": "wrong.parquet"}, r"wrong.parquet is not a pseudo-label file: probs of \d+.png is"),
