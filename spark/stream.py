@@ -1,7 +1,9 @@
 """Label images as they arrive in a folder, by Spark's Structured Streaming, and watch their predicted classes."""
 
 import hashlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from tailmatch.lightning_modules.checkpoints.remote_files import file_digest
 from tailmatch.lightning_modules.inference.arrow_labels import Wanted, output_schema
 from tailmatch.lightning_modules.inference.label_program import LabelProgram, label_program
 from tailmatch.spark.label import DDL
+from tailmatch.spark.parts import literal
 from tailmatch.spark.reference import digests_of, read_reference
 from tailmatch.spark.session import check_installed, spark_session, sql_settings
 from tailmatch.spark.stream_output import DriftTable, StreamFolder
@@ -118,6 +121,7 @@ def _watch(settings: StreamSettings, folder: StreamFolder, program: LabelProgram
         facts,
         prices=None if fitted is None else fitted.prices,
         keep_probs=settings.probs,
+        remember=microseconds("remember", settings.remember),
     )
     if continued:
         print(f"{folder.path} is continued: {watch.images:,} images are labeled", flush=True)
@@ -158,7 +162,7 @@ def _labels(session: "SparkSession", settings: StreamSettings, program: LabelPro
         options |= {"cleanSource": "archive", "sourceArchiveDir": str(Path(settings.archive).resolve())}
     for name, value in options.items():
         reader = reader.option(name, value)
-    files = reader.load(root).select("path", unix_micros(col("modificationTime")).alias("time"))
+    files = reader.load(literal(root)).select("path", unix_micros(col("modificationTime")).alias("time"))
     wanted = Wanted(probs=settings.probs or settings.prices is not None)
     shared = session.sparkContext.broadcast(program.content)
     task = StreamTask(LabelTask(shared, hashlib.sha256(program.content).hexdigest(), wanted), root)
@@ -192,8 +196,10 @@ def _run(settings: StreamSettings, labels: "DataFrame", watch: Watch, stop: Call
     kind: dict[str, Any] = {"availableNow": True} if settings.once else {"processingTime": f"{every // SECOND} seconds"}
     begun = int(time.time() * SECOND)
     query = writer.trigger(**kind).start()
+    gone = False
     try:
         while not query.awaitTermination(1):
+            gone = say_gone(settings.input, gone)
             if stop() or (settings.until_drift and watch.alarms and not settings.once):
                 break
             _close_by_clock(query, watch, every)
@@ -206,6 +212,23 @@ def _run(settings: StreamSettings, labels: "DataFrame", watch: Watch, stop: Call
         with watch.busy:  # a micro-batch is completed
             pass
         query.stop()
+
+
+def say_gone(folder: str, before: bool) -> bool:
+    """Say in a line that the input vanished, as a disk that is unmounted, or is there again; Spark waits for it.
+
+    Args:
+        folder: The input.
+        before: Whether it was gone when this was called before.
+
+    Returns:
+        Whether it is gone.
+    """
+    gone = not os.path.isdir(folder)
+    if gone != before:
+        text = "is gone: the stream waits for it" if gone else "is there again"
+        print(f"the input {folder} {text}", file=sys.stderr, flush=True)
+    return gone
 
 
 def _close_by_clock(query: "StreamingQuery", watch: Watch, every: int) -> None:

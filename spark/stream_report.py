@@ -27,7 +27,7 @@ SHOWN = 200
 
 def at(time: int) -> str:
     """Write a time in microseconds as in ISO 8601, in UTC."""
-    return datetime.fromtimestamp(time // SECOND, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{np.datetime64(time // SECOND, 's')}Z"  # `datetime` ends with the year 9999, and files need not
 
 
 def line_of(
@@ -90,6 +90,15 @@ class Reporter:
             f"of the window {at(starts[0])}" if len(starts) == 1 else f"of {len(starts):,} windows from {at(starts[0])}"
         )
         print(f"{number:,} late images {windows}: labeled, and not counted there", flush=True)
+
+    def images_ahead(self, number: int, newest: int) -> None:
+        """Warn of images with times so far in the future that the stream reads no other image: a line."""
+        print(
+            f"{number:,} images have times in the future, up to {at(newest)}, and an image that is older than the "
+            "newest one by --remember is not read: correct the times of these files, and begin another output",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def figure(
         self, starts: Sequence[int], drifts: Sequence[Drift], alarms: Sequence[bool], last: int, counts: Counts

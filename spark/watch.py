@@ -30,6 +30,7 @@ class Watch:
         facts: The facts of pseudo-label files of this stream.
         prices: DARP's prices, by which labels are refined. None: they are not.
         keep_probs: Whether the files have the probabilities of all classes.
+        remember: How long before the newest image Spark reads others, in microseconds. None: without end.
         clock: A function that returns the time in microseconds.
 
     Attributes:
@@ -48,10 +49,11 @@ class Watch:
         *,
         prices: Prices | None = None,
         keep_probs: bool = False,
+        remember: int | None = None,
         clock: Callable[[], int] = lambda: int(time.time() * SECOND),
     ) -> None:
         self.folder, self.windows, self.drifts, self.reporter, self.facts = folder, windows, drifts, reporter, facts
-        self.prices, self.keep_probs, self.clock = prices, keep_probs, clock
+        self.prices, self.keep_probs, self.remember, self.clock = prices, keep_probs, remember, clock
         self.busy = threading.Lock()
         self.images = self.alarms = 0
         self._drawn = -float("inf")
@@ -90,6 +92,7 @@ class Watch:
         self._done.add(number)
         self.images += len(times)
         self._say_late(times, late)
+        self._say_ahead(times)
         self._announce()
 
     def idle(self, until: int) -> None:
@@ -142,6 +145,11 @@ class Watch:
         if late.any():
             starts = sorted(set(self.windows.starts(times[late]).tolist()))
             self.reporter.late_images(int(late.sum()), starts)
+
+    def _say_ahead(self, times: Any) -> None:
+        """Warn of times in the future after which Spark takes every image of now for too old."""
+        if self.remember is not None and (ahead := times - self.remember > self.clock()).any():
+            self.reporter.images_ahead(int(ahead.sum()), int(times.max()))
 
     def _refined(self, rows: pa.Table) -> pa.Table:
         """Replace the labels by refined ones, if there are prices; drop probabilities that were not asked for."""

@@ -17,6 +17,9 @@ from tailmatch.lightning_modules.inference.drift import Counts
 
 SECOND = 1_000_000
 _UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+MOST = 36_500 * _UNITS["d"]
+"""The longest duration, a hundred years: sums of times and durations stay in int64."""
+
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 Times = NDArray[np.int64]
@@ -32,12 +35,12 @@ def microseconds(name: str, text: str, least: int = 0) -> int:
         least: The least one, in microseconds.
 
     Raises:
-        SettingsError: It is no duration, or below the least one.
+        SettingsError: It is no duration, below the least one, or above `MOST`.
     """
     match = _DURATION.fullmatch(text)
     value = -1 if match is None else int(match[1]) * _UNITS[match[2]]
-    if value < least:
-        bound = f", at least {least // SECOND}s" if least else ""
+    if not least <= value <= MOST:
+        bound = (f", at least {least // SECOND}s" if least else "") + f", at most {MOST // _UNITS['d']}d"
         raise SettingsError(f"{name} is {text!r}; it must be a duration such as 30s, 1m, 1h or 1d{bound}")
     return value
 

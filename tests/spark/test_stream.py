@@ -80,7 +80,7 @@ def put_reference(path: Path, labels: list[int], checkpoint: str) -> None:
 
 def settings_in(folder: Path, checkpoint: str, **more: object) -> dict[str, object]:
     put_reference(folder / "reference.npz", [0, 1, 2] * 100, checkpoint)
-    paths = {"input": str(folder / "in"), "model": checkpoint, "reference": str(folder / "reference.npz")}
+    paths = {"input": str(folder / "in[1]"), "model": checkpoint, "reference": str(folder / "reference.npz")}
     return {**paths, "output": str(folder / "out"), "once": True, **more}
 
 
@@ -92,11 +92,11 @@ def test_what_is_there_is_labeled_once_and_windows_are_compared(
     tmp_path: Path, checkpoint: str, spark: "SparkSession", capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(60):  # all of one class: the same image
-        put(tmp_path / "in", f"deep/{number} ü%20.PNG", START + number, seed=0)
-    (tmp_path / "in" / "broken.jpg").write_bytes(b"no image")
-    os.utime(tmp_path / "in" / "broken.jpg", (START, START))
-    (tmp_path / "in" / "_half.png").write_bytes(b"not whole yet")
-    (tmp_path / "in" / "notes.txt").write_text("no image")
+        put(tmp_path / "in[1]", f"deep/{number} ü%20.PNG", START + number, seed=0)
+    (tmp_path / "in[1]" / "broken.jpg").write_bytes(b"no image")
+    os.utime(tmp_path / "in[1]" / "broken.jpg", (START, START))
+    (tmp_path / "in[1]" / "_half.png").write_bytes(b"not whole yet")
+    (tmp_path / "in[1]" / "notes.txt").write_text("no image")
     settings = StreamSettings(**settings_in(tmp_path, checkpoint, max_files=50, alarm=0.001))  # type: ignore[arg-type]
     handler = signal.getsignal(signal.SIGINT)
     done = stream(settings)
@@ -112,7 +112,7 @@ def test_what_is_there_is_labeled_once_and_windows_are_compared(
     network.load_state_dict({name.removeprefix("network."): state[name] for name in state if name != "class_counts"})
     expected = int(network(pixels[None] / 255).argmax())
     assert {row["label"] for row in table if row["error"] is None} == {expected}
-    put(tmp_path / "in", "late.png", START + 1, seed=1)
+    put(tmp_path / "in[1]", "late.png", START + 1, seed=1)
     assert stream(settings).images == 62
     said = capsys.readouterr().out
     assert "61 images are labeled" in said and "1 late images of the window 2023-11-14T22:14:00Z" in said
@@ -123,14 +123,14 @@ def test_a_stream_that_is_killed_in_a_batch_comes_back_whole(
     tmp_path: Path, checkpoint: str, spark: "SparkSession"
 ) -> None:
     for number in range(25):
-        put(tmp_path / "in", f"{number:02d}.png", START + 10 * number, seed=number)
+        put(tmp_path / "in[1]", f"{number:02d}.png", START + 10 * number, seed=number)
     settings = settings_in(tmp_path, checkpoint, max_files=10)
     words = [sys.executable, "-c", KILLED, repr(settings), repr(SETTINGS)]
     killed = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(labels_of(tmp_path)) == 20  # two batches, of which Spark knows one as done
     assert [file.name for file in (tmp_path / "out/_checkpoint/commits").glob("[0-9]*")] == ["0"]
-    put(tmp_path / "in", "25.png", START + 250, seed=25)
+    put(tmp_path / "in[1]", "25.png", START + 250, seed=25)
     assert stream(StreamSettings(**settings)).images == 26  # type: ignore[arg-type]
     assert [row["key"] for row in labels_of(tmp_path)] == [f"{number:02d}.png" for number in range(26)]
     windows = pq.read_table(tmp_path / "out" / "drift.parquet")

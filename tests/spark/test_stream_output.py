@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.spark.stream import say_gone
 from tailmatch.spark.stream_output import StreamFolder
 from tests.spark.stream_rows import SETTINGS, rows, watch
 
@@ -60,3 +61,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, damaged: str) -> None:
     (tmp_path / damaged).write_bytes(b"PAR1 and no more")
     with pytest.raises(SettingsError, match=f"{damaged.rpartition('/')[2]} is damaged"):
         watch(tmp_path)
+
+
+def test_an_input_that_vanishes_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    assert [say_gone(str(folder), before) for before in (False, True)] == [True, True]
+    assert capsys.readouterr().err == f"the input {folder} is gone: the stream waits for it\n"
+    folder.mkdir()
+    assert not say_gone(str(folder), True) and not say_gone(str(folder), False)
+    assert capsys.readouterr().err == f"the input {folder} is there again\n"

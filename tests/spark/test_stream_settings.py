@@ -26,6 +26,7 @@ def test_good_settings_pass(tmp_path: Path) -> None:
         ("input", "s3a://bucket/images", "must be a folder of this machine"),
         ("window", "1 minute", "window is '1 minute'; it must be a duration such as 30s"),
         ("window", "0s", "at least 1s"),
+        ("late", "999999999d", "at most 36500d"),
         ("late", "-1s", "late is '-1s'"),
         ("every", "5", "every is '5'"),
         ("remember", "1s", "remember is '1s'.*at least 60s"),

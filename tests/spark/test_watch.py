@@ -59,6 +59,19 @@ def test_a_late_image_is_labeled_and_said_and_not_counted(tmp_path: Path, capsys
     assert pq.read_table(tmp_path / "labels")["late"].to_pylist() == [False, False, True, True, False]
 
 
+def test_an_image_of_the_far_future_is_labeled_and_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = watch(tmp_path)
+    seen.remember = 30 * 24 * 60 * MINUTE
+    seen.take(0, rows([0, 3e11], [0, 1]))  # Spark reads nothing of now after it
+    assert "1 images have times in the future, up to 11476-" in capsys.readouterr().err
+    seen.take(1, rows([200], [0]))
+    seen.finish()
+    said = capsys.readouterr()
+    assert said.err == "" and "11476-" in said.out and pq.read_table(tmp_path / "labels").num_rows == 3
+
+
 def test_drift_is_an_alarm_for_its_command_and_is_told_again_to_nobody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ def test_durations() -> None:
     assert [microseconds("window", text) for text in ("0s", "90s", "1m", "2h", "1d")] == [
         0, 90 * SECOND, MINUTE, 120 * MINUTE, 24 * 60 * MINUTE
     ]  # fmt: skip
-    for wrong in ("1", "", "1 m", "-1m", "1.5h", "1w", "m", "9999999999s"):
+    for wrong in ("1", "", "1 m", "-1m", "1.5h", "1w", "m", "9999999999s", "36501d"):
         with pytest.raises(SettingsError, match="window is .*30s, 1m, 1h or 1d"):
             microseconds("window", wrong)
     with pytest.raises(SettingsError, match="window is '0s'.*at least 1s"):
