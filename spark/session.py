@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -56,11 +58,21 @@ def spark_session(app_name: str, settings: Mapping[str, str] = MappingProxyType(
     java = " ".join(filter(None, (UTF8, LOG, settings.get("spark.driver.extraJavaOptions"))))
     for name, value in {**settings, "spark.driver.extraJavaOptions": java}.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    with _signals_kept():
+        session = builder.getOrCreate()
     context = session.sparkContext
     context.setLogLevel("ERROR")
     print(f"Spark {session.version} on {context.master}" + (f", UI: {context.uiWebUrl}" if context.uiWebUrl else ""))
     return session
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put back the handler of Ctrl-C, which Spark replaces by one that ends its jobs with errors of its own."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
 
 
 def check_installed() -> None:

@@ -2,12 +2,10 @@
 
 import hashlib
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +82,7 @@ def stream(settings: StreamSettings, stop: Callable[[], bool] = lambda: False) -
             rank_zero_warn(note)
         watch = _watch(settings, folder, program)
         try:
-            with _signals_kept():
-                session = spark_session("tailmatch stream")
+            session = spark_session("tailmatch stream")
             with sql_settings(session, SQL):
                 _run(settings, _labels(session, settings, program), watch, stop)
         finally:
@@ -135,15 +132,6 @@ def _prices(path: str, class_names: list[str]) -> FittedPrices:
             f"{path} is of other classes: {fitted.class_names[:10]}, and the model has {class_names[:10]}"
         )
     return fitted
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Put back the handler of Ctrl-C, which Spark replaces by one that ends its jobs."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, before)
 
 
 def _labels(session: "SparkSession", settings: StreamSettings, program: LabelProgram) -> "DataFrame":

@@ -1,5 +1,6 @@
 """What must be installed for Spark: one message for each thing that is not."""
 
+import signal
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_a_folder_of_another_spark_is_named(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.spark
 def test_the_present_session_is_taken_and_keeps_its_settings(spark: Any) -> None:
     assert spark_session("other") is spark and slots(spark) == 2
+    assert "pyspark" not in str(getattr(signal.getsignal(signal.SIGINT), "__module__", ""))  # Ctrl-C is the command's
     name = "spark.sql.execution.arrow.maxRecordsPerBatch"
     before = spark.conf.get(name)
     with sql_settings(spark, {name: "7", "spark.tailmatch.new": "1"}):
