@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
     from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
+    from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "SCSSL",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

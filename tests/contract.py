@@ -28,6 +28,7 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    SCSSL,
     ClassifierRetraining,
     FixMatch,
     FixMatchRetraining,
@@ -71,6 +72,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
     RotationPretraining: Method(),
+    SCSSL: Method({"threshold": 0.1, "lambda_heads": 0.5, "estimation_epochs": 1, "bias_limit": 0.0}),
     SelfTraining: Method(
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
     ),
