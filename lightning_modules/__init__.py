@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "CPE",
     "SCSSL",
     "ClassifierRetraining",
     "Ensemble",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CPE": "tailmatch.lightning_modules.methods.cpe",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",

@@ -28,6 +28,7 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    CPE,
     SCSSL,
     ClassifierRetraining,
     FixMatch,
@@ -65,6 +66,7 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    CPE: Method({"threshold": 0.1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
