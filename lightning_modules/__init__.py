@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.acr import ACR
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "ACR",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ACR": "tailmatch.lightning_modules.methods.acr",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

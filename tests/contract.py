@@ -28,6 +28,7 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    ACR,
     ClassifierRetraining,
     FixMatch,
     FixMatchRetraining,
@@ -64,6 +65,7 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
