@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
     from tailmatch.lightning_modules.methods.acr import ACR
+    from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACR",
+    "BOAT",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOMES = {
     "ACR": "tailmatch.lightning_modules.methods.acr",
+    "BOAT": "tailmatch.lightning_modules.methods.boat",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

@@ -29,6 +29,7 @@ from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
     ACR,
+    BOAT,
     ClassifierRetraining,
     FixMatch,
     FixMatchRetraining,
@@ -66,6 +67,7 @@ class Method:
 
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
+    BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
