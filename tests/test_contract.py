@@ -167,7 +167,7 @@ def test_the_command_line_on_two_processes_and_then_on_one(tmp_path: Path) -> No
     checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["global_step"] == 6
     state = checkpoint["callbacks"]["DARP"]
-    assert len(state["predictions"]) == len(state["refined"]) > 1000
+    assert len(state["predictions"]) > 1000 and "refined" not in state
     one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
     tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
     assert torch.load(file, weights_only=True)["global_step"] == 9

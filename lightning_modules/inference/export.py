@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
@@ -24,6 +25,8 @@ from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
 
 ONNX, PROGRAM = ".onnx", ".pt2"
+CHECKPOINT = "checkpoint"
+"""The entry of the metadata with the SHA-256 of the checkpoint file, in hexadecimal; none for a method in memory."""
 
 
 class PixelClassifier(nn.Module):
@@ -103,7 +106,7 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Network) -> dict[str, str]:
-    """Return the metadata of an exported file, each entry as JSON.
+    """Return the metadata of an exported file but for `checkpoint`, each entry as JSON.
 
     The entries are `class_names` in the order of the outputs, `image_size` (height and width), and, for a network that
     uses categories, the values of each level as `categories`.
@@ -140,14 +143,16 @@ def export(
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
+        origin = {}
     else:
         source = read_checkpoint(trained)
         network = trained_network(source, trained)
         names, size = list(source.class_names or ()), image_size or source.image_size
+        origin = {CHECKPOINT: json.dumps(file_digest(local_file(str(trained))))}
     if size is None or min(size) < 1:
         raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
     with evaluation_mode(network):
-        program, facts = exported(network, size), facts_of(names, size, network)
+        program, facts = exported(network, size), facts_of(names, size, network) | origin
     out.parent.mkdir(parents=True, exist_ok=True)
     with naming(out), TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.", suffix=".partial") as folder:
         WRITERS[out.suffix](program, facts, Path(folder, out.name))
