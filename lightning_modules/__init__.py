@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.acr import ACR
     from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
+    from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "ACR",
     "ADELLO",
+    "BOAT",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -54,7 +58,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ACR": "tailmatch.lightning_modules.methods.acr",
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
+    "BOAT": "tailmatch.lightning_modules.methods.boat",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

@@ -31,7 +31,9 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    ACR,
     ADELLO,
+    BOAT,
     ClassifierRetraining,
     FixMatch,
     FixMatchABC,
@@ -71,7 +73,9 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
+    BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
