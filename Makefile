@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format tensorboard
+.PHONY: help install demo test test-spark check format tensorboard
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,13 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+test-spark: $(VENV)/installed-spark  ## run the tests that need Spark and Java 17
+	TAILMATCH_SPARK_TESTS=required $(BIN)/python -m pytest tests/spark
+
+$(VENV)/installed-spark: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[spark]'
+	touch $@
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

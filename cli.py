@@ -5,8 +5,10 @@ Commands:
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
   predict   write predictions or pseudo-labels of a checkpoint to a file
+  label     label the images of a folder, a table or Parquet files on Apache Spark
   refine    refine pseudo-labels to given class totals, by DARP
   select    keep the most confident pseudo-labels of each class
+  stream    label images as they arrive, and watch their predicted classes, on Apache Spark
   export    write the network of a checkpoint as an ONNX file or a torch.export program
   configs   list the configurations of this package, or copy one to edit it
 
@@ -31,7 +33,7 @@ from tailmatch import __version__
 from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
-COMMANDS = ("fit", "validate", "test", "predict", "refine", "select", "export", "configs")
+COMMANDS = ("fit", "validate", "test", "predict", "label", "refine", "select", "stream", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -92,7 +94,7 @@ def _imported(words: list[str]) -> Callable[[], object]:
     Raises:
         SettingsError: A file of `--config` does not exist. It is found before Lightning is imported.
     """
-    if words[0] in ("refine", "select", "export"):
+    if words[0] in ("label", "refine", "select", "stream", "export"):
         with SIGNALS.while_importing():
             own = import_module(f"tailmatch.command_line.{words[0]}")
         return partial(own.main, words[1:])

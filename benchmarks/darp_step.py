@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tailmatch.callbacks import DARP
+from tailmatch.callbacks.remedies.darp.state import Rows
 from tailmatch.lightning_modules import FixMatch
 
 CLASSES, BLOCK = 10, 10
@@ -51,7 +52,8 @@ def main() -> None:
     darp = DARP(warmup_epochs=0, refine_every=BLOCK)
     prior = 100.0 ** -torch.linspace(0, 1, CLASSES, dtype=torch.float64)
     darp.target_totals = prior * (args.unlabeled / prior.sum())
-    darp._predictions = (3 * torch.randn(args.unlabeled, CLASSES)).softmax(dim=1)
+    darp._rows = Rows(args.unlabeled, CLASSES)
+    darp._rows.predict(torch.arange(args.unlabeled), (3 * torch.randn(args.unlabeled, CLASSES)).softmax(dim=1))
     darp.on_train_batch_start(SimpleNamespace(current_epoch=0), model)  # type: ignore[arg-type]
 
     def block(refiners: list[Any]) -> float:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from tailmatch.lazy import lazily
 
 if TYPE_CHECKING:
+    from tailmatch.callbacks.remedies.cdmad import CDMAD
     from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
+    from tailmatch.callbacks.remedies.debiaspl import DebiasPL
     from tailmatch.callbacks.remedies.head_warmup import HeadWarmup
     from tailmatch.callbacks.remedies.logit_adjustment import LogitAdjustment
     from tailmatch.callbacks.remedies.pseudo_label_generator import PseudoLabelGenerator
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
     from tailmatch.callbacks.writers.predictions import PredictionWriter
     from tailmatch.callbacks.writers.pseudo_labels import PseudoLabelWriter
     from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
+    from tailmatch.lightning_modules.pseudo_labels.flexda import FlexDA
 
 __all__ = [
+    "CDMAD",
     "DARP",
     "DARPRefinement",
+    "DebiasPL",
     "DistributionAlignment",
     "EarlyLearningCurves",
+    "FlexDA",
     "HeadWarmup",
     "LastEvaluations",
     "LogitAdjustment",
@@ -35,10 +41,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CDMAD": "tailmatch.callbacks.remedies.cdmad",
     "DARP": "tailmatch.callbacks.remedies.darp.callback",
     "DARPRefinement": "tailmatch.callbacks.remedies.darp.callback",
+    "DebiasPL": "tailmatch.callbacks.remedies.debiaspl",
     "DistributionAlignment": "tailmatch.lightning_modules.pseudo_labels.distribution_alignment",
     "EarlyLearningCurves": "tailmatch.callbacks.reports.early_learning",
+    "FlexDA": "tailmatch.lightning_modules.pseudo_labels.flexda",
     "HeadWarmup": "tailmatch.callbacks.remedies.head_warmup",
     "LastEvaluations": "tailmatch.callbacks.reports.last_evaluations",
     "LogitAdjustment": "tailmatch.callbacks.remedies.logit_adjustment",

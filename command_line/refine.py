@@ -1,4 +1,4 @@
-"""`tailmatch refine`: refine a pseudo-label file to given class totals, by DARP."""
+"""`tailmatch refine`: refine pseudo-labels to given class totals, by DARP, on this machine or on Spark."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,7 +7,10 @@ from pathlib import Path
 
 from tailmatch.callbacks.remedies.darp.label_files import MAX_ERROR, Refinement, refine_labels
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, TOLERANCE
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
+from tailmatch.spark.barrier import EXCHANGES
+from tailmatch.spark.refine import refine_on_spark
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,11 +22,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--labels",
-        type=Path,
         required=True,
         help="Pseudo-label file with probabilities (.npz, .parquet), or a folder of .parquet files.",
     )
-    made.add_argument("--output", type=Path, help="Pseudo-label file to write, .npz or .parquet.")
+    made.add_argument("--output", help="Pseudo-label file to write, .npz or .parquet; on Spark a folder.")
     made.add_argument("--target", type=Path, help="Class totals: a prior.json of UnlabeledPriorEstimator.")
     made.add_argument("--sample", type=int, help="Number of rows to fit to, drawn at random (default: all).")
     made.add_argument("--prices", type=Path, help="File of prices to apply, instead of a fit to --target.")
@@ -40,6 +42,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--overwrite", choices=("true", "false"), default="false", help="Replace existing files (default: false)."
     )
+    made.add_argument(
+        "--spark",
+        choices=("true", "false"),
+        default="false",
+        help="Leave the rows in the executors of Apache Spark, and write a folder of Parquet files (default: false).",
+    )
+    made.add_argument("--tasks", type=int, help="On Spark: number of tasks that fit together (default: all slots).")
+    made.add_argument(
+        "--exchange",
+        choices=EXCHANGES,
+        help="On Spark: how these tasks exchange sums: over ports of their own (gloo), through Spark's driver, which "
+        "takes a second for each (allgather), or in the first way that works (auto, the default).",
+    )
     return made
 
 
@@ -47,11 +62,15 @@ def main(args: Sequence[str]) -> None:
     """Run `tailmatch refine`."""
     asked = vars(parser().parse_args(args))
     asked["overwrite"] = asked["overwrite"] == "true"
+    on_spark = asked.pop("spark") == "true"
+    for_spark = {name: value for name in ("tasks", "exchange") if (value := asked.pop(name)) is not None}
+    if for_spark and not on_spark:
+        raise SettingsError(f"{' and '.join(for_spark)} are for Spark: add --spark true")
     with ExitStack() as held:
-        for path in (asked["output"], asked["save_prices"]):
+        for path in (asked["save_prices"], None if on_spark else asked["output"]):
             if path is not None:
-                held.enter_context(sole_output(path))
-        done = refine_labels(**asked)
+                held.enter_context(sole_output(Path(path)))
+        done = refine_on_spark(**asked, **for_spark) if on_spark else refine_labels(**asked)
     print(table(done))
     for path, noun in ((asked["save_prices"], "prices"), (asked["output"], "refined pseudo-labels")):
         if path is not None:

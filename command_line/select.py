@@ -1,4 +1,4 @@
-"""`tailmatch select`: keep the most confident pseudo-labels of each class."""
+"""`tailmatch select`: keep the most confident pseudo-labels of each class, on this machine or on Spark."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.pseudo_labels.selection import Selection, select_labels
+from tailmatch.spark.select import select_on_spark
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         description="Write the most confident pseudo-labels of each class to a file that a training takes. Of images "
         "with the same content, by their digests, one is kept.",
     )
-    made.add_argument("--labels", type=Path, required=True, help="Pseudo-label file, or a folder of .parquet files.")
+    made.add_argument("--labels", required=True, help="Pseudo-label file, or a folder of .parquet files.")
     made.add_argument("--output", type=Path, required=True, help="Pseudo-label file to write, .npz or .parquet.")
     rule = made.add_mutually_exclusive_group(required=True)
     rule.add_argument("--per_class", type=int, help="Number of rows of each class.")
@@ -24,6 +25,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--overwrite", choices=("true", "false"), default="false", help="Replace an existing file (default: false)."
     )
+    made.add_argument(
+        "--spark",
+        choices=("true", "false"),
+        default="false",
+        help="Leave the rows in the executors of Apache Spark; those selected come to this machine (default: false).",
+    )
     return made
 
 
@@ -31,8 +38,9 @@ def main(args: Sequence[str]) -> None:
     """Run `tailmatch select`."""
     asked = vars(parser().parse_args(args))
     asked["overwrite"] = asked["overwrite"] == "true"
+    on_spark = asked.pop("spark") == "true"
     with sole_output(asked["output"]):
-        done = select_labels(**asked)
+        done = select_on_spark(**asked) if on_spark else select_labels(**asked)
     print(table(done))
     print(f"{int(done.selected.sum()):,} pseudo-labels: {asked['output']}", flush=True)
 

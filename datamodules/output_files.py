@@ -80,17 +80,21 @@ def naming(path: str | Path, partial: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, hidden: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; its file is renamed to `path` at the end, or removed after an error.
 
     The file is on the disk before it is renamed, and the folder after that: a kill or a power failure at any moment
     leaves the former file or the new one. A kill also leaves the temporary file (see `stale_partials`).
 
+    Args:
+        path: The file.
+        hidden: Whether the temporary name begins with `_`, which programs ignore that read all files of a folder.
+
     Raises:
         OSError: The file cannot be written; the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{'_' * hidden}{path.name}.{os.getpid()}.partial")
     try:
         with naming(path, partial):
             yield partial

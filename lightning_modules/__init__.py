@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.acr import ACR
+    from tailmatch.lightning_modules.methods.adello import ADELLO
+    from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
+    from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
@@ -27,14 +31,19 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
+    from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "ACR",
+    "ADELLO",
+    "BOAT",
     "CPE",
     "SCSSL",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
+    "FixMatchABC",
     "FixMatchRetraining",
     "ImageClassifier",
     "MixMatch",
@@ -43,19 +52,25 @@ __all__ = [
     "PseudoLabelRefiner",
     "PublishedClassifier",
     "ReMixMatch",
+    "ReMixMatchABC",
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
     "SimMixMatch",
+    "SimPro",
     "Supervised",
 ]
 
 _HOMES = {
+    "ACR": "tailmatch.lightning_modules.methods.acr",
+    "ADELLO": "tailmatch.lightning_modules.methods.adello",
+    "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
+    "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
@@ -64,10 +79,12 @@ _HOMES = {
     "PseudoLabelRefiner": "tailmatch.lightning_modules.bases.semi_supervised",
     "PublishedClassifier": "tailmatch.lightning_modules.methods.published_classifier",
     "ReMixMatch": "tailmatch.lightning_modules.methods.remixmatch",
+    "ReMixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
+    "SimPro": "tailmatch.lightning_modules.methods.simpro",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",
 }
 

@@ -19,7 +19,7 @@ def permutable() -> list[Case]:
     remedies: list[Case] = [
         (kind, name)
         for name, remedy in REMEDIES.items()
-        for kind in [next(kind for kind in (FixMatch, *methods) if issubclass(kind, remedy.methods))]
+        for kind in [next(kind for kind in (FixMatch, *methods) if remedy.works_with(kind))]
     ]
     return [(kind, NO_REMEDY) for kind in methods] + remedies
 

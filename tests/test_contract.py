@@ -111,7 +111,7 @@ def test_averaged_weights_are_what_is_tested(method: type[ImageClassifier], runs
 
 
 class SeenCategories(Callback):
-    """Notes what share of the levels is known, in each pass through a `CategoryNetwork`."""
+    """Notes what share of the levels is known, in each pass of several images through a `CategoryNetwork`."""
 
     def __init__(self) -> None:
         self.shares: list[float] = []
@@ -121,7 +121,8 @@ class SeenCategories(Callback):
         embeddings.register_forward_pre_hook(self.note)
 
     def note(self, embeddings: Any, args: tuple[Tensor]) -> None:
-        self.shares.append(1 - float(args[0][:, embeddings.translation[:, 0]].mean()))
+        if len(args[0]) > 1:  # not that without content
+            self.shares.append(1 - float(args[0][:, embeddings.translation[:, 0]].mean()))
 
 
 @pytest.mark.parametrize(("method", "remedy"), each(cases("categories")))
@@ -167,7 +168,7 @@ def test_the_command_line_on_two_processes_and_then_on_one(tmp_path: Path) -> No
     checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["global_step"] == 6
     state = checkpoint["callbacks"]["DARP"]
-    assert len(state["predictions"]) == len(state["refined"]) > 1000
+    assert len(state["predictions"]) > 1000 and "refined" not in state
     one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_epochs=3"]
     tailmatch("fit", f"--run_dir={tmp_path}/run", "--ckpt_path=last", *one)
     assert torch.load(file, weights_only=True)["global_step"] == 9

@@ -52,6 +52,10 @@ import tailmatch.datamodules.files.pixels
 import tailmatch.datamodules.pseudo_labels.files
 import tailmatch.datamodules.pseudo_labels.parts
 import tailmatch.lightning_modules.checkpoints.weights
+import tailmatch.lightning_modules.inference.arrow_labels
+import tailmatch.spark.refine
+import tailmatch.spark.select
+import tailmatch.spark.worker
 import tailmatch.lightning_modules.training.distributed
 from tailmatch.lightning_modules.networks import *
 
@@ -66,7 +70,8 @@ def test_a_command_imports_what_it_needs() -> None:
     code = """
 from tailmatch.cli import main
 for words in (
-    "refine --labels", "refine --help", "select", "export", "export --help", "fit --config=no.yaml",
+    "refine --labels", "refine --help", "select", "label", "label --help", "export", "export --help",
+    "fit --config=no.yaml",
     "refine --labels no.npz --output out.npz --target no.json", "select --labels no.npz --output out.npz --share 0.5",
 ):
     try:

@@ -1,4 +1,4 @@
-"""Imports go one way: `command_line` > `callbacks` > `lightning_modules` > `datamodules`."""
+"""Imports go one way: `command_line` > `spark` > `callbacks` > `lightning_modules` > `datamodules`."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["datamodules", "lightning_modules", "callbacks", "command_line", "cli"]
+LAYERS = ["datamodules", "lightning_modules", "callbacks", "spark", "command_line", "cli"]
 """From the bottom; each may import those before it."""
 
 

@@ -57,7 +57,7 @@ def test_the_list_of_packages_is_that_of_the_folders() -> None:
 
 def test_every_python_file_lies_in_a_package() -> None:
     listed = {name.removeprefix("tailmatch").lstrip(".").replace(".", "/") or "." for name in folders_with_code()}
-    tops = ("callbacks", "command_line", "datamodules", "lightning_modules")
+    tops = ("callbacks", "command_line", "datamodules", "lightning_modules", "spark")
     lost = {
         str(path.relative_to(ROOT))
         for top in tops
@@ -75,11 +75,13 @@ def test_a_wheel_has_one_name_and_all_that_belongs_to_it(wheel: Path) -> None:
     own = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in own} == {"tailmatch"}
     assert {name.split("/")[1] for name in own} == {
-        "__init__.py", "cli.py", "py.typed", "callbacks", "command_line", "configs", "datamodules", "lightning_modules",
+        "__init__.py", "cli.py", "lazy.py", "py.typed",
+        "callbacks", "command_line", "configs", "datamodules", "lightning_modules",
+        "spark",
     }  # fmt: skip
     files = {
         path.relative_to(ROOT)
-        for top in ("callbacks", "command_line", "configs", "datamodules", "lightning_modules")
+        for top in ("callbacks", "command_line", "configs", "datamodules", "lightning_modules", "spark")
         for path in (ROOT / top).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -15,6 +15,7 @@ from tests.contract import (
     METHODS,
     NO_REMEDY,
     STEPS_PER_EPOCH,
+    WITHOUT_STATE,
     Kill,
     Killed,
     Runs,
@@ -85,7 +86,8 @@ def test_two_processes_train_as_one_does_on_the_joint_batches(
             torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=5e-5 * largest)
     for each in both:
         torch.testing.assert_close(each["weights"], one["weights"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(both[0]["remedies"], one["remedies"], rtol=1e-4, atol=1e-4)
+    # Where predictions are nearly certain, DARP's class totals, for which prices are solved, depend little on a price:
+    torch.testing.assert_close(both[0]["remedies"], one["remedies"], rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert not not_finite(tensors_in(two_again["state_dict"]))
     for before, after in ((middle, one), (one, two_again)):
         assert differs(before["state_dict"], after["state_dict"])
-        if remedy != NO_REMEDY:
+        if remedy not in (NO_REMEDY, *WITHOUT_STATE):
             parts = [tensors_in(each["callbacks"][remedy]) for each in (before, after)]
             assert parts[0].keys() == parts[1].keys()
             assert all(parts[0][part].shape == tensor.shape for part, tensor in parts[1].items())

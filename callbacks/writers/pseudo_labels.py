@@ -14,7 +14,7 @@ from tailmatch.datamodules.pseudo_labels.columns import Column, identity_columns
 from tailmatch.datamodules.pseudo_labels.files import check_output, write_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import Origin
 from tailmatch.lightning_modules import ImageClassifier
-from tailmatch.lightning_modules.checkpoints.remote_files import local_file
+from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, local_file
 
 
 class PseudoLabelWriter(PredictionShards):
@@ -88,12 +88,3 @@ def checkpoint_digest(checkpoint: str | list[str] | None) -> str:
         return file_digest(local_file(checkpoint))
     members = "".join(file_digest(local_file(member)) for member in checkpoint)
     return hashlib.sha256(members.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            sha.update(part)
-    return sha.hexdigest()

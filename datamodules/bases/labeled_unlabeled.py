@@ -24,6 +24,7 @@ from tailmatch.datamodules.batches import (
 from tailmatch.datamodules.images import ImageRows, Sources, whole
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
+from tailmatch.datamodules.pseudo_labels.matching import within
 from tailmatch.datamodules.splitting.label_noise import LabelNoise, noise_warnings
 from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFraction
 from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, name_warnings, split_warnings
@@ -215,7 +216,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
     def _read_pseudo_labels(self, path: Path) -> None:
         file = read_pseudo_labels(path)
         try:
-            file = file.within(self.unlabeled.images)
+            file = within(file, self.unlabeled.images)
             self.pseudo_labels = file.align(self.unlabeled, self.class_names, beside=self.labeled)
             parts = [*vars(self.pseudo_labels).values()]
             rest = len(file.key) - int((self.pseudo_labels.label >= 0).sum())

@@ -1,7 +1,8 @@
 """Pseudo-label files: one row for each image, and facts by which a file for other data is refused.
 
 An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with pyarrow: `pip install
-'tailmatch[parquet]'`) holds those of n rows as columns and the others as metadata of its schema.
+'tailmatch[parquet]'`) holds those of n rows as columns and the others as metadata of its schema, or in the file
+`_tailmatch.json` beside it.
 
 * `key`: the name of the image, the same in every split: its path within the data set (`str [n]`, `/` between folders),
   or its index in the training pool (`int64 [n]`) if the images are not from files.
@@ -10,6 +11,8 @@ An `.npz` file holds these arrays, read without pickle; a `.parquet` file (with 
 * `label`: `int64 [n]`, the most likely class, 0 to K - 1.
 * `confidence`: `float32 [n]`, the probability of the label, in [0, 1].
 * `probs`: `float32 [n, K]`, the probabilities of all classes, whose sum is 1; optional.
+* `error`: in Parquet, why the image has no label, null for one that has; optional. Rows with an error are left out when
+  the file is read. Other columns are not read.
 * `class_names`: `str [K]`, the names of the classes.
 * `checkpoint`: the SHA-256 of the checkpoint file that predicted, in hexadecimal; empty if none did. For an ensemble,
   even of one member, the SHA-256 of its members' digests, written one after another in the order of its `checkpoints`.
@@ -36,7 +39,15 @@ from tailmatch.datamodules.output_files import check_free, pyarrow_for, whole_fi
 from tailmatch.datamodules.pseudo_labels.checks import check_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory
 from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Origin, PseudoLabelFile
-from tailmatch.datamodules.pseudo_labels.parquet import arrays_of, facts_of, write_parquet
+from tailmatch.datamodules.pseudo_labels.parquet import (
+    arrays_of,
+    columns_to_read,
+    facts_of,
+    rows_with_errors,
+    warn_of_errors,
+    without_errors,
+    write_parquet,
+)
 
 POOL_FORMAT, FILE_FORMAT = 1, 2
 """Rows of one pool as a whole, and rows that each name a file."""
@@ -179,5 +190,6 @@ def _read_npz(path: Path) -> PseudoLabelFile:
 def _read_parquet(path: Path) -> PseudoLabelFile:
     file = pyarrow_for(path)[1].ParquetFile(path)
     check_parquet(path, file)
-    names, origin = arrays_and_origin(facts_of(file.schema_arrow), file.schema_arrow.names)
-    return file_of(arrays_of(file.read(names), names), origin)
+    names, origin = arrays_and_origin(facts_of(file.schema_arrow, path), file.schema_arrow.names)
+    warn_of_errors(path, rows_with_errors(file), file.metadata.num_rows)
+    return file_of(arrays_of(without_errors(file.read(columns_to_read(file, names))), names), origin)

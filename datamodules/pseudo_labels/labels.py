@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,40 +81,6 @@ class PseudoLabelFile:
         some: dict[str, Any] = {name: array[rows] for name, array in self.arrays().items()}
         return replace(self, **some)
 
-    def within(self, images: Images) -> "PseudoLabelFile":
-        """Take the rows of images of a pool; warn of others, with their numbers and examples.
-
-        A row of format 2 is of an image if its key and its size are those of the image. In format 1 the whole file is
-        of one pool, so that all rows are taken; `align` checks them.
-
-        Raises:
-            SettingsError: No row is of an image of this pool.
-        """
-        if self.size is None or images.keys is None or images.file_sizes is None:
-            return self
-        row_of = {key: row for row, key in enumerate(images.keys)}
-        rows = np.array([row_of.get(key, -1) for key in self.key.tolist()], np.int64)
-        named = rows >= 0
-        sizes_here = images.file_sizes.numpy()[rows]
-        same = named & (sizes_here == self.size)
-        reasons = []
-        if not named.all():
-            reasons.append(
-                f"{int((~named).sum()):,} name no image of this data set ({some(self.key[~named].tolist())})"
-            )
-        if (named & ~same).any():
-            others = (named & ~same).nonzero()[0][:NAMED_KEYS]
-            sizes = [f"{self.key[i]}: {self.size[i]:,} bytes, here {sizes_here[i]:,}" for i in others]
-            reasons.append(f"{int((named & ~same).sum()):,} are of files of another size ({'; '.join(sizes)})")
-        if not same.any():
-            raise SettingsError(
-                f"it has no image of this data set: of {len(rows):,} rows, {' and '.join(reasons)}; its keys must be "
-                "paths of images in this data set"
-            )
-        if reasons:
-            rank_zero_warn(f"of {len(rows):,} rows of pseudo_labels, {' and '.join(reasons)}; they are not used")
-        return self.take(same)
-
     def align(self, rows: ImageRows, class_names: Sequence[str], beside: ImageRows | None = None) -> PseudoLabels:
         """Bring the labels into the order of a set, by the keys of its images.
 
@@ -129,7 +94,7 @@ class PseudoLabelFile:
 
         Raises:
             SettingsError: The file is for other classes or another data set, or it labels images of neither set. In
-                format 2, rows of other data sets can be left out before (see `within`).
+                format 2, rows of other data sets can be left out before (see `matching.within`).
         """
         _check_classes(self.origin.class_names, list(class_names))
         images = rows.images

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
+from tailmatch import datamodules
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.bases.labeled_unlabeled import LabeledUnlabeledDataModule
 from tailmatch.datamodules.class_order import published_order
@@ -225,6 +226,8 @@ def classes_of(numbers: NDArray[np.int64], class_names: Sequence[str], path: Pat
 
 def main(args: list[str] | None = None) -> None:
     """Convert from the command line."""
+    for name in datamodules.__all__:
+        getattr(datamodules, name)  # its class is imported, so that the parser finds its short name
     parser = ArgumentParser(
         prog="python -m tailmatch.datamodules.pseudo_labels.legacy",
         description="Convert a pickle of pseudo-labels into a pseudo-label file.",

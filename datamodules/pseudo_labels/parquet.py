@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import pyarrow_for
@@ -14,6 +15,14 @@ from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Array
 
 FACTS = b"tailmatch"
 """The entry of the schema's metadata that has the facts of a file, in JSON."""
+
+
+SIDECAR = "_tailmatch.json"
+"""The file with the facts of all Parquet files of a folder, for programs that write no metadata of ours (Spark). Spark
+and pyarrow leave out files whose names begin with `_`."""
+
+ERROR = "error"
+"""The column that says why a row has no label; null where it has one."""
 
 
 def write_parquet(path: Path, chunks: Iterable[Mapping[str, Array]], facts: Mapping[str, Any]) -> None:
@@ -62,14 +71,43 @@ def _column(pyarrow: Any, array: Array, kind: Any) -> Any:
     return pyarrow.FixedSizeListArray.from_arrays(array.reshape(-1), array.shape[1])
 
 
-def facts_of(schema: Any) -> dict[str, Any]:
-    """Read the facts of a file from its schema."""
-    if not schema.metadata or FACTS not in schema.metadata:
-        raise SettingsError("it has no metadata `tailmatch`, which says its classes")
-    facts = json.loads(schema.metadata[FACTS])
+def facts_of(schema: Any, path: Path) -> dict[str, Any]:
+    """Read the facts of a file from its schema, or from the file `SIDECAR` beside it."""
+    sidecar = path.with_name(SIDECAR)
+    if schema.metadata and FACTS in schema.metadata:
+        text, where = schema.metadata[FACTS], "its metadata `tailmatch`"
+    elif sidecar.is_file():
+        text, where = sidecar.read_bytes(), str(sidecar)
+    else:
+        raise SettingsError(f"it has no metadata `tailmatch`, which says its classes, and no {SIDECAR} is beside it")
+    facts = json.loads(text)
     if not isinstance(facts, dict):
-        raise SettingsError("its metadata `tailmatch` is no dictionary")
+        raise SettingsError(f"{where} is no dictionary")
     return facts
+
+
+def rows_with_errors(file: Any) -> int:
+    """Count the rows of a `ParquetFile` that have an error instead of a label."""
+    if ERROR not in file.schema_arrow.names:
+        return 0
+    column = file.read([ERROR])[ERROR]
+    return len(column) - int(column.null_count)
+
+
+def warn_of_errors(path: Path, errors: int, rows: int) -> None:
+    """Say how many rows are left out."""
+    if errors:
+        rank_zero_warn(f"{errors:,} of {rows:,} rows of {path} have an error instead of a label; they are left out")
+
+
+def columns_to_read(file: Any, names: Iterable[str]) -> list[str]:
+    """Name the columns to read of a `ParquetFile`, so that `without_errors` can tell which rows have labels."""
+    return [*names, *([ERROR] if ERROR in file.schema_arrow.names else [])]
+
+
+def without_errors(table: Any) -> Any:
+    """Take the rows of a table of pyarrow that have a label."""
+    return table.filter(table[ERROR].is_null()) if ERROR in table.schema.names else table
 
 
 def arrays_of(table: Any, names: Iterable[str]) -> dict[str, Array]:

@@ -22,7 +22,15 @@ from tailmatch.datamodules.pseudo_labels.files import (
     write_pseudo_labels,
 )
 from tailmatch.datamodules.pseudo_labels.labels import Origin, PseudoLabelFile
-from tailmatch.datamodules.pseudo_labels.parquet import arrays_of, facts_of, write_parquet
+from tailmatch.datamodules.pseudo_labels.parquet import (
+    arrays_of,
+    columns_to_read,
+    facts_of,
+    rows_with_errors,
+    warn_of_errors,
+    without_errors,
+    write_parquet,
+)
 
 MOST_ROWS = 65_536
 """The largest number of rows in a chunk."""
@@ -40,14 +48,16 @@ class PseudoLabelParts:
     Attributes:
         files: The files.
         origin: The classes, the checkpoint and the data of all of them.
-        rows: The number of rows in all files.
+        rows: The number of rows in all files that have labels.
         has_probs: Whether there are probabilities of all classes.
+        errors: The number of rows that have an error instead, and are left out.
     """
 
     files: tuple[Path, ...]
     origin: Origin
     rows: int
     has_probs: bool
+    errors: int = 0
 
     @classmethod
     def open(cls, path: Path) -> "PseudoLabelParts":
@@ -70,7 +80,11 @@ class PseudoLabelParts:
                         f"{part.files[0]} and {parts[0].files[0]} do not belong together: {fact} is "
                         f"{getattr(part, fact)} and {getattr(parts[0], fact)}"
                     )
-        return cls(files, parts[0].origin, sum(part.rows for part in parts), parts[0].has_probs)
+        rows, errors = (sum(getattr(part, name) for part in parts) for name in ("rows", "errors"))
+        warn_of_errors(path, errors, rows + errors)
+        if not rows:
+            raise SettingsError(f"{path} is not a pseudo-label file: it has no rows")
+        return cls(files, parts[0].origin, rows, parts[0].has_probs, errors)
 
     @classmethod
     def _of_file(cls, path: Path) -> "PseudoLabelParts":
@@ -82,11 +96,10 @@ class PseudoLabelParts:
         with refused(path):
             file = pyarrow_for(path)[1].ParquetFile(path)
             check_parquet(path, file)
-            names, origin = arrays_and_origin(facts_of(file.schema_arrow), file.schema_arrow.names)
+            names, origin = arrays_and_origin(facts_of(file.schema_arrow, path), file.schema_arrow.names)
             check_origin(origin)
-            if not file.metadata.num_rows:
-                raise SettingsError("it has no rows")
-        return cls((path,), origin, file.metadata.num_rows, "probs" in names)
+            errors = rows_with_errors(file)
+        return cls((path,), origin, file.metadata.num_rows - errors, "probs" in names, errors)
 
     @cached_property
     def chunk_rows(self) -> int:
@@ -111,10 +124,11 @@ class PseudoLabelParts:
     def _batches(self, path: Path) -> Iterator[PseudoLabelFile]:
         pyarrow, parquet = pyarrow_for(path)
         file = parquet.ParquetFile(path)
-        names, origin = arrays_and_origin(facts_of(file.schema_arrow), file.schema_arrow.names)
-        for batch in file.iter_batches(self.chunk_rows, columns=names):
-            if len(batch):
-                content = file_of(arrays_of(pyarrow.Table.from_batches([batch]), names), origin)
+        names, origin = arrays_and_origin(facts_of(file.schema_arrow, path), file.schema_arrow.names)
+        for batch in file.iter_batches(self.chunk_rows, columns=columns_to_read(file, names)):
+            table = without_errors(pyarrow.Table.from_batches([batch]))
+            if len(table):
+                content = file_of(arrays_of(table, names), origin)
                 check_pseudo_labels(content)
                 yield content
 

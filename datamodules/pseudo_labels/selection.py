@@ -42,8 +42,9 @@ def select_labels(
 ) -> Selection:
     """Write the most confident rows of each class to a pseudo-label file, in the order of the rows.
 
-    Of rows with the same digest, only the most confident one counts; of equal confidences, the first ones are selected.
-    The labels, confidences and digests of all rows are in memory, 12 bytes a row and those of the digest.
+    Of rows with the same digest, only the most confident one counts. Of equal confidences, those with the least keys
+    are selected, so that the order of the rows does not matter. The labels, confidences and digests of all rows are in
+    memory, 12 bytes a row and those of the digest; and the keys, unless the rows are in their order.
 
     Args:
         labels: A pseudo-label file, or a folder of Parquet files of one.
@@ -56,20 +57,13 @@ def select_labels(
     Raises:
         SettingsError: There is not exactly one rule, an argument or a file is wrong, or no row is selected.
     """
-    if sum(rule is not None for rule in (per_class, share, threshold)) != 1:
-        raise SettingsError("give one of per_class, share and threshold")
-    if per_class is not None:
-        check_count("per_class", per_class)
-    if share is not None:
-        check_positive_share("share", share)
-    if threshold is not None:
-        check_share("threshold", threshold)
+    check_rule(per_class, share, threshold)
     check_output(Path(output), overwrite)
     parts = PseudoLabelParts.open(Path(labels))
-    label, confidence, digest = _columns(parts)
-    first = first_of_each(digest, confidence) if digest is not None else np.ones(len(label), bool)
+    label, confidence, digest, place = _columns(parts)
+    first = first_of_each(digest, confidence, place) if digest is not None else np.ones(len(label), bool)
     counts = np.bincount(label[first], minlength=len(parts.origin.class_names))
-    rank = class_ranks(label, confidence, first)
+    rank = class_ranks(label, confidence, first, place)
     if threshold is not None:
         chosen = first & (confidence >= threshold)
     elif share is not None:
@@ -77,9 +71,7 @@ def select_labels(
     else:
         chosen = first & (rank < (per_class or 0))
     if not chosen.any():
-        raise SettingsError(
-            f"threshold is {threshold}, and the largest confidence of {labels} is {confidence.max():.6g}"
-        )
+        raise nothing_above(threshold, labels, confidence.max())
     write_chunks(Path(output), _chosen(parts, chosen), parts.origin)
     selected = np.bincount(label[chosen], minlength=len(counts))
     least = np.full(len(counts), np.inf, np.float32)
@@ -88,32 +80,62 @@ def select_labels(
     return Selection(parts.origin.class_names, counts, selected, least, int((~first).sum()))
 
 
-def _columns(parts: PseudoLabelParts) -> tuple[Array, Array, Array | None]:
-    """Read the labels `[N]`, the confidences `[N]` and the digests, `[N]` of bytes, of all rows."""
+def check_rule(per_class: int | None, share: float | None, threshold: float | None) -> None:
+    """Refuse more or fewer than one rule, or one outside its domain (see `select_labels`).
+
+    Raises:
+        SettingsError: See above.
+    """
+    if sum(rule is not None for rule in (per_class, share, threshold)) != 1:
+        raise SettingsError("give one of per_class, share and threshold")
+    if per_class is not None:
+        check_count("per_class", per_class)
+    if share is not None:
+        check_positive_share("share", share)
+    if threshold is not None:
+        check_share("threshold", threshold)
+
+
+def nothing_above(threshold: float | None, labels: str | Path, largest: float) -> SettingsError:
+    """Make the error that no row is selected, which a threshold alone can cause."""
+    return SettingsError(f"threshold is {threshold}, and the largest confidence of {labels} is {largest:.6g}")
+
+
+def _columns(parts: PseudoLabelParts) -> tuple[Array, Array, Array | None, Array]:
+    """Read the labels, the confidences, the digests as bytes, and the ranks of the keys of all rows, each `[N]`."""
     label, confidence = np.empty(parts.rows, np.int64), np.empty(parts.rows, np.float32)
     digests: list[Array] = []
+    ordered, last = True, None
     start = 0
     for chunk in parts.chunks():
         end = start + len(chunk.key)
         label[start:end], confidence[start:end] = chunk.label, chunk.confidence
         if chunk.digest is not None:
             digests.append(np.ascontiguousarray(chunk.digest).view(f"V{chunk.digest.shape[1]}")[:, 0])
-        start = end
-    return label, confidence, np.concatenate(digests) if digests else None
+        ordered = ordered and bool((chunk.key[1:] >= chunk.key[:-1]).all()) and (last is None or last <= chunk.key[0])
+        last, start = chunk.key[-1], end
+    place = np.arange(parts.rows)
+    if not ordered:
+        order = np.concatenate([chunk.key for chunk in parts.chunks()]).argsort(kind="stable")
+        place[order] = np.arange(parts.rows)
+    return label, confidence, np.concatenate(digests) if digests else None, place
 
 
-def first_of_each(digest: Array, confidence: Array) -> Array:
-    """Find the most confident row of each digest, the first one of equals: `bool [N]`."""
-    order = np.lexsort((np.arange(len(digest)), -confidence, np.unique(digest, return_inverse=True)[1]))
+def first_of_each(digest: Array, confidence: Array, place: Array) -> Array:
+    """Find the most confident row of each digest, of equals the one with the least place: `bool [N]`."""
+    order = np.lexsort((place, -confidence, np.unique(digest, return_inverse=True)[1]))
     ordered = digest[order]
     first = np.ones(len(digest), bool)
     first[order[1:]] = ordered[1:] != ordered[:-1]
     return first
 
 
-def class_ranks(label: Array, confidence: Array, counted: Array) -> Array:
-    """Rank rows within their class, from 0 for the most confident: `int64 [N]`; rows that do not count come last."""
-    order = np.lexsort((np.arange(len(label)), -confidence, ~counted, label))
+def class_ranks(label: Array, confidence: Array, counted: Array, place: Array) -> Array:
+    """Rank rows within their class, from 0 for the most confident: `int64 [N]`; rows that do not count come last.
+
+    Of equal confidences, the one with the least `place` comes first.
+    """
+    order = np.lexsort((place, -confidence, ~counted, label))
     starts = np.concatenate([[0], np.bincount(label).cumsum()[:-1]])
     rank = np.empty(len(label), np.int64)
     rank[order] = np.arange(len(label)) - starts[label[order]]

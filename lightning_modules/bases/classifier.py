@@ -9,7 +9,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from typing_extensions import Self
 
-from tailmatch.datamodules.arguments import SettingsError, check_count
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count
 from tailmatch.datamodules.output_files import check_writable, write_json
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.checkpoints.differences import check_same_classes
@@ -17,9 +17,10 @@ from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
 from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
+from tailmatch.lightning_modules.networks.blank_image import COLORS, BlankColor, blank_logits
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
-from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 from tailmatch.lightning_modules.training.finite import check_predictions, predictions_error
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -34,6 +35,9 @@ class ImageClassifier(ImageModule):
 
     balanced_evaluation: bool = False
     """Whether the evaluated logits are those of equally frequent classes; `LogitAdjustment` would adjust them twice."""
+
+    blank: BlankColor | None = None
+    """Color of the image without content whose logits are subtracted from all logits in evaluation; see `CDMAD`."""
 
     class_counts: Tensor
 
@@ -77,9 +81,10 @@ class ImageClassifier(ImageModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the class names, the image size, and whether evaluated logits are balanced."""
+        """Save the class names, the image size, whether evaluated logits are balanced, and what debiases them."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["balanced_evaluation"] = self.balanced_evaluation
+        checkpoint["blank"] = self.blank
         checkpoint["class_names"] = self.class_names
         checkpoint["image_size"] = self.image_size
 
@@ -93,6 +98,10 @@ class ImageClassifier(ImageModule):
         self.trained_steps = checkpoint.get("global_step", 0)
         if checkpoint.get("balanced_evaluation") is True:  # by a remedy that need not be there in a test
             self.balanced_evaluation = True
+        fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        if not (fits and self.blank):  # a fit may have a remedy with another color
+            self.blank = checkpoint.get("blank")
+            check_choice("the checkpoint's blank", self.blank or COLORS[0], COLORS)
         check_same_classes(checkpoint.get("class_names", self.class_names), self.class_names, self.loaded_from())
 
     @classmethod
@@ -139,7 +148,9 @@ class ImageClassifier(ImageModule):
     def forward(self, images: Tensor | TaggedImages) -> Tensor:
         """Compute logits `[B, K]` of images `[B, 3, H, W]` in [0, 1], which `network_input` makes of a batch."""
         logits: Tensor = self.network(images)
-        return logits
+        if self.blank is None:
+            return logits
+        return logits.float() - blank_logits(self.network, self.blank, untagged(images).shape[-2:])
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the validation metrics with a batch; that of a process without further images is empty."""

@@ -90,3 +90,12 @@ def _not_fetched(url: str, error: Exception) -> SettingsError:
 def shown_url(url: str) -> str:
     """Return the URL without its query, which contains secrets if it is signed."""
     return url.partition("?")[0]
+
+
+def file_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            sha.update(part)
+    return sha.hexdigest()

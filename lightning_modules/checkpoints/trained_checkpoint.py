@@ -40,6 +40,7 @@ class TrainedCheckpoint:
         unknown: Descriptions of the method's arguments that are not plain data and are missing in `settings`, by name.
         categories: The network's `vocabulary`; None for a network of images alone.
         splits: Saved states of data modules, which describe the split of the data, by the module's name.
+        blank: Color of the image without content that debiases its evaluation; None for none (`ImageClassifier.blank`).
     """
 
     backbone: dict[str, Tensor]
@@ -50,6 +51,7 @@ class TrainedCheckpoint:
     unknown: dict[str, str]
     categories: list[dict[str, Any]] | None
     splits: dict[str, dict[str, Any]]
+    blank: str | None
 
     @property
     def network(self) -> dict[str, Any] | None:
@@ -99,6 +101,7 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
         unknown=unknown_of(content),
         categories=content.get(CATEGORIES_KEY),
         splits={name: part for name, part in content.items() if isinstance(part, dict) and "split" in part},
+        blank=content.get("blank"),
     )
 
 
@@ -120,6 +123,7 @@ _FACTS: dict[str, Callable[[object], bool]] = {
     "class_names": lambda value: _is_list(value, str),
     "image_size": _is_size,
     CATEGORIES_KEY: _are_levels,
+    "blank": lambda value: isinstance(value, str),
 }
 """What a checkpoint may say of its data, by key; the values are used as they are."""
 

@@ -1,5 +1,6 @@
 """Write a checkpoint's network to a file that runs without this package: the function behind `tailmatch export`."""
 
+import copy
 import io
 import json
 import os
@@ -16,14 +17,18 @@ from torch.export import Dim, ExportedProgram
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import check_free, naming
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
+from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, local_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.blank_image import debias_head
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.training.finite import check_weights, infinite_by_design
 
 ONNX, PROGRAM = ".onnx", ".pt2"
+CHECKPOINT = "checkpoint"
+"""The entry of the metadata with the SHA-256 of the checkpoint file, in hexadecimal; none for a method in memory."""
 
 
 class PixelClassifier(nn.Module):
@@ -103,7 +108,7 @@ WRITERS = {ONNX: write_onnx, PROGRAM: write_program}
 
 
 def facts_of(class_names: Sequence[str], image_size: Sequence[int], network: Network) -> dict[str, str]:
-    """Return the metadata of an exported file, each entry as JSON.
+    """Return the metadata of an exported file but for `checkpoint`, each entry as JSON.
 
     The entries are `class_names` in the order of the outputs, `image_size` (height and width), and, for a network that
     uses categories, the values of each level as `categories`.
@@ -140,14 +145,19 @@ def export(
         check_classifies_by_network(trained, f"model, a {type(trained).__name__},")
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
+        origin = {}
+        if trained.blank is not None:
+            network = copy.deepcopy(network)
+            debias_head(network, trained.blank, size, f"the {type(trained).__name__}")
     else:
         source = read_checkpoint(trained)
-        network = trained_network(source, trained)
+        network = trained_network(source, trained, image_size)
         names, size = list(source.class_names or ()), image_size or source.image_size
+        origin = {CHECKPOINT: json.dumps(file_digest(local_file(str(trained))))}
     if size is None or min(size) < 1:
         raise SettingsError(f"image_size is {size}: give height and width of the images, as in --image_size 32 32")
     with evaluation_mode(network):
-        program, facts = exported(network, size), facts_of(names, size, network)
+        program, facts = exported(network, size), facts_of(names, size, network) | origin
     out.parent.mkdir(parents=True, exist_ok=True)
     with naming(out), TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.", suffix=".partial") as folder:
         WRITERS[out.suffix](program, facts, Path(folder, out.name))

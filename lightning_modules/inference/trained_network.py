@@ -1,5 +1,6 @@
 """The trained method or network of a checkpoint, ready to use."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ from tailmatch.lightning_modules.checkpoints.weights import load_weights
 from tailmatch.lightning_modules.inference.loading import load_as, method_of
 from tailmatch.lightning_modules.inference.trust import trust_checkpoints
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.blank_image import debias_head
 
 
-def trained_network(source: TrainedCheckpoint, path: str) -> Network:
+def trained_network(source: TrainedCheckpoint, path: str, image_size: Sequence[int] | None = None) -> Network:
     """Build the evaluated network of a checkpoint of any method, with the head that its method gave it.
 
-    The network is frozen and in evaluation mode. Classes of this package or of the user are found by name, as on the
-    command line; no code in the file is executed.
+    The network is frozen and in evaluation mode. If an image without content debiases its logits, its head does so.
+    Classes of this package or of the user are found by name, as on the command line; no code in the file is executed.
 
     Args:
         source: Content of the checkpoint, from `read_checkpoint`.
         path: Path of the checkpoint, for messages.
+        image_size: Height and width in pixels of the images that it will see; None takes those of the checkpoint.
 
     Raises:
         SettingsError: The checkpoint does not say how to build the network, the network cannot be built, or the method
@@ -31,7 +34,9 @@ def trained_network(source: TrainedCheckpoint, path: str) -> Network:
     head = {f"head.{name}": tensor for name, tensor in source.head.items()}
     method.network.take_vocabulary(source.categories)
     load_weights(method.network, source.backbone | head, path)
-    return method.network.requires_grad_(False).eval()
+    network = method.network.requires_grad_(False).eval()
+    debias_head(network, source.blank, image_size or source.image_size, f"checkpoint {path!r}")
+    return network
 
 
 def check_classifies_by_network(method: ImageClassifier, what: str) -> None:

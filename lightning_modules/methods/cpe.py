@@ -41,7 +41,7 @@ class CPE(FixMatch):
         **kwargs: Other arguments of `FixMatch`.
 
     Raises:
-        SettingsError: An argument lies outside its domain.
+        SettingsError: An argument lies outside its domain, or `soft_targets` is true.
     """
 
     balanced_evaluation = True
@@ -59,6 +59,8 @@ class CPE(FixMatch):
         check_each("cuts", cuts, check_share, length=2)
         if cuts[0] > cuts[1]:
             raise SettingsError(f"cuts are {list(cuts)}; the first must not be above the second")
+        if self.soft_targets:
+            raise SettingsError("soft_targets is true, and the labels of CPE's heads are classes: leave it out")
         self.taus = tuple(taus)
         self.cuts = (0.0, *cuts)
         width = self.network.feature_dim

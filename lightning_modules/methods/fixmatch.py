@@ -33,11 +33,13 @@ class FixMatch(SemiSupervisedClassifier):
             least tau.
         lambda_u: Weight of the unlabeled loss.
         label_smoothing: Label smoothing in [0, 1] of labels and pseudo-labels (Smoothed-FixMatch); 0 for none.
+        soft_targets: Whether the target of a strong view is the whole refined distribution q, as in CDMAD and other
+            successors of FixMatch, or its most probable class.
         strong_views: Number of strong views of each unlabeled image, at least 1; bbuing9/DARP uses 2.
         weak: Weak view of labeled and unlabeled images; None is `WeakView()`.
         strong: Strong view of unlabeled images; None is `StrongView()`.
-        **kwargs: Other arguments of `SemiSupervisedClassifier`. The `temperature` only affects the comparison with the
-            threshold, and refiners.
+        **kwargs: Other arguments of `SemiSupervisedClassifier`. Without `soft_targets`, the `temperature` only affects
+            the comparison with the threshold, and refiners.
 
     Raises:
         SettingsError: An argument lies outside its domain.
@@ -52,6 +54,7 @@ class FixMatch(SemiSupervisedClassifier):
         threshold: float = 0.95,
         lambda_u: float = 1.0,
         label_smoothing: float = 0.0,
+        soft_targets: bool = False,
         strong_views: int = 1,
         weak: View | None = None,
         strong: View | None = None,
@@ -65,6 +68,7 @@ class FixMatch(SemiSupervisedClassifier):
         self.threshold = threshold
         self.lambda_u = lambda_u
         self.label_smoothing = label_smoothing
+        self.soft_targets = soft_targets
         self.strong_views = strong_views
         self.weak = weak or WeakView()
         self.strong = strong or StrongView()
@@ -102,10 +106,11 @@ class FixMatch(SemiSupervisedClassifier):
                 weak_logits.softmax(dim=1), unlabeled["index"], labeled_logits.softmax(dim=1)
             )
             confidence, pseudo_label = probs.max(dim=1)
+            target = probs if self.soft_targets else pseudo_label
         labeled_logits = shifted(labeled_logits, self.labeled_shift())
         strong_logits = shifted(strong_logits, self.unlabeled_shift())
         loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
-        loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
+        loss_strong = self.cross_entropy(strong_logits, torch.cat([target] * self.strong_views))
         loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()
         loss = loss_labeled + self.lambda_u * loss_unlabeled
         parts = {"loss_labeled": loss_labeled, "loss_unlabeled": loss_unlabeled}
@@ -116,5 +121,5 @@ class FixMatch(SemiSupervisedClassifier):
         return (refined.amax(dim=1) >= self.threshold).float()
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute each sample's smoothed cross-entropy `[B]` from `logits [B, K]` and `target int64 [B]`."""
+        """Compute each sample's smoothed cross-entropy `[B]` of `logits [B, K]` and `int64 [B]` or probs `[B, K]`."""
         return functional.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)

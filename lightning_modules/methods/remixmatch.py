@@ -92,12 +92,29 @@ class ReMixMatch(MixingClassifier):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""
-        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        with torch.no_grad(), self.side_pass():
-            probs = self.mixing_logits(unlabeled["weak"]).float().softmax(dim=1)
-            target, _ = self.pseudo_labels(probs, unlabeled["index"])
+        unlabeled = batch["unlabeled"]
         with self.side_pass():
+            with torch.no_grad():
+                weak_logits = self.mixing_logits(unlabeled["weak"]).float()
             strong_logits = self.mixing_logits(unlabeled["strong"][0]).float()
+        loss, parts = self.remixmatch_loss(batch, weak_logits, strong_logits)
+        self.track(loss=loss, **parts)
+        return loss
+
+    def remixmatch_loss(
+        self, batch: Batch, weak_logits: Tensor, strong_logits: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute ReMixMatch's loss `[]` and its parts, given logits of `mixing_logits`. Call this once in each step.
+
+        Args:
+            batch: Batch with the views of `make_views`.
+            weak_logits: Logits `float32 [U, K]` of the weak views of the unlabeled images, without gradient.
+            strong_logits: Logits `float32 [U, K]` of their first strong views.
+        """
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        with torch.no_grad():
+            target, _ = self.pseudo_labels(weak_logits.softmax(dim=1), unlabeled["index"])
+        with self.side_pass():
             turn_logits = self.rotation_head(self.network.features(unlabeled["turned"])).float()
         logits, mixed, unlabeled_logits, unlabeled_mixed = self.mixed_logits(
             labeled["view"], labeled["target"], [unlabeled["weak"], *unlabeled["strong"]], target
@@ -109,12 +126,10 @@ class ReMixMatch(MixingClassifier):
         loss_rotation = functional.cross_entropy(turn_logits, unlabeled["turns"])
         ramped = self.ramp() * (self.lambda_u * loss_unlabeled + self.lambda_strong * loss_strong)
         loss = loss_labeled + ramped + self.lambda_rotation * loss_rotation
-        self.track(
-            loss=loss,
-            loss_labeled=loss_labeled,
-            loss_unlabeled=loss_unlabeled,
-            loss_strong=loss_strong,
-            loss_rotation=loss_rotation,
-            confidence=target.amax(dim=1).mean(),
-        )
-        return loss
+        return loss, {
+            "loss_labeled": loss_labeled,
+            "loss_unlabeled": loss_unlabeled,
+            "loss_strong": loss_strong,
+            "loss_rotation": loss_rotation,
+            "confidence": target.amax(dim=1).mean(),
+        }

@@ -11,8 +11,8 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.losses.base import check_every_class
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+from tailmatch.lightning_modules.networks.bias_free_head import UnbiasedInEvaluation
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
-from tailmatch.lightning_modules.networks.unbiased_head import UnbiasedInEvaluation
 from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
 from tailmatch.lightning_modules.pseudo_labels.sampling_control import SamplingControl
 from tailmatch.lightning_modules.training.distributed import sum_over_processes

@@ -35,6 +35,9 @@ class DistributionAlignment(Callback):
         SettingsError: `batches` is less than 1.
     """
 
+    corrects_prior = True
+    """See `prior_corrections`."""
+
     def __init__(self, target: str | list[float] | None = None, batches: int = 128) -> None:
         check_count("batches", batches)
         check_target(target)

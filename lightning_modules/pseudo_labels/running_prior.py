@@ -32,9 +32,20 @@ class RunningPrior(nn.Module):
         self.register_buffer("probs", torch.full((num_classes,), 1 / num_classes))
 
     @torch.no_grad()
-    def update(self, rows: Tensor) -> None:
-        """Move towards the mean of predictions `[B, K]`, those of all processes; call it on all of them."""
-        self.probs.copy_(self.momentum * self.probs + (1 - self.momentum) * mean_over_processes(rows))
+    def update(self, rows: Tensor, weights: Tensor | None = None) -> None:
+        """Move towards the mean of predictions `[B, K]`, those of all processes; call it on all of them.
+
+        Args:
+            rows: Predictions `[B, K]`.
+            weights: Weights of the rows in the mean, `float32 [B]`; None for equal ones. If all are 0 on all processes,
+                the average stays where it is.
+        """
+        if weights is None:
+            mean = mean_over_processes(rows)
+        else:
+            sums = sum_over_processes(torch.cat([soft_counts(rows, weights), weights.sum()[None]]))
+            mean = torch.where(sums[-1] > 0, sums[:-1] / sums[-1], self.probs)
+        self.probs.copy_(self.momentum * self.probs + (1 - self.momentum) * mean)
 
 
 class RecentPrior(nn.Module):
@@ -133,12 +144,12 @@ def soft_counts(rows: Tensor, weights: Tensor) -> Tensor:
     return (weights[:, None] * rows).sum(dim=0)
 
 
-def log_shift(prior: Tensor, tau: float = 1.0, floor: float = 0.0) -> Tensor:
+def log_shift(prior: Tensor, tau: float | Tensor = 1.0, floor: float = 0.0) -> Tensor:
     """Compute the logit shift `log(prior^tau + floor)`, `[K]`, of a prior `[K]`.
 
     Args:
         prior: Class frequencies; one that is 0 needs a floor.
-        tau: Strength.
+        tau: Strength; one that is training state is a tensor `[]`.
         floor: What the authors of a method add before the logarithm, such as 1e-12.
     """
     return (prior**tau + floor).log() if floor else tau * prior.log()

@@ -12,6 +12,8 @@ import math
 
 from pytorch_lightning import Trainer
 
+from tailmatch.datamodules.arguments import SettingsError
+
 
 def epoch_batches(trainer: Trainer) -> int | None:
     """Return the training batches of an epoch; None without a data module that has `steps_per_epoch`."""
@@ -43,6 +45,21 @@ def total_epochs(trainer: Trainer) -> float:
     steps, most = epoch_steps(trainer), _maximum(trainer.max_steps)
     by_steps = math.inf if not steps or most == math.inf else math.ceil(most / steps)
     return min(_maximum(trainer.max_epochs), by_steps)
+
+
+def progress(trainer: Trainer) -> float:
+    """Return the share of the training's optimizer steps that is done, in [0, 1].
+
+    Raises:
+        SettingsError: The trainer sets no end.
+    """
+    steps = total_steps(trainer)
+    if steps == math.inf:
+        raise SettingsError(
+            f"the share of the training that is done is not known: trainer.max_steps is {trainer.max_steps} and "
+            f"trainer.max_epochs {trainer.max_epochs}; set one of them"
+        )
+    return min(1.0, trainer.global_step / steps)
 
 
 def is_last_epoch(trainer: Trainer) -> bool:

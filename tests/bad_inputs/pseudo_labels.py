@@ -11,6 +11,7 @@ from tests.bad_inputs.prepared import LABELS
 from tests.bad_inputs.spoil import arrays, cut, fifo, flip, html, pointer, rights, write
 
 FILE = "pseudo_labels.npz"
+REFINE = "refine --target prior.json"
 PROBS = np.full((6, 3), 1 / 3, np.float32)
 
 
@@ -44,6 +45,13 @@ def first(value: object) -> object:
 
 
 ROWS = [
+    row("an output of Spark that exists", f"{REFINE} --labels table.csv --output runs --spark true", "runs exists", "--overwrite"),
+    row("a file as output of Spark", f"{REFINE} --labels table.csv --output small.yaml --spark true", "small.yaml", "folder"),
+    row("no such labels on Spark", f"{REFINE} --labels nowhere --output new --spark true", "nowhere", "tailmatch label"),
+    row("an archive of arrays on Spark", f"{REFINE} --labels pseudo_labels.npz --output new --spark true", FILE, "Parquet"),
+    row("an unknown exchange", f"{REFINE} --labels {FILE} --output new.npz --spark true --exchange mail", "gloo", code=2),
+    row("tasks without Spark", f"{REFINE} --labels {FILE} --output new.npz --tasks 2", "tasks", "--spark true"),
+    row("a selection on Spark of nothing", "select --labels nowhere --per_class 1 --output new.npz --spark true", "nowhere"),
     row("no such pseudo-labels", f"{LABELS} --data.pseudo_labels nowhere.npz", "nowhere.npz", "predict"),
     row("a folder as pseudo-labels", f"{LABELS} --data.pseudo_labels images", "images"),
     row("a table as pseudo-labels", f"{LABELS} --data.pseudo_labels table.csv", "table.csv"),

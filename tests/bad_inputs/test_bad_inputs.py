@@ -19,6 +19,7 @@ SUBJECTS = [
     "priors",
     "checkpoints",
     "folders",
+    "spark_labels",
     "python_calls",
 ]
 TABLE_OF_ROWS = [(subject, row) for subject in SUBJECTS for row in import_module(f"tests.bad_inputs.{subject}").ROWS]

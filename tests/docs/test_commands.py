@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import refine, resume, select
+from tailmatch.command_line import label, refine, resume, select, stream
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.lightning_modules.inference import export
@@ -123,8 +123,8 @@ def build(command: Command) -> None:
             cli.main(command.words)
     elif command.words[0] in ("fit", "validate", "test", "predict"):
         Built([*command.words, *[f"--trainer.{word}" for word in CPU]])
-    elif command.words[0] in ("refine", "select"):
-        {"refine": refine, "select": select}[command.words[0]].parser().parse_args(command.words[1:])
+    elif command.words[0] in (parsed := {"label": label, "refine": refine, "select": select, "stream": stream}):
+        parsed[command.words[0]].parser().parse_args(command.words[1:])
     else:
         with mock.patch.object(export, "export"):
             cli.main(command.words)

@@ -8,13 +8,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, MAX_ITERATIONS, TOLERANCE, Solution, Solver
+from tailmatch.callbacks.remedies.darp.state import Rows, known
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, unlabeled_totals
-from tailmatch.lightning_modules.training.distributed import gather_interleaved, sum_over_processes
+from tailmatch.lightning_modules.training.distributed import sum_over_processes
 
 
 class DARP(Callback):
@@ -30,9 +31,9 @@ class DARP(Callback):
     absorb the projection and spoil the others.)
 
     On several devices each process keeps the rows of its own unlabeled images (index modulo world size), and the solver
-    exchanges only vectors of K entries. A checkpoint contains the predictions, the refined rows, the counters and the
-    solver's warm start: `2 N K` numbers in the order of the images, so that a run can resume with another number of
-    processes.
+    exchanges only vectors of K entries. A checkpoint contains the predictions, `N K` numbers in the order of the
+    images, so that a run can resume with another number of processes; and, much smaller, what the refined rows follow
+    from (`state.py`), the counters and the solver's warm start.
 
     Args:
         target: The class totals of the unlabeled set: a list of K numbers, the path of a `prior.json` written by
@@ -73,7 +74,7 @@ class DARP(Callback):
         self._warmed_up = False
         self._steps = 0
         self._rank, self._world_size = 0, 1
-        self._predictions, self._solved = torch.empty(0, 0), torch.empty(0, 0)
+        self._rows = Rows(0, 0)
         self._warm_start: Tensor | None = None
 
     # Life of the callback
@@ -99,8 +100,7 @@ class DARP(Callback):
             )
         self.target_totals = unlabeled_totals(self.target, data)
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
-        shape = (len(range(self._rank, len(data.unlabeled), self._world_size)), data.num_classes)
-        self._predictions, self._solved = torch.zeros(shape), torch.zeros(shape)
+        self._rows = Rows(len(range(self._rank, len(data.unlabeled), self._world_size)), data.num_classes)
         pl_module.add_refiner(self)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -118,45 +118,41 @@ class DARP(Callback):
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Keep the predictions and return the refined ones, after the warm-up; see `PseudoLabelRefiner`."""
         rows = index // self._world_size
-        self._predictions, self._solved = self._predictions.to(probs.device), self._solved.to(probs.device)
-        self._predictions[rows] = probs.detach().float()
+        self._rows.to(probs.device)
+        self._rows.predict(rows, probs)
         if not self._warmed_up:
             return probs
         if self._steps % self.refine_every == 0:
             self._solve_all()
         self._steps += 1
-        solved = self._solved[rows].to(probs.dtype)
+        solved = self._rows.solved[rows].to(probs.dtype)
         return torch.where(known(solved)[:, None], solved, probs)  # some may be predicted for the first time
 
     def _solve_all(self) -> None:
-        device = self._predictions.device
-        predicted = known(self._predictions)
+        predictions = self._rows.predictions
+        device = predictions.device
+        predicted = known(predictions)
         counts = sum_over_processes(predicted.sum().double()[None])
         everything = bool(predicted.all())
         solution = self.solver.solve(
-            self._predictions if everything else self._predictions[predicted],
+            predictions if everything else predictions[predicted],
             self.target_totals.to(device) * (counts / self.target_totals.sum()),
             None if self._warm_start is None else self._warm_start.to(device),
         )
         warn_if_short(solution, " (logged as darp/residual); predictions that are certain leave nothing to move")
         self._warm_start = solution.nu
         self.scalars = {"darp/residual": solution.residual, "darp/iterations": float(solution.iterations)}
-        if everything:
-            self._solved = solution.rows
-        else:
-            self._solved = torch.zeros_like(self._predictions)
-            self._solved[predicted] = solution.rows
+        self._rows.refine(solution.rows, None if everything else predicted, solution.prices)
 
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the counters, the warm start, what is logged, and all rows in the order of the images."""
+        """Give the counters, the warm start, what is logged, and the rows of all images in their order."""
         return {
             "steps": self._steps,
             "warm_start": self._warm_start,
             "scalars": self.scalars,
-            "predictions": self._gathered(self._predictions),
-            "refined": self._gathered(self._solved),
+            **self._rows.state_dict(int(self.target_totals.sum().round())),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -168,20 +164,7 @@ class DARP(Callback):
         self._steps = state_dict["steps"]
         self._warm_start = state_dict["warm_start"]
         self.scalars = state_dict.get("scalars", {})
-        mine = slice(self._rank, None, self._world_size)
-        predictions = state_dict["predictions"][mine].clone()
-        if len(self._predictions) and predictions.shape != self._predictions.shape:
-            raise SettingsError(
-                f"the checkpoint's DARP state is of {tuple(predictions.shape)} predictions, and this run has "
-                f"{tuple(self._predictions.shape)}: resume on the same unlabeled images"
-            )
-        self._predictions = predictions
-        self._solved = state_dict["refined"][mine].clone()
-
-    def _gathered(self, rows: Tensor) -> Tensor:
-        if not rows.numel():
-            return rows
-        return gather_interleaved(rows, int(self.target_totals.sum().round()), torch.device("cpu"))
+        self._rows.load_state_dict(state_dict, self._rank, self._world_size)
 
 
 class DARPRefinement:
@@ -242,8 +225,3 @@ def warn_if_short(solution: Solution, hint: str = "") -> None:
 def reads_labels(pl_module: LightningModule) -> bool:
     """Tell whether a method trains on pseudo-labels that were made beforehand."""
     return isinstance(pl_module, ImageModule) and pl_module.reads_pseudo_labels
-
-
-def known(rows: Tensor) -> Tensor:
-    """Find the rows `[n, K]` that were written, `bool [n]`; the others are zero."""
-    return rows.sum(dim=1) > 0

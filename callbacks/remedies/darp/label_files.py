@@ -1,22 +1,18 @@
-"""DARP on pseudo-label files: `tailmatch refine`, on one machine, also for more rows than fit in memory."""
+"""DARP on pseudo-label files: `tailmatch refine`, also for more rows than fit in memory."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from tailmatch.callbacks.remedies.darp.prices import FittedPrices, fit_prices, read_prices, write_prices
-from tailmatch.callbacks.remedies.darp.solver import ALPHA, TOLERANCE, Solution, refine_rows
+from tailmatch.callbacks.remedies.darp.label_rows import Here, Place
+from tailmatch.callbacks.remedies.darp.prices import FittedPrices, read_prices, write_prices
+from tailmatch.callbacks.remedies.darp.solver import ALPHA, TOLERANCE
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_count, check_each, check_positive
 from tailmatch.datamodules.output_files import check_free
-from tailmatch.datamodules.pseudo_labels.files import check_output
-from tailmatch.datamodules.pseudo_labels.labels import PseudoLabelFile
-from tailmatch.datamodules.pseudo_labels.parts import PseudoLabelParts, write_chunks
 from tailmatch.lightning_modules.pseudo_labels.class_prior import class_totals, read_prior
 
 MAX_ERROR = 0.1
@@ -54,6 +50,7 @@ def refine_labels(
     max_error: float = MAX_ERROR,
     seed: int = 0,
     overwrite: bool = False,
+    place: Place | None = None,
 ) -> Refinement:
     """Refine a pseudo-label file by DARP, so that its class totals are those of a target.
 
@@ -73,16 +70,18 @@ def refine_labels(
         max_error: The largest standard error of a class total, as a share of it, that a sample may leave.
         seed: The seed of the sample.
         overwrite: Whether existing outputs are replaced.
+        place: Where the rows are. None: in this process; `tailmatch.spark.refine.OnSpark`: executors.
 
     Raises:
         SettingsError: An argument or a file is wrong, a sample is too small for a class, or an output exists.
     """
     _check_arguments(output, target, prices, sample, save_prices, max_error)
+    place = place or Here()
     if output is not None:
-        check_output(Path(output), overwrite)
+        place.check_output(output, overwrite)
     if save_prices is not None:
         check_free(Path(save_prices), overwrite)
-    parts = PseudoLabelParts.open(Path(labels))
+    parts = place.open(labels)
     if not parts.has_probs:
         raise SettingsError(f"{labels} has no probs, which DARP refines: write them, as with PseudoLabelWriter's probs")
     if prices is not None:
@@ -90,16 +89,17 @@ def refine_labels(
         _check_classes(Path(prices), fitted.class_names, parts.origin.class_names)
         errors = fitted.errors
     else:
-        fitted = _fit(parts, _numbers(target, parts.origin.class_names), sample, alpha, tolerance, seed)
+        numbers = _numbers(target, parts.origin.class_names)
+        fitted, converged = parts.fit(numbers, sample, alpha, tolerance, seed)
+        if not converged:
+            _warn_of(fitted.residual)
         errors = fitted.errors_for(parts.rows)
         _check_errors(fitted, errors, parts.rows, max_error)
     if save_prices is not None:
         write_prices(Path(save_prices), fitted)
-    reached = torch.zeros(len(errors), dtype=torch.float64)
-    if output is not None:
-        write_chunks(Path(output), _refined(parts, fitted, reached), parts.origin)
+    reached = None if output is None else parts.write_refined(output, fitted.prices)
     wanted = class_totals("target", fitted.prices.target.tolist(), len(errors), parts.rows)
-    return Refinement(fitted, parts.rows, wanted, None if output is None else reached, errors)
+    return Refinement(fitted, parts.rows, wanted, reached, errors)
 
 
 def _check_arguments(
@@ -128,31 +128,11 @@ def _check_classes(path: Path, there: list[str], here: list[str]) -> None:
         raise SettingsError(f"{path} is of other classes: {there[:10]}, and the pseudo-labels have {here[:10]}")
 
 
-def _fit(
-    parts: PseudoLabelParts, target: Tensor, sample: int | None, alpha: float, tolerance: float, seed: int
-) -> FittedPrices:
-    """Fit prices to all rows or some, drawn at random; the same seed draws the same."""
-    count = parts.rows if sample is None else min(sample, parts.rows)
-    chosen = np.arange(parts.rows)
-    if count < parts.rows:
-        chosen = np.sort(np.random.default_rng(seed).choice(parts.rows, count, replace=False, shuffle=False))
-    probs = torch.empty(count, len(target))
-    first = filled = 0
-    for chunk in parts.chunks():
-        low, high = np.searchsorted(chosen, (first, first + len(chunk.key)))
-        probs[filled : filled + high - low] = _probs(chunk)[torch.from_numpy(chosen[low:high] - first)]
-        first, filled = first + len(chunk.key), filled + int(high - low)
-    fitted, solution = fit_prices(probs, target, parts.origin.class_names, alpha, tolerance)
-    _warn_if_short(solution)
-    return fitted
-
-
-def _warn_if_short(solution: Solution) -> None:
-    if not solution.converged:
-        rank_zero_warn(
-            f"DARP's target was not reached: a class total is off by {100 * solution.residual:.3g}% of its target; "
-            "predictions that are certain leave nothing to move"
-        )
+def _warn_of(residual: float) -> None:
+    rank_zero_warn(
+        f"DARP's target was not reached: a class total is off by {100 * residual:.3g}% of its target; "
+        "predictions that are certain leave nothing to move"
+    )
 
 
 def _check_errors(fitted: FittedPrices, errors: Tensor, rows: int, max_error: float) -> None:
@@ -169,18 +149,3 @@ def _check_errors(fitted: FittedPrices, errors: Tensor, rows: int, max_error: fl
         f"expected, and its total would have a standard error of {100 * error:.2g}%; give a sample of at least "
         f"{needed:,} rows, or a max_error above {max_error}"
     )
-
-
-def _refined(parts: PseudoLabelParts, fitted: FittedPrices, totals: Tensor) -> Iterator[PseudoLabelFile]:
-    """Refine all rows chunk by chunk, and add their totals up."""
-    for chunk in parts.chunks():
-        rows = refine_rows(_probs(chunk), fitted.prices)
-        totals += rows.sum(0, dtype=torch.float64)
-        confidence, label = rows.max(dim=1)
-        yield replace(chunk, label=label.numpy(), confidence=confidence.numpy(), probs=rows.numpy())
-
-
-def _probs(chunk: PseudoLabelFile) -> Tensor:
-    if chunk.probs is None:
-        raise RuntimeError("these pseudo-labels were opened as some with probs")
-    return torch.from_numpy(np.array(chunk.probs, np.float32))

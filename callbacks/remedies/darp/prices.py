@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tailmatch.callbacks.remedies.darp.noise import Cuts
-from tailmatch.callbacks.remedies.darp.rows import blocks
+from tailmatch.callbacks.remedies.darp.rows import Reduce, blocks
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, TOLERANCE, Prices, Solution, Solver
 from tailmatch.datamodules.arguments import (
     MissingFileError,
@@ -29,6 +29,11 @@ MOST_BYTES = 10_000_000
 _LARGEST = torch.finfo(torch.float32).max
 VECTORS = {"threshold": (0, _LARGEST), "cut": (-_LARGEST, 0), "scale": (0, _LARGEST), "nu": (0, 1e30)}
 """The vectors of a file with their bounds."""
+
+
+def alone(value: Tensor) -> Tensor:
+    """Return the sum over one rank."""
+    return value
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,12 @@ class FittedPrices:
 
 
 def fit_prices(
-    probs: Tensor, target: Tensor, class_names: list[str], alpha: float = ALPHA, tolerance: float = TOLERANCE
+    probs: Tensor,
+    target: Tensor,
+    class_names: list[str],
+    alpha: float = ALPHA,
+    tolerance: float = TOLERANCE,
+    reduce: Reduce = alone,
 ) -> tuple[FittedPrices, Solution]:
     """Find the prices of rows, and the refined rows.
 
@@ -68,33 +78,39 @@ def fit_prices(
     those of all rows miss it by the difference of two means of y_k at the same prices, sd(y_k) / sqrt(n).
 
     Args:
-        probs: `float32 [n, K]`, rows sum to 1.
+        probs: `float32 [n, K]`, rows sum to 1; with several ranks, this rank's.
         target: `[K]`, the class totals, of which only the ratios matter.
         class_names: The names of the K classes.
         alpha: See `Solver`.
         tolerance: See `Solver`.
+        reduce: The sum over ranks; all get the same prices.
     """
-    solution = Solver(alpha, tolerance, reduce=lambda value: value).solve(probs, target * (len(probs) / target.sum()))
+    rows = int(reduce(torch.tensor([len(probs)], dtype=torch.float64)))
+    solution = Solver(alpha, tolerance, reduce=reduce).solve(probs, target * (rows / target.sum()))
     if solution.prices is None:
         raise RuntimeError("a solution of `solve` has prices")
     shares = target.double() / target.sum()
     squares = torch.zeros_like(shares)
     for span, work in blocks(solution.rows):
         squares += torch.mul(solution.rows[span], solution.rows[span], out=work).sum(0, dtype=torch.float64)
-    deviation = (squares / len(probs) - shares.square()).clamp(min=0).sqrt()
-    errors = torch.where(shares > 0, deviation / shares.clamp(min=1e-300) / math.sqrt(len(probs)), 0.0)
-    fitted = FittedPrices(solution.prices, class_names, len(probs), alpha, tolerance, solution.residual, errors)
+    deviation = (reduce(squares) / rows - shares.square()).clamp(min=0).sqrt()
+    errors = torch.where(shares > 0, deviation / shares.clamp(min=1e-300) / math.sqrt(rows), 0.0)
+    fitted = FittedPrices(solution.prices, class_names, rows, alpha, tolerance, solution.residual, errors)
     return fitted, solution
 
 
 def write_prices(path: Path, fitted: FittedPrices) -> None:
     """Write prices as JSON."""
+    write_json(path, content_of(fitted))
+
+
+def content_of(fitted: FittedPrices) -> dict[str, Any]:
+    """Return what a file of prices says, in plain values from which `prices_of` makes the same bits again."""
     prices = fitted.prices
     cuts = {name: tensor.tolist() for name, tensor in vars(prices.cuts).items()}
     facts = {name: getattr(fitted, name) for name in ("class_names", "rows", "alpha", "tolerance", "residual")}
     target = (prices.target / prices.target.sum()).tolist()
-    content = {**facts, "target": target, **cuts, "nu": prices.nu.tolist(), "standard_error": fitted.errors.tolist()}
-    write_json(path, content)
+    return {**facts, "target": target, **cuts, "nu": prices.nu.tolist(), "standard_error": fitted.errors.tolist()}
 
 
 def read_prices(path: Path) -> FittedPrices:
@@ -109,13 +125,18 @@ def read_prices(path: Path) -> FittedPrices:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise SettingsError(f"it has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
-        return _prices_of(json.loads(path.read_text(encoding="utf-8")))
+        return prices_of(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise SettingsError(f"{path} is no file of DARP's prices: {reason}") from error
 
 
-def _prices_of(content: dict[str, Any]) -> FittedPrices:
+def prices_of(content: dict[str, Any]) -> FittedPrices:
+    """Make prices of what a file says.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is no file of prices.
+    """
     names = content["class_names"]
     check_names("class_names", names)
     check_count("rows", content["rows"])

@@ -16,6 +16,7 @@ from tailmatch.datamodules.images import ImageBlocks, ImageRows, Images
 from tailmatch.datamodules.pseudo_labels.columns import Column, in_memory, key_column
 from tailmatch.datamodules.pseudo_labels.files import check_output, read_pseudo_labels, write_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import ROW_ARRAYS, Origin, PseudoLabelFile
+from tailmatch.datamodules.pseudo_labels.matching import within
 
 NAMES = ["ant", "bee", "cow"]
 
@@ -137,10 +138,10 @@ def test_a_file_of_an_earlier_version_is_read_and_is_of_one_pool(tmp_path: Path)
     write_pseudo_labels(tmp_path / "former.npz", columns(content, 2), content.origin)
     with np.load(tmp_path / "former.npz") as arrays:
         assert int(arrays["format"]) == 1 and "size" not in arrays
-    read = read_pseudo_labels(tmp_path / "former.npz").within(pool())
+    read = within(read_pseudo_labels(tmp_path / "former.npz"), pool())
     assert read.align(ImageRows(pool(), torch.tensor([3, 4, 5])), NAMES).label.tolist() == [0, -1, 2]
     with pytest.raises(SettingsError, match="another data set, of 6 images; this one has 3"):
-        read.within(part := subset([3, 4, 5])).align(ImageRows(part, torch.arange(3)), NAMES)
+        within(read, part := subset([3, 4, 5])).align(ImageRows(part, torch.arange(3)), NAMES)
 
 
 def subset(rows: list[int]) -> Images:
@@ -151,14 +152,14 @@ def subset(rows: list[int]) -> Images:
 
 def test_a_file_fits_a_pool_of_more_images_than_it_covers() -> None:
     part = file(subset([3, 5]), [0, 1])
-    assert part.within(pool()).align(ImageRows(pool(), torch.tensor([3, 4, 5])), NAMES).label.tolist() == [0, -1, 1]
+    assert within(part, pool()).align(ImageRows(pool(), torch.tensor([3, 4, 5])), NAMES).label.tolist() == [0, -1, 1]
 
 
 def test_rows_of_other_pools_are_left_out_and_named() -> None:
     here = subset([3, 4])
     every = replace(file(pool(), [1, 2, 3, 4, 5]), size=np.array([1, 2, 3, 40, 5]))
     with pytest.warns(UserWarning) as warned:
-        found = every.within(here)
+        found = within(every, here)
     assert [str(warning.message) for warning in warned] == [
         "of 5 rows of pseudo_labels, 3 name no image of this data set (b, c, f) and 1 are of files of another size "
         "(e: 40 bytes, here 4); they are not used"
@@ -174,16 +175,16 @@ def test_rows_of_other_pools_are_left_out_and_named() -> None:
 def test_of_two_pools_with_like_names_each_image_gets_the_row_of_its_file() -> None:
     both = replace(file(pool(), [3, 3]), label=np.array([1, 2]), size=np.array([99, 3]))
     with pytest.warns(UserWarning, match=r"1 are of files of another size \(d: 99 bytes, here 3\)"):
-        found = both.within(pool())
+        found = within(both, pool())
     assert found.align(ImageRows(pool(), torch.tensor([3])), NAMES).label.tolist() == [2]
 
 
 def test_a_file_without_an_image_of_the_pool_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"no image of this data set: of 2 rows, 2 name no image .*\(a, b\)"):
-        file(pool(), [0, 1]).within(subset([3, 4]))
+        within(file(pool(), [0, 1]), subset([3, 4]))
     with pytest.raises(SettingsError, match="the images of this data set are not from files"):
         content = file(pool(), [3])
-        content.within(pool(keys=False)).align(ImageRows(pool(keys=False), torch.tensor([3])), NAMES)
+        within(content, pool(keys=False)).align(ImageRows(pool(keys=False), torch.tensor([3])), NAMES)
 
 
 def test_fingerprints_tell_pools_apart_and_files_at_any_image_size(tmp_path: Path) -> None:

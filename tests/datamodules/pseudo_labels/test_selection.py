@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,26 @@ def test_by_hand(
     assert done.least.tolist() == [min(wanted.confidence[wanted.label == k], default=0) for k in range(3)]
 
 
+def test_the_order_of_the_rows_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MOST_ROWS", 3)
+    rng = np.random.default_rng(0)
+    many = PseudoLabelFile(
+        np.array([f"{row:03}.png" for row in range(200)]),
+        rng.integers(0, 3, 200),
+        rng.choice(np.float32([0.5, 0.75, 1]), 200),  # many are equal
+        None,
+        CONTENT.origin,
+        np.arange(200),
+        rng.integers(0, 150, (200, 1)).astype(np.uint8),
+    )
+    kept = []
+    for number, order in enumerate((np.arange(200), rng.permutation(200))):
+        write_chunks(tmp_path / f"{number}.parquet", iter([many.take(order)]), many.origin)
+        select_labels(tmp_path / f"{number}.parquet", tmp_path / f"{number}.npz", share=0.4)
+        kept.append(read_pseudo_labels(tmp_path / f"{number}.npz").key.tolist())
+    assert kept[0] == sorted(kept[1]) != kept[1]
+
+
 def test_without_digests_every_row_counts(tmp_path: Path) -> None:
     plain = replace(CONTENT, digest=None)
     write_chunks(tmp_path / "all.npz", iter([plain]), plain.origin)
@@ -64,18 +85,22 @@ def test_without_digests_every_row_counts(tmp_path: Path) -> None:
     assert done.repeated == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=30))
-def test_ranks_and_repeats_as_by_a_loop(rows: list[tuple[int, int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_ranks_and_repeats_as_by_a_loop(rows: list[tuple[int, int, int]], shuffler: Random) -> None:
+    place = np.array(shuffler.sample(range(len(rows)), len(rows)))
     label, confidence, content = (np.array(column) for column in zip(*rows, strict=True))
     confidence = (confidence / 4).astype(np.float32)
     digest = np.ascontiguousarray(content.astype(np.uint8)[:, None]).view("V1")[:, 0]
-    order = sorted(range(len(rows)), key=lambda row: (-confidence[row], row))
+    order = sorted(range(len(rows)), key=lambda row: (-confidence[row], place[row]))
     seen: dict[int, int] = {}
     for row in order:
         seen.setdefault(content[row], row)
-    first = first_of_each(digest, confidence)
+    first = first_of_each(digest, confidence, place)
     assert first.nonzero()[0].tolist() == sorted(seen.values())
-    rank = class_ranks(label, confidence, first)
+    rank = class_ranks(label, confidence, first, place)
     for k in range(4):
         kept = [row for row in order if first[row] and label[row] == k]
         assert rank[kept].tolist() == list(range(len(kept)))

@@ -1,6 +1,7 @@
 """Exported files give what the network gives: in onnxruntime, and loaded by torch alone."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,11 @@ def test_a_checkpoint_becomes_files_that_say_their_classes_and_shapes(
     [images] = session.get_inputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [3, 16, 12])
     assert isinstance(images.shape[0], str)  # free; torch 2.6 gives it another name than "batch"
-    extra = {"class_names": "", "image_size": ""}
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert json.loads(facts["checkpoint"]) == digest
+    extra = {"class_names": "", "image_size": "", "checkpoint": ""}
     torch.export.load(tmp_path / "a.pt2", extra_files=extra)
+    assert json.loads(extra["checkpoint"]) == digest
     assert json.loads(extra["class_names"]) == NAMES and json.loads(extra["image_size"]) == [8, 8]
     assert f"exported: {tmp_path / 'a.pt2'}" in capsys.readouterr().out
 

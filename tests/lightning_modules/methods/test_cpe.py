@@ -115,9 +115,10 @@ def test_nothing_selected_is_no_loss() -> None:
         ("taus", [0, 2], "3 numbers"),
         ("cuts", [0.5], "2 numbers"),
         ("cuts", [0.5, 0.2], "the first must not be above"),
+        ("soft_targets", True, "leave it out"),
     ],
 )
-def test_bad_values_are_named(name: str, value: list[float], says: str) -> None:
+def test_bad_values_are_named(name: str, value: object, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         CPE(3, network=PixelMap, **{name: value})  # type: ignore[arg-type]
 

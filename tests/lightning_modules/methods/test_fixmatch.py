@@ -75,6 +75,14 @@ def test_smoothing_is_of_both_losses() -> None:
     assert loss.item() == pytest.approx(smoothed + smoothed / 2, rel=1e-5)
 
 
+def test_soft_targets_are_the_whole_distribution() -> None:
+    loss, _ = step(soft_targets=True, threshold=0.0, strong_views=2)
+    log_total = math.log(math.e + 2)
+    first = log_total - math.e**5 / (math.e**5 + 2)  # strong logits (0, 1, 0), target softmax(0, 5, 0)
+    second = math.log(math.e**2 + 2) - 2 / (math.e + 2)  # strong logits (2, 0, 0), target softmax(0, 0, 1)
+    assert loss.item() == pytest.approx(LABELED + (first + second) / 2, rel=1e-5)
+
+
 class ToClassTwo:
     def __init__(self) -> None:
         self.seen: list[list[int]] = []

@@ -16,8 +16,8 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import SCSSL, FixMatch
 from tailmatch.lightning_modules.methods.scssl import accept
 from tailmatch.lightning_modules.networks import CifarResNet
+from tailmatch.lightning_modules.networks.bias_free_head import UnbiasedInEvaluation
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
-from tailmatch.lightning_modules.networks.unbiased_head import UnbiasedInEvaluation
 from tests.contract import Kill, Killed, assert_same, assert_same_training, at_epoch_ends, last, run, saved
 from tests.joint_batches import SmoothNetwork
 from tests.lightning_modules.pixel_network import PixelNetwork, image

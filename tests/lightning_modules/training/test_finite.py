@@ -115,7 +115,7 @@ def spoil_optimizer(trainer: Trainer, model: Any) -> None:
 
 
 def spoil_remedy(trainer: Trainer, model: Any) -> None:
-    next(each for each in trainer.callbacks if isinstance(each, DARP))._predictions[0] = math.nan  # type: ignore[attr-defined]
+    next(each for each in trainer.callbacks if isinstance(each, DARP))._rows.predictions[0] = math.nan  # type: ignore[attr-defined]
 
 
 SPOILED: dict[str, Spoil] = {

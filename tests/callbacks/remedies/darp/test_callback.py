@@ -129,7 +129,7 @@ def process(rank: int, folder: Path) -> None:
     mine = EVERY[rank::2]
     rows = [darp.refine(predictions(step)[mine], mine) for step in range(4)]
     state = darp.state_dict()
-    assert darp._predictions.shape == (len(mine), 10)
+    assert darp._rows.predictions.shape == (len(mine), 10)
     together = gather_interleaved(rows[-1], UNLABELED)
     if rank == 0:
         torch.save({"rows": together, "state": state}, folder / "two.pt")

@@ -1,0 +1,1 @@
+"""What runs on Apache Spark; imported by the commands that use it alone."""
