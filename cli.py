@@ -6,8 +6,8 @@ Commands:
   test      evaluate a checkpoint on the test images
   predict   write predictions or pseudo-labels of a checkpoint to a file
   label     label the images of a folder, a table or Parquet files on Apache Spark
-  refine    refine pseudo-labels to given class totals, by DARP
-  select    keep the most confident pseudo-labels of each class
+  refine    refine pseudo-labels to given class totals, by DARP; also on Spark
+  select    keep the most confident pseudo-labels of each class; also on Spark
   stream    label images as they arrive, and watch their predicted classes, on Apache Spark
   export    write the network of a checkpoint as an ONNX file or a torch.export program
   configs   list the configurations of this package, or copy one to edit it

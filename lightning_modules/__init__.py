@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import views as views
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
+    from tailmatch.lightning_modules.methods.acr import ACR
     from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
+    from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
     from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
+    from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
 
 __all__ = [
+    "ACR",
     "ADELLO",
+    "BOAT",
+    "CPE",
+    "SCSSL",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -54,7 +62,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ACR": "tailmatch.lightning_modules.methods.acr",
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
+    "BOAT": "tailmatch.lightning_modules.methods.boat",
+    "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

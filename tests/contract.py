@@ -31,7 +31,11 @@ from tailmatch.callbacks.checkpoints import LastCheckpoint
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.datamodules.images import Sources
 from tailmatch.lightning_modules import (
+    ACR,
     ADELLO,
+    BOAT,
+    CPE,
+    SCSSL,
     ClassifierRetraining,
     FixMatch,
     FixMatchABC,
@@ -71,7 +75,10 @@ class Method:
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
+    ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
+    BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
+    CPE: Method({"threshold": 0.1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
@@ -81,6 +88,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
     ReMixMatchABC: Method({"strong_views": 2, "align": False, "balanced_threshold": 0.1}),
     RotationPretraining: Method(),
+    SCSSL: Method({"threshold": 0.1, "lambda_heads": 0.5, "estimation_epochs": 1, "bias_limit": 0.0}),
     SelfTraining: Method(
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
     ),

@@ -86,7 +86,8 @@ def test_two_processes_train_as_one_does_on_the_joint_batches(
             torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=5e-5 * largest)
     for each in both:
         torch.testing.assert_close(each["weights"], one["weights"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(both[0]["remedies"], one["remedies"], rtol=1e-4, atol=1e-4)
+    # Where predictions are nearly certain, DARP's class totals, for which prices are solved, depend little on a price:
+    torch.testing.assert_close(both[0]["remedies"], one["remedies"], rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

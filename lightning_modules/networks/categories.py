@@ -200,6 +200,14 @@ class CategoryNetwork(Network):
         of_image = self.backbone._features(self.normalize(images.images))
         return torch.cat([of_image, self.category_embeddings(images.tags)], dim=1)
 
+    def feature_map(self, images: Tensor | TaggedImages) -> Tensor:
+        """See `Network.feature_map`; the embeddings are the same at all places of the map."""
+        if isinstance(images, Tensor):
+            images = self.with_categories(images, None)
+        of_image = self.backbone._feature_map(self.normalize(images.images))
+        embeddings = self.category_embeddings(images.tags)[:, :, None, None]
+        return torch.cat([of_image, embeddings.expand(-1, -1, *of_image.shape[2:])], dim=1)
+
     def own_key(self, key: str) -> str:
         """See `Network.own_key`."""
         return f"backbone.{self.backbone.own_key(key)}"

@@ -87,6 +87,6 @@ class CifarResNet(Network):
             name = f"{3 + (int(block[1]) - 1) * self.blocks + int(block[2])}.{block[3]}"
         return super().own_key(re.sub(r"^conv1\.", "0.", re.sub(r"^bn1\.", "1.", name)))
 
-    def _features(self, normalized: Tensor) -> Tensor:
+    def _feature_map(self, normalized: Tensor) -> Tensor:
         feature_map: Tensor = self.backbone(normalized)
-        return feature_map.mean(dim=(2, 3))
+        return feature_map

@@ -90,7 +90,8 @@ class Network(Described, nn.Module):
     `logits = head(features(images))` with images `[B, 3, H, W]`, features `[B, feature_dim]` and logits
     `[B, num_classes]`. Channel mean and std are buffers, so a checkpoint carries its own preprocessing.
 
-    A subclass implements `_features` and calls `_finish()` on the last line of its constructor.
+    A subclass implements `_features`, or `_feature_map` if its features are the mean of one. It calls `_finish()` on
+    the last line of its constructor.
 
     Args:
         num_classes: Number of logits, at least 2.
@@ -244,13 +245,30 @@ class Network(Described, nn.Module):
         features = self.features(images)
         return features, self.head(features)
 
+    def feature_map(self, images: Tensor | TaggedImages) -> Tensor:
+        """Compute the last feature map `[B, feature_dim, h, w]`, whose mean over h and w are the features.
+
+        Raises:
+            SettingsError: The network's features are not those of a feature map, or it does not give it.
+        """
+        return self._feature_map(self.normalize(untagged(images)))
+
     def own_key(self, key: str) -> str:
         """Return this network's name for the backbone tensor that public checkpoints call `key`."""
         return f"backbone.{key.removeprefix('backbone.')}"
 
     def _features(self, normalized: Tensor) -> Tensor:
-        """Compute features `[B, feature_dim]` of normalized images; a subclass implements this."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _features")
+        """Compute features `[B, feature_dim]` of normalized images; the default is the mean of the feature map."""
+        if type(self)._feature_map is Network._feature_map:
+            raise NotImplementedError(f"{type(self).__name__} must implement _features")
+        return self._feature_map(normalized).mean(dim=(2, 3))
+
+    def _feature_map(self, normalized: Tensor) -> Tensor:
+        """Compute the last feature map `[B, feature_dim, h, w]` of normalized images; a subclass may implement this."""
+        raise SettingsError(
+            f"the method normalizes the last feature map of its network, and a {type(self).__name__} does not give it: "
+            "choose a WideResNet or a CifarResNet, or implement _feature_map"
+        )
 
     def _finish(self) -> None:
         """Convert the weights to the memory format; a subclass calls this last in its constructor."""

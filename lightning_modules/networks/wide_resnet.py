@@ -107,9 +107,9 @@ class WideResNet(Network):
         self._initialize()
         self._finish()
 
-    def _features(self, normalized: Tensor) -> Tensor:
+    def _feature_map(self, normalized: Tensor) -> Tensor:
         feature_map: Tensor = self.backbone(normalized)
-        return feature_map.mean(dim=(2, 3))
+        return feature_map
 
     def _initialize(self) -> None:
         for module in self.modules():

@@ -144,12 +144,12 @@ def soft_counts(rows: Tensor, weights: Tensor) -> Tensor:
     return (weights[:, None] * rows).sum(dim=0)
 
 
-def log_shift(prior: Tensor, tau: float = 1.0, floor: float = 0.0) -> Tensor:
+def log_shift(prior: Tensor, tau: float | Tensor = 1.0, floor: float = 0.0) -> Tensor:
     """Compute the logit shift `log(prior^tau + floor)`, `[K]`, of a prior `[K]`.
 
     Args:
         prior: Class frequencies; one that is 0 needs a floor.
-        tau: Strength.
+        tau: Strength; one that is training state is a tensor `[]`.
         floor: What the authors of a method add before the logarithm, such as 1e-12.
     """
     return (prior**tau + floor).log() if floor else tau * prior.log()

@@ -1,0 +1,141 @@
+"""CPE (Ma et al., AAAI 2024, arXiv 2312.15702)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_each, check_share
+from tailmatch.datamodules.splitting.class_ranks import class_ranks
+from tailmatch.lightning_modules.bases.image_module import Batch
+from tailmatch.lightning_modules.bases.semi_supervised import shifted
+from tailmatch.lightning_modules.losses.base import check_every_class
+from tailmatch.lightning_modules.methods.fixmatch import FixMatch
+from tailmatch.lightning_modules.networks.class_wise_head import ClassWiseHead
+from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
+from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
+
+
+class CPE(FixMatch):
+    r"""Three FixMatch heads with logit adjustments of different strength, on three BatchNorms of the last feature map.
+
+    The map is normalized by three BatchNorms H, M and T before it is pooled. Logits of a head are its mean over these.
+    With the labeled prior pi, and `q = softmax(z(weak))` of a head itself, its loss is
+
+        CE(y, z(labeled) + tau log pi) + lambda_u * sum_i sum_b w_ib CE(argmax q_i, z_b(strong_i)) / sum_i sum_b w_ib
+        w_ib = 1[max q_i >= threshold] * 1[argmax q_i is a class of branch b]
+
+    H has all classes, M all but the share `cuts[0]` of them with the most labeled images, T all but `cuts[1]`. The
+    second head is evaluated, and its logits are balanced. Remedies act on this head alone.
+
+    Equations and defaults are those of machengcheng2016/CPE-LTSSL `imb_algorithms/cpe/cpe.py`, `nets/wrn/wrn_cbn.py`,
+    whose cuts are the class numbers 2 and 4 of 10. There, one pass has all views, so that BatchNorm normalizes them
+    together; here, the weak views pass separately, as in `FixMatch`.
+
+    Args:
+        num_classes: Number of classes K; the command line takes it from the data module.
+        taus: Strength of the logit adjustment of each of the three heads, at least 0.
+        cuts: Shares in [0, 1] of the classes, the most frequent ones, that the second and third branch leave out.
+        **kwargs: Other arguments of `FixMatch`.
+
+    Raises:
+        SettingsError: An argument lies outside its domain, or `soft_targets` is true.
+    """
+
+    balanced_evaluation = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        taus: Sequence[float] = (0.0, 2.0, 4.0),
+        cuts: Sequence[float] = (0.2, 0.4),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
+        check_each("taus", taus, check_at_least, 0, length=3)
+        check_each("cuts", cuts, check_share, length=2)
+        if cuts[0] > cuts[1]:
+            raise SettingsError(f"cuts are {list(cuts)}; the first must not be above the second")
+        if self.soft_targets:
+            raise SettingsError("soft_targets is true, and the labels of CPE's heads are classes: leave it out")
+        self.taus = tuple(taus)
+        self.cuts = (0.0, *cuts)
+        width = self.network.feature_dim
+        head = self.network.head
+        self.network.head = head if isinstance(head, ClassWiseHead) else ClassWiseHead(head, width, len(self.cuts))
+        self.first, self.third = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a fit without labeled images of a class."""
+        super().setup(stage)
+        if stage == "fit":
+            check_every_class("CPE", self.class_counts)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `ImageModule.training_step`."""
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
+        with torch.no_grad():
+            weak = self.logits(unlabeled["weak"])
+            probs = [logits.mean(dim=0).softmax(dim=1) for logits in weak]
+        all_logits = self.logits(torch.cat([labeled["weak"], *unlabeled["strong"]]))
+        count = len(labeled["weak"])
+        with torch.no_grad():
+            labeled_probs = all_logits[1][:, :count].mean(dim=0).softmax(dim=1)
+            probs[1], weights = self.pseudo_labels(probs[1], unlabeled["index"], labeled_probs)
+            accepted = [(row.amax(dim=1) >= self.threshold).float() for row in probs]
+            accepted[1] = weights
+        prior = self.class_counts / self.class_counts.sum()
+        loss, parts = torch.zeros((), device=prior.device), dict[str, Tensor]()
+        for name, tau, q, mask, logits in zip(NAMES, self.taus, probs, accepted, all_logits, strict=True):
+            labeled_logits = logits[:, :count].mean(dim=0) + log_shift(prior, tau)
+            strong_logits = logits[:, count:]
+            if not name:  # remedies are those of the evaluated head
+                labeled_logits = shifted(labeled_logits, self.labeled_shift())
+                strong_logits = shifted(strong_logits, self.unlabeled_shift())
+            loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
+            loss_unlabeled = self.branch_loss(strong_logits, q.argmax(dim=1), mask)
+            loss = loss + loss_labeled + self.lambda_u * loss_unlabeled
+            parts |= {f"loss_labeled{name}": loss_labeled, f"loss_unlabeled{name}": loss_unlabeled}
+            parts[f"selected{name}"] = mask.mean()
+        self.track(loss=loss, confidence=probs[1].amax(dim=1).mean(), **parts)
+        return loss
+
+    def logits(self, images: Tensor | TaggedImages) -> list[Tensor]:
+        """Compute the logits `float32 [branches, B, K]` of the three heads."""
+        class_wise: Any = self.network.head
+        branches = class_wise.branches(self.network.feature_map(images))
+        heads = (self.first, class_wise.head, self.third)
+        return [torch.stack([head(features).float() for features in branches]) for head in heads]
+
+    def branch_loss(self, logits: Tensor, label: Tensor, mask: Tensor) -> Tensor:
+        """Compute the cross-entropy, `[]`, of strong views in the branches of their classes; a mean over these terms.
+
+        Args:
+            logits: Logits `float32 [branches, S U, K]` of the S strong views.
+            label: Pseudo-labels `int64 [U]`.
+            mask: Weights `float32 [U]` of the pseudo-labels.
+        """
+        views = logits.shape[1] // len(label)
+        weights = (branches_of(label, self.class_counts, self.cuts) * mask).repeat(1, views).flatten()
+        target = label.repeat(views * len(self.cuts))
+        terms = sum_over_processes(weights.sum()) / place()[1]
+        return (weights * self.cross_entropy(logits.flatten(0, 1), target)).sum() / (terms + 1e-12)
+
+
+NAMES = ("_first", "", "_third")
+"""What the names of the heads' training numbers end in; the second is evaluated."""
+
+
+def branches_of(label: Tensor, class_counts: Tensor, cuts: Sequence[float]) -> Tensor:
+    """Tell (1 or 0, `float32 [branches, B]`) which branches have the class of labels `int64 [B]`.
+
+    Args:
+        label: Classes.
+        class_counts: Labeled class counts `[K]`.
+        cuts: Share of the classes, the most frequent ones, that each branch leaves out.
+    """
+    rank = class_ranks(class_counts)[label]
+    return torch.stack([(rank >= round(cut * len(class_counts))).float() for cut in cuts])
