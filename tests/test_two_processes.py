@@ -119,7 +119,8 @@ def test_a_run_goes_on_with_another_number_of_processes(
         if remedy not in (NO_REMEDY, *WITHOUT_STATE):
             parts = [tensors_in(each["callbacks"][remedy]) for each in (before, after)]
             assert parts[0].keys() == parts[1].keys()
-            assert all(parts[0][part].shape == tensor.shape for part, tensor in parts[1].items())
+            rows = all(parts[0][part].shape[1:] == tensor.shape[1:] for part, tensor in parts[1].items())
+            assert rows  # DARP saves the refined rows of some images alone
 
 
 def test_categories_are_learned_on_two_processes(two: Path, runs: Runs) -> None:

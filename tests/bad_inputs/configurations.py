@@ -2,7 +2,7 @@
 
 from tests.bad_inputs.engine import Row, row
 from tests.bad_inputs.prepared import FIT
-from tests.bad_inputs.spoil import append, cut, fifo, html, make, pointer, recode, replace, rights, write
+from tests.bad_inputs.spoil import append, cut_within, fifo, html, make, pointer, recode, replace, rights, write
 
 MINE = f"{FIT} --config mine.yaml"
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
@@ -63,7 +63,7 @@ ROWS = [
     row("settings before their class", "fit --config mine.yaml --config small.yaml", "mine.yaml", "small.yaml", given=[write("mine.yaml", "model: {init_args: {threshold: 0.5}}\n")]),
     row("a configuration cut in the middle", "fit --config small.yaml --run_dir new", "small.yaml", "line", given=[replace("small.yaml", "depth: 8}}}", "depth: 8")], lines=8),
     row("JSON with a comma too many", f"{FIT} --config mine.json", "mine.json", "line", given=[write("mine.json", '{"trainer": {"max_epochs": 1,,}}')], lines=8),
-    row("a configuration of a run that was cut", "fit --config runs/good/config.yaml --run_dir new", "config.yaml", given=[cut("runs/good/config.yaml")], lines=8),
+    row("a configuration of a run that was cut", "fit --config runs/good/config.yaml --run_dir new", "config.yaml", given=[cut_within("runs/good/config.yaml", "labeled_sampling")], lines=8),
     row("UTF-16 of an editor", "fit --config small.yaml --run_dir new", "small.yaml", "UTF-8", given=[recode("small.yaml", "utf-16")]),
     row("a repeated key in a long file", "fit --config small.yaml --run_dir new", "small.yaml", "trainer", given=[append("small.yaml", "trainer: {max_epochs: 3}\n")]),
 ]  # fmt: skip

@@ -66,6 +66,15 @@ def cut(name: str, share: float = 0.5) -> Spoil:
     return spoil
 
 
+def cut_within(name: str, word: str) -> Spoil:
+    """Keep a file up to the middle of the last place where a word stands."""
+
+    def spoil(folder: Path) -> None:
+        os.truncate(folder / name, (folder / name).read_bytes().rindex(word.encode()) + len(word) // 2)
+
+    return spoil
+
+
 def flip(name: str, share: float = 0.5) -> Spoil:
     """Flip one bit in the middle of a file."""
 
