@@ -115,7 +115,7 @@ class Labels:
             SettingsError: There are none.
         """
         with one_message(f"read {self.source.path} as Parquet"):
-            every, count = self.every.count(), self.frame.count()
+            every, count = int(self.every.count()), int(self.frame.count())
         warn_of_errors(Path(self.source.path), every - count, every)
         if not count:
             raise SettingsError(f"{self.source.path} is not a pseudo-label file: it has no rows with a label")

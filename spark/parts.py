@@ -44,7 +44,7 @@ def whole_folder(session: "SparkSession", output: str, overwrite: bool) -> Itera
             folder.replace_by(partial)
         finally:
             context.cancelJobGroup(partial)  # after a signal or an error, tasks would go on writing
-            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]  # which removes it
+            context.setLocalProperty("spark.jobGroup.id", None)  # which removes it
             folder.remove(partial)
 
 

@@ -224,7 +224,7 @@ def _by_partition(session: "SparkSession") -> "Accumulator[Totals]":
     """Make a dictionary that tasks add to; of a job that writes, Spark adds each task once, also if it was repeated."""
     from pyspark.accumulators import AccumulatorParam
 
-    class Union(AccumulatorParam[Totals]):
+    class Union(AccumulatorParam[Totals]):  # type: ignore[misc]  # pyspark need not be there
         def zero(self, value: Totals) -> Totals:
             return {}
 
