@@ -171,16 +171,16 @@ def pairs() -> list[Case]:
 
 
 def cases(mode: str) -> list[Case]:
-    """List the cases of a mode: every method alone, and every remedy with two methods, which change with the mode.
+    """List the cases of a mode: every method alone, and every remedy with one method, which changes with the mode.
 
     So every pair of a method and a remedy runs in some mode, without every pair in every mode. With many methods, it
-    takes more than two of them in a mode for each to have its turn.
+    takes more than one of them in a mode for each to have its turn.
     """
     fitting = [method for method in METHODS if mode != "categories" or not issubclass(method, Pretraining)]
     selected = [(method, NO_REMEDY) for method in fitting]
     for remedy in REMEDIES:
         turns = [case for case in pairs() if case[1] == remedy]
-        count = min(len(turns), max(2, math.ceil(len(turns) / len(MODES))))
+        count = min(len(turns), max(1, math.ceil(len(turns) / len(MODES))))
         first = count * MODES.index(mode)
         selected += [turns[(first + turn) % len(turns)] for turn in range(count)]
     return selected

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def send_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: in
         calls.append(name)
         if len(calls) == number:
             os.kill(os.getpid(), signal.SIGTERM)
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.5)  # the main thread handles it when it has its turn
         return function(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, sending)

@@ -1,6 +1,7 @@
 import sys
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -16,7 +17,7 @@ def settings(tmp_path: Path, **changed: object) -> StreamSettings:
 
 
 def test_good_settings_pass(tmp_path: Path) -> None:
-    settings(tmp_path, on_drift=f"{sys.executable} -c 'print(1)'", archive=str(tmp_path / "done")).check()
+    settings(tmp_path, on_drift=f"{quote(sys.executable)} -c 'print(1)'", archive=str(tmp_path / "done")).check()
 
 
 @pytest.mark.parametrize(
