@@ -33,7 +33,6 @@ def check_free(path: Path, overwrite: bool) -> None:
     check_writable(path)
 
 
-@rank_zero_only
 def check_apart(name: str, folder: str | Path, what: str, read: str | Path) -> None:
     """Refuse a folder to write that is one to read, or inside of it, whose files would be read, too.
 
@@ -44,13 +43,14 @@ def check_apart(name: str, folder: str | Path, what: str, read: str | Path) -> N
         read: Its folder; URLs are not looked at.
 
     Raises:
-        SettingsError: See above.
+        SettingsError: The folder to write is the other one, or inside of it.
     """
     inner, outer = Path(folder).resolve(), Path(read).resolve()
     if "://" not in f"{folder}{read}" and (inner == outer or outer in inner.parents):
         raise SettingsError(f"{name} is {folder}, in the folder of {what}, {read}; name one outside of it")
 
 
+@rank_zero_only
 def check_writable(path: Path) -> None:
     """Make sure that a file can be written at a path, by writing an empty one beside it, on process 0.
 

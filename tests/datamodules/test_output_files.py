@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from tailmatch.datamodules.arguments import SettingsError
-from tailmatch.datamodules.output_files import check_apart, check_free, naming, stale_partials, whole_file, write_json
+from tailmatch.datamodules.output_files import (
+    check_apart,
+    check_free,
+    check_writable,
+    naming,
+    stale_partials,
+    whole_file,
+    write_json,
+)
 from tests.forks import die, exit_code, fork
 
 
@@ -154,3 +163,13 @@ def test_an_output_inside_of_what_is_read_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path / "a", tmp_path / "a" / "b" / "c", tmp_path / "x" / ".." / "a" / "b"):
         with pytest.raises(SettingsError, match="output is .*, in the folder of the labels"):
             check_apart("output", folder, "the labels", tmp_path / "a")
+
+
+def test_one_process_tries_whether_a_file_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    with pytest.raises(IsADirectoryError):
+        check_writable(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    check_writable(tmp_path)
+    with pytest.raises(SettingsError, match="in the folder of the images"):  # which each process knows by itself
+        check_apart("output", tmp_path / "labels", "the images", tmp_path)
