@@ -76,6 +76,8 @@ class StopSignals:
                     os.kill(os.getppid(), signum)
                 raise Stop(signum)
         elif time.monotonic() - self._since >= SAME_REQUEST:
+            if is_launched():  # often the first process, which ends those that it launched and waits for them
+                os._exit(exit_code(signum))
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
@@ -125,8 +127,9 @@ class StopSignals:
             signal.set_wakeup_fd(wakeup)
             os.close(written)
             watcher.join(AT_ONCE)  # what comes next may count threads, or fork
+            ends = self.received is not None and is_launched()  # the signal may be passed on to it once more
             for signum, handler in before.items():
-                signal.signal(signum, handler)
+                signal.signal(signum, signal.SIG_IGN if ends else handler)
 
 
 SIGNALS = StopSignals()

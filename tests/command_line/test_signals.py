@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tailmatch.callbacks import DARP, EarlyLearningCurves
 from tailmatch.callbacks.remedies import pseudo_label_generator
-from tailmatch.command_line.signals import Stop, StopSignals, requeue
+from tailmatch.command_line.signals import SAME_REQUEST, Stop, StopSignals, requeue
 from tailmatch.datamodules.files import image_cache
 from tailmatch.lightning_modules import ImageClassifier
 from tests.contract import assert_same_training, saved
@@ -225,6 +225,28 @@ def test_a_repeated_signal_is_one_request_and_a_second_one_ends_the_process(monk
     with pytest.raises(Stop) as stop:
         StopSignals().handle(signal.SIGTERM)
     assert stop.value.code == 143
+
+
+def test_a_process_that_was_launched_ends_with_0_however_often_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(os, "kill", lambda *args: None)
+    monkeypatch.setattr(os, "_exit", end)
+    before, asked = signal.getsignal(signal.SIGTERM), StopSignals()
+    try:
+        with pytest.raises(Stop), asked.handled():
+            asked.handle(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN  # while it ends
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, before if signum == signal.SIGTERM else signal.default_int_handler)
+    asked._since -= SAME_REQUEST
+    with pytest.raises(SystemExit) as ended:
+        asked.handle(signal.SIGTERM)
+    assert ended.value.code == 0
 
 
 # SLURM
