@@ -18,9 +18,9 @@ def lazily(
     of the package, since Python sets a module that it imports as an attribute of the package.
 
     Args:
-        package: Its `__name__`.
-        homes: Module of each public name.
-        packages: Names of packages in it that have public names too.
+        package: The `__name__` of the package.
+        homes: The module that defines each public name.
+        packages: The names of packages in it that have public names of their own.
     """
 
     def __getattr__(name: str) -> Any:

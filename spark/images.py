@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
@@ -110,14 +111,14 @@ def listed_frame(session: "SparkSession", found: Listed, batch_size: int) -> "Da
     total = len(found.keys)
     blocks = -(-total // batch_size)
     tasks = min(blocks, max(TASKS_A_SLOT * slots(session), -(-total // MOST_IMAGES)))
-    root = str(found.root.resolve())
+    root, places = str(found.root.resolve()), np.arange(total)
     rows = pa.table(
         {
             "key": pa.array(found.keys, pa.string()),
             "path": pa.array([f"{root}/{key}" for key in found.keys], pa.string()),
             **{name: pa.array(values, pa.string()) for name, values in found.levels.items()},
-            "_place": pa.array(range(total), pa.int64()),
-            "_task": pa.array([place // batch_size * tasks // blocks for place in range(total)], pa.int32()),
+            "_place": pa.array(places),
+            "_task": pa.array((places // batch_size * tasks // blocks).astype(np.int32)),
         }
     )
     frame = session.createDataFrame(rows)

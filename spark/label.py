@@ -117,15 +117,21 @@ def label_images(
         with sql_settings(session, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ROWS_A_MESSAGE)}):
             with one_message(f"label the images of {images}"):
                 total, bad = _write(session, labels_of(frame, program, wanted), folder, facts)
-        examples = _examples(session, folder) if bad else []
-        if not total:
-            raise SettingsError(f"{images} has no images in it")
-        if bad > max_bad_share * total:
-            raise SettingsError(
-                f"{bad:,} of {total:,} images cannot be labeled, more than max_bad_share {max_bad_share} allows, so "
-                f"nothing was written: {'; '.join(examples)}{f' and {bad - NAMED:,} more' if bad > NAMED else ''}"
-            )
-    return Labeled(total, bad, examples, time.monotonic() - start)
+        labeled = Labeled(total, bad, _examples(session, folder) if bad else [], time.monotonic() - start)
+        _check_bad_share(labeled, images, max_bad_share)
+    return labeled
+
+
+def _check_bad_share(labeled: Labeled, images: str, most: float) -> None:
+    """Refuse a labeling of nothing, or one in which too many images have no label."""
+    total, bad = labeled.images, labeled.bad
+    if not total:
+        raise SettingsError(f"{images} has no images in it")
+    if bad > most * total:
+        raise SettingsError(
+            f"{bad:,} of {total:,} images cannot be labeled, more than max_bad_share {most} allows, so nothing was "
+            f"written: {'; '.join(labeled.examples)}{f' and {bad - NAMED:,} more' if bad > NAMED else ''}"
+        )
 
 
 def labels_of(frame: "DataFrame", program: "LabelProgram", wanted: Wanted) -> "DataFrame":

@@ -36,11 +36,11 @@ def select_on_spark(
     Args:
         labels: A folder of Parquet files of pseudo-labels, or one file; a path or a URL of the cluster's files.
         output: The file to write on this machine, `.npz` or `.parquet`, in the order of the keys.
-        per_class: See `select_labels`, also for the arguments below.
-        share: See there.
-        threshold: See there.
-        overwrite: See there.
-        session: The session. None: see `spark_session`.
+        per_class: The number of rows of each class; classes with fewer keep all.
+        share: The share of the rows of each class, in (0, 1], rounded up.
+        threshold: The least confidence.
+        overwrite: Whether an existing output is replaced.
+        session: The Spark session. None: the present one, or a new one (see `spark_session`).
 
     Raises:
         SettingsError: See `select_labels`.

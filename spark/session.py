@@ -91,7 +91,7 @@ def check_packages() -> None:
     """Refuse packages that are missing or of a version that does not fit.
 
     Raises:
-        SettingsError: See above.
+        SettingsError: A package is missing, too old or too new.
     """
     for name, (least, below) in PACKAGES.items():
         try:
@@ -111,7 +111,7 @@ def check_java() -> None:
     """Refuse a machine without Java, or with one that is too old for Spark.
 
     Raises:
-        SettingsError: See above.
+        SettingsError: There is no Java, or it is too old.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else which("java")

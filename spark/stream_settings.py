@@ -66,7 +66,7 @@ class StreamSettings:
         """Refuse values that mean nothing, and folders that are not there.
 
         Raises:
-            SettingsError: See above.
+            SettingsError: A value lies outside its domain, or a folder or a program is missing.
         """
         microseconds("window", self.window, SECOND)
         microseconds("late", self.late)

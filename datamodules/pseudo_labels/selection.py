@@ -84,7 +84,7 @@ def check_rule(per_class: int | None, share: float | None, threshold: float | No
     """Refuse more or fewer than one rule, or one outside its domain (see `select_labels`).
 
     Raises:
-        SettingsError: See above.
+        SettingsError: Not exactly one of the rules is given, or its value lies outside its domain.
     """
     if sum(rule is not None for rule in (per_class, share, threshold)) != 1:
         raise SettingsError("give one of per_class, share and threshold")

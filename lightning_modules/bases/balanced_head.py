@@ -68,10 +68,10 @@ class BalancedHead(SemiSupervisedClassifier):
         """Compute the loss `[]` of the balanced head.
 
         Args:
-            labeled_logits: Its logits of the labeled images, `float32 [B, K]`.
+            labeled_logits: Logits of the balanced head for the labeled images, `float32 [B, K]`.
             target: Classes of the labeled images, `int64 [B]`.
-            weak_logits: Its logits of the weak views of the unlabeled images, `float32 [U, K]`, without gradient.
-            strong_logits: Its logits of each strong view, `float32 [U, K]`.
+            weak_logits: Logits of the balanced head for the weak views, `float32 [U, K]`, without gradient.
+            strong_logits: Logits of the balanced head for each strong view of the unlabeled images, `float32 [U, K]`.
         """
         progress = self.trainer.global_step / self.total_steps()
         pseudo_label = weak_logits.softmax(dim=1)

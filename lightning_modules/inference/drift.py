@@ -38,8 +38,8 @@ class Drift:
         images: The number n of predictions in the window.
         distance: The total variation, half the sum of the differences of shares, in [0, 1]; NaN of no predictions. It
             has no merging and no correction, so that a small window has a distance without any drift.
-        g: G, after merging and Williams' correction; 0 if nothing can be compared.
-        degrees: Its degrees of freedom, the number of classes after merging, less 1.
+        g: The statistic G, after merging and Williams' correction; 0 if nothing can be compared.
+        degrees: The degrees of freedom of G: the number of classes after merging, less 1.
         p: The probability of such a G or a larger one without drift. NaN: the window or the reference is too small.
     """
 

@@ -11,7 +11,7 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.losses.base import check_every_class
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
-from tailmatch.lightning_modules.networks.bias_free_head import UnbiasedInEvaluation
+from tailmatch.lightning_modules.networks.bias_free_head import BiasFreeHead
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
 from tailmatch.lightning_modules.pseudo_labels.sampling_control import SamplingControl
@@ -80,7 +80,7 @@ class SCSSL(FixMatch):
         self.lambda_heads = lambda_heads
         self.estimation_epochs = estimation_epochs
         self.control = SamplingControl(num_classes, self.threshold, bias_limit, threshold_step, floor)
-        self.network.head = UnbiasedInEvaluation(self.network.head)
+        self.network.head = BiasFreeHead(self.network.head)
         self.basic = nn.Linear(self.network.feature_dim, num_classes)
         self.expansive = nn.Linear(self.network.feature_dim, num_classes)
         self._is_counted = False

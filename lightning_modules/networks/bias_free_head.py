@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from tailmatch.datamodules.arguments import SettingsError
 
 
-class UnbiasedInEvaluation(nn.Module):
+class BiasFreeHead(nn.Module):
     """A linear head with logits `W h + b` in training mode, and `W h` in evaluation mode.
 
     Args:
@@ -20,7 +20,7 @@ class UnbiasedInEvaluation(nn.Module):
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        linear: nn.Module = head.linear if isinstance(head, UnbiasedInEvaluation) else head
+        linear: nn.Module = head.linear if isinstance(head, BiasFreeHead) else head
         if not isinstance(linear, nn.Linear) or linear.bias is None:
             kind = type(linear).__name__ + (" without bias" if isinstance(linear, nn.Linear) else "")
             raise SettingsError(

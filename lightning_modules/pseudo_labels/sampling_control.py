@@ -70,7 +70,7 @@ class Anchor:
     """A class distribution that an unlabeled set may be near.
 
     Attributes:
-        name: Its name in the paper.
+        name: The name of the distribution in the paper.
         prior: Class frequencies `float64 [K]`, whose sum is 1.
         level: The paper's c, from 4 to 6: the larger, the lower the first thresholds.
     """

@@ -16,7 +16,7 @@ from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules import SCSSL, FixMatch
 from tailmatch.lightning_modules.methods.scssl import accept
 from tailmatch.lightning_modules.networks import CifarResNet
-from tailmatch.lightning_modules.networks.bias_free_head import UnbiasedInEvaluation
+from tailmatch.lightning_modules.networks.bias_free_head import BiasFreeHead
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tests.contract import Kill, Killed, assert_same, assert_same_training, at_epoch_ends, last, run, saved
 from tests.joint_batches import SmoothNetwork
@@ -124,7 +124,7 @@ def test_only_a_linear_head_with_bias_can_leave_it_out() -> None:
     with pytest.raises(SettingsError, match="head is a NormalizedLinear, and it must be linear with a bias"):
         SCSSL(3, network=partial(CifarResNet, depth=8, cosine_scale=30.0))
     with pytest.raises(SettingsError, match="head is a Linear without bias"):
-        UnbiasedInEvaluation(nn.Linear(2, 2, bias=False))
+        BiasFreeHead(nn.Linear(2, 2, bias=False))
     first = SCSSL(3, network=LinearPixels)
     assert set(SCSSL(3, network=first.network).state_dict()) == set(first.state_dict())
 
