@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY
@@ -56,9 +57,16 @@ class RunConfig(SaveConfigCallback):
     on_test_end = on_predict_end = on_validation_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove what a command has written that fails before its first result."""
+        """Remove what a command has written that fails before its first result.
+
+        The writer of TensorBoard is closed first: a thread of it opens the log by name for each event that waits, and
+        would write a removed one anew.
+        """
         if self._has_results or not trainer.is_global_zero:
             return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.finalize("failed")
         if self._written is not None:
             self._written.unlink(missing_ok=True)
         for log in set(self._logs(Path(trainer.default_root_dir))) - self._logs_before:
