@@ -23,6 +23,7 @@ For a first run, which takes a minute: tailmatch fit --config demo.yaml
 """
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
     SIGTERM ends it with exit code 143, and Ctrl-C with 130.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     words = list(sys.argv[1:] if args is None else args)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):

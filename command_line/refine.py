@@ -8,6 +8,7 @@ from pathlib import Path
 from tailmatch.callbacks.remedies.darp.label_files import MAX_ERROR, Refinement, refine_labels
 from tailmatch.callbacks.remedies.darp.solver import ALPHA, TOLERANCE
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.class_names import name_column
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.spark.barrier import EXCHANGES
 from tailmatch.spark.refine import refine_on_spark
@@ -80,16 +81,15 @@ def main(args: Sequence[str]) -> None:
 def table(done: Refinement) -> str:
     """Lay out the class totals as text."""
     fitted = done.fitted
-    names = [name if len(name) <= 24 else f"{name[:21]}..." for name in fitted.class_names]
-    wide = max(5, *map(len, names))
-    lines = [f"{'class':<{wide}}  {'target':>14}  {'standard error':>14}  {'total':>14}  {'off by':>8}"]
+    header, *names = name_column("class", fitted.class_names)
+    lines = [f"{header}  {'target':>14}  {'standard error':>14}  {'total':>14}  {'off by':>8}"]
     for k, name in enumerate(names):
         target, error = float(done.target[k]), float(done.errors[k])
         total, off = "", ""
         if done.totals is not None:
             total = f"{float(done.totals[k]):,.1f}"
             off = f"{100 * (float(done.totals[k]) / target - 1):+.2g}%" if target else ""
-        lines.append(f"{name:<{wide}}  {target:>14,.1f}  {100 * error:>13.2g}%  {total:>14}  {off:>8}")
+        lines.append(f"{name}  {target:>14,.1f}  {100 * error:>13.2g}%  {total:>14}  {off:>8}")
     lines.append(
         f"fitted to {fitted.rows:,} rows, of which a class total is off by at most {100 * fitted.residual:.2g}%"
     )

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from tailmatch.datamodules.class_names import name_column
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.pseudo_labels.selection import Selection, select_labels
 from tailmatch.spark.select import select_on_spark
@@ -47,12 +48,11 @@ def main(args: Sequence[str]) -> None:
 
 def table(done: Selection) -> str:
     """Lay out the numbers of each class as text."""
-    names = [name if len(name) <= 24 else f"{name[:21]}..." for name in done.class_names]
-    wide = max(5, *map(len, names))
-    lines = [f"{'class':<{wide}}  {'rows':>12}  {'selected':>12}  {'least confidence':>16}"]
+    header, *names = name_column("class", done.class_names)
+    lines = [f"{header}  {'rows':>12}  {'selected':>12}  {'least confidence':>16}"]
     for name, count, selected, least in zip(names, done.counts, done.selected, done.least, strict=True):
         shown = f"{least:.4f}" if selected else ""
-        lines.append(f"{name:<{wide}}  {count:>12,}  {selected:>12,}  {shown:>16}")
+        lines.append(f"{name}  {count:>12,}  {selected:>12,}  {shown:>16}")
     if done.repeated:
         lines.append(f"{done.repeated:,} rows of content that another row has were left out")
     return "\n".join(lines)

@@ -124,9 +124,13 @@ def whole_file(path: Path, hidden: bool = False) -> Iterator[Path]:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, completely or not at all."""
-    text = json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(json_bytes(content) + b"\n")
+
+
+def json_bytes(content: object) -> bytes:
+    """Return readable JSON in UTF-8; what UTF-8 cannot hold, of file names in other encodings, becomes an escape."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def stale_partials(folder: Path) -> Iterator[tuple[Path, Path]]:

@@ -1,6 +1,5 @@
 """Write a DataFrame of pseudo-labels as a folder of Parquet files that appears whole or not at all."""
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_output
-from tailmatch.datamodules.output_files import check_writable
+from tailmatch.datamodules.output_files import check_writable, json_bytes
 from tailmatch.datamodules.pseudo_labels.parquet import SIDECAR
 
 if TYPE_CHECKING:
@@ -148,6 +147,6 @@ def write_facts(session: "SparkSession", folder: str, facts: Mapping[str, Any]) 
     path = jvm.org.apache.hadoop.fs.Path(f"{folder}/{SIDECAR}")
     stream = path.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()).create(path, True)
     try:
-        stream.write(bytearray(json.dumps(dict(facts), indent=2).encode()))
+        stream.write(bytearray(json_bytes(dict(facts))))
     finally:
         stream.close()

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 
-from tailmatch.callbacks.reports.figures import TICK_LIMIT, class_axis, new_figure, to_array
+from tailmatch.callbacks.reports.figures import TICK_LIMIT, class_axis, new_figure, plain_text, to_array
+from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.inference.drift import Counts, Drift, largest_changes
 from tailmatch.spark.windows import SECOND, Window
@@ -51,7 +52,10 @@ def line_of(
 
 def change_texts(counts: Counts, reference: Counts, names: Sequence[str]) -> list[str]:
     """Describe the largest changes, such as `cat 5.0% -> 31.2%`."""
-    return [f"{names[k]} {100 * old:.1f}% -> {100 * new:.1f}%" for k, old, new in largest_changes(counts, reference)]
+    return [
+        f"{printable(names[k])} {100 * old:.1f}% -> {100 * new:.1f}%"
+        for k, old, new in largest_changes(counts, reference)
+    ]
 
 
 class Reporter:
@@ -109,7 +113,7 @@ class Reporter:
         """
         shares = {"reference": self.reference, at(last): counts}
         drawn = drift_figure(starts[-SHOWN:], drifts[-SHOWN:], alarms[-SHOWN:], shares, self.names)
-        with whole_file(self.folder / "drift.png", hidden=True) as partial:
+        with whole_file(self.folder / "drift.png", hidden=True) as partial, plain_text(drawn):
             drawn.savefig(partial, format="png", dpi=120)
         self._tensorboard().add_image(
             "stream/drift", to_array(drawn), starts[-1] // SECOND, starts[-1] / SECOND, dataformats="HWC"

@@ -12,6 +12,7 @@ from torch import Tensor
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_count
+from tailmatch.datamodules.class_names import short_name
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.predict_set import predict_set
 from tailmatch.lightning_modules.metrics import third_groups
@@ -193,7 +194,8 @@ def _named_lines(axis: Axes, epochs: list[int], by_class: Tensor, images: Tensor
     """Draw each class in its own color; the legend has the order of the last values."""
     for k in by_class[-1].nan_to_num(-1).argsort(descending=True, stable=True).tolist():
         if images[k]:
-            label = f"{class_names[k]} ({int(images[k]):,})"
+            label = f"{short_name(class_names[k])} ({int(images[k]):,})"
+            label = f" {label}" if label.startswith("_") else label  # a legend leaves out what begins with `_`
             axis.plot(epochs, by_class[:, k].numpy(), color=f"C{k}", marker=".", linewidth=1.3, label=label)
 
 

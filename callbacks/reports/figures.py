@@ -1,17 +1,24 @@
 """Draw figures, and give them to the loggers as arrays."""
 
 import gc
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
+
+from tailmatch.callbacks.reports.fonts import font_families
+from tailmatch.datamodules.class_names import short_name
 
 TICK_LIMIT = 30
 """The largest number of classes whose names are written along an axis."""
@@ -24,10 +31,25 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list
     return figure, list(np.atleast_1d(figure.subplots(rows)))
 
 
+@contextmanager
+def plain_text(figure: Figure) -> Iterator[None]:
+    """Let a figure be drawn with all text as it is: `$` begins no formula, and fonts have the characters of names."""
+    texts = [part for part in figure.findobj(Text) if isinstance(part, Text)]
+    families = font_families("".join(text.get_text() for text in texts))
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_fontfamily(families)
+    # The settings are for ticks that only the drawing makes.
+    with rc_context({"text.parse_math": False, "font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)  # fonts.py warns once
+        yield
+
+
 def to_array(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure as pixels, `uint8 [H, W, 3]`."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    with plain_text(figure):
+        canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
@@ -54,10 +76,9 @@ def log_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
 def class_axis(axis: Axes, class_names: Sequence[str]) -> None:
     """Label the x axis with class names, or with their numbers if there are more than 30."""
     if len(class_names) <= TICK_LIMIT:
-        long = max(map(len, class_names)) > 3
-        axis.set_xticks(
-            range(len(class_names)), class_names, rotation=45 if long else 0, ha="right" if long else "center"
-        )
+        names = list(map(short_name, class_names))
+        long = max(map(len, names)) > 3
+        axis.set_xticks(range(len(names)), names, rotation=45 if long else 0, ha="right" if long else "center")
     axis.set_xlabel("class")
     axis.set_xlim(-0.6, len(class_names) - 0.4)
 
@@ -112,7 +133,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
                 axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     class_axis(axis, class_names)
     if len(class_names) <= TICK_LIMIT:
-        axis.set_yticks(range(len(class_names)), class_names)
+        axis.set_yticks(range(len(class_names)), list(map(short_name, class_names)))
     axis.set_ylabel("true class")
     axis.set_xlabel("predicted class")
     return figure

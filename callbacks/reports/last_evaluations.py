@@ -62,9 +62,9 @@ class LastEvaluations(Callback):
         folder = run_folder(trainer)
         record, summary = folder / "test_metrics.json", folder / "last_evaluations.json"
         if trainer.is_global_zero and record.exists() and summary.exists():
-            content = json.loads(record.read_text())
+            content = json.loads(record.read_text(encoding="utf-8"))
             try:
-                content["last_evaluations"] = json.loads(summary.read_text())
+                content["last_evaluations"] = json.loads(summary.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise SettingsError(f"{summary} is not JSON: {error}; remove it, a fit writes a new one") from error
             write_json(record, content)

@@ -7,9 +7,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from tailmatch.callbacks.reports import figures
+from tailmatch.datamodules.class_names import printable
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.networks.inputs import to_float
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
@@ -36,7 +38,7 @@ class ClassCountsReport(Callback):
             noise = f"label noise: {changed:,} of {total:,} labels are wrong ({changed / total:.1%})"
             console.print(noise, markup=False, highlight=False)
         for warning in data.warnings():
-            console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+            console.print(Text(printable(f"warning: {warning}"), style="yellow"))
         if trainer.ckpt_path is None:
             figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
 
@@ -50,7 +52,7 @@ def class_counts_table(table: dict[str, list[int]], class_names: list[str], unla
     half = TABLE_LIMIT // 2
     for k, name in enumerate(class_names):
         if len(class_names) <= TABLE_LIMIT or k < half or k >= len(class_names) - half:
-            shown.add_row(name, *[f"{counts[k]:,}" for counts in table.values()])
+            shown.add_row(Text(printable(name)), *[f"{counts[k]:,}" for counts in table.values()])
         elif k == half:
             shown.add_row("...", *["..."] * len(table))
     totals = [f"{sum(counts):,}" for counts in table.values()]

@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.callbacks.reports.scalars import log_scalars
+from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules import ImageClassifier, SelfTraining
@@ -45,7 +46,7 @@ class SelfTrainingReport(Callback):
         total, by_class = len(selected), dict(zip(method.class_names, counts.tolist(), strict=True))
         listed = dict(list(by_class.items())[:LISTED_CLASSES])
         if method.trainer.is_global_zero:
-            classes = ", ".join(f"{name} {count}" for name, count in listed.items())
+            classes = ", ".join(f"{printable(name)} {count}" for name, count in listed.items())
             more = ", ..." if len(by_class) > len(listed) else ""
             taken = f"{int(counts.sum()):,} of {total:,} unlabeled images selected"
             print(f"pseudo-labels: {taken} ({classes}{more})", flush=True)
@@ -91,7 +92,8 @@ def relabeling_line(relabeling: Relabeling, truth: Tensor | None, class_names: l
     if not given:
         return line
     pairs = Counter(zip(given, predicted, strict=True)).most_common()
-    named = ", ".join(f"{class_names[a]} -> {class_names[b]} {count:,}" for (a, b), count in pairs[:LISTED_PAIRS])
+    names = [printable(name) for name in class_names]
+    named = ", ".join(f"{names[a]} -> {names[b]} {count:,}" for (a, b), count in pairs[:LISTED_PAIRS])
     line += f" ({named}{', ...' if len(pairs) > LISTED_PAIRS else ''})"
     if truth is None:
         return line

@@ -107,7 +107,7 @@ def read_prior(path: Path, class_names: list[str]) -> list[float]:
     if path.stat().st_size > MOST_BYTES:
         raise SettingsError(f"{path} has {path.stat().st_size:,} bytes; a prior file has at most {MOST_BYTES:,}")
     try:
-        prior: dict[str, Any] = json.loads(path.read_text())
+        prior: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         counts: list[float] = prior["counts"]
         names = prior["class_names"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Outputs are whole or absent, on the disk before they have their name, and errors of the disk name a file."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def test_a_kill_leaves_the_former_file_and_the_temporary_one(tmp_path: Path) -> 
     assert (tmp_path / "a.json").read_text() == '"former"\n'
     partial = tmp_path / f"a.json.{child}.partial"
     assert list(stale_partials(tmp_path)) == [(partial, tmp_path / "a.json")]
+
+
+def test_json_is_readable_and_utf_8_whatever_the_names(tmp_path: Path) -> None:
+    names = {"모자": 1, os.fsdecode(b"caf\xe9"): 2}
+    write_json(tmp_path / "a.json", names)
+    text = (tmp_path / "a.json").read_bytes().decode("utf-8")
+    assert '"모자": 1' in text and json.loads(text) == names
 
 
 def test_only_temporary_files_of_this_kind_are_stale(tmp_path: Path) -> None:

@@ -56,6 +56,20 @@ def test_table_shows_totals_and_what_is_unknown() -> None:
     assert "1,205" in text and "ant" in text and "and 100 unlabeled images of" in text
 
 
+def test_class_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["[unknown]", "coat [old]", "a [/sale]", ":car:", "\x1b[31mred", "모자"]
+    data = SimpleNamespace(
+        class_count_table=lambda: {"labeled": [1] * 6, "unlabeled": [0] * 6}, class_names=names,
+        unlabeled=[], labeled=SimpleNamespace(truth=None), warnings=lambda: [f"6 classes ({', '.join(names)})"],
+    )  # fmt: skip
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[], ckpt_path=None)
+    ClassCountsReport().on_fit_start(trainer, None)  # type: ignore[arg-type]
+    out = capsys.readouterr().out
+    for name in (*names[:4], r"\x1b[31mred", "모자"):
+        assert out.count(name) == 2, name
+    assert "\x1b" not in out
+
+
 def test_long_tables_are_cut_in_the_middle() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     names = [f"k{k}" for k in range(100)]
