@@ -20,6 +20,7 @@ from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, resolve_checkpoint
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.run_folder import is_writer, take_run_dir
 from tailmatch.command_line.settings_of_checkpoint import (
+    class_names_of_source,
     config_of_checkpoint,
     data_of_members,
     files_of,
@@ -33,6 +34,7 @@ from tailmatch.command_line.trainer import added_callbacks, predicted_files, tra
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.files.image_files import ImageFiles
 from tailmatch.datamodules.locks import sole_output
 from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
@@ -190,6 +192,8 @@ class TailmatchCLI(LightningCLI):
                 raise SettingsError(
                     f"the settings in checkpoint {self.stranger.source!r} cannot be built: {error}"
                 ) from error
+        if isinstance(self.datamodule, ImageFiles):
+            self.datamodule.take_class_names(class_names_of_source(self.config[self.subcommand]))
         if self.stranger is not None and self.named_data:
             self._say(f"data that {self.stranger.source} names: {files_of(self._get(self.config, 'data'))}")
             self.datamodule.may_download = self.root_is_typed

@@ -179,6 +179,20 @@ def network_of_source(model: Any) -> str | None:
     return yaml.safe_dump({"model": {"class_path": model.class_path, "init_args": arguments}})
 
 
+def class_names_of_source(settings: Any) -> list[str]:
+    """Read the class names of the checkpoint that a command uses or a method begins with; empty without one.
+
+    Args:
+        settings: The parsed settings of the subcommand.
+    """
+    arguments = settings.model.get("init_args", {})
+    members = arguments.get("checkpoints") or [None]
+    source = settings.get("ckpt_path") or arguments.get("checkpoint") or members[0]
+    content = None if source is None else read_file(str(source), mapped=True)
+    names = content.get("class_names") if isinstance(content, dict) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+
+
 def check_weights(subcommand: str, method: str, checkpoint: Path | None) -> None:
     """Refuse a test without trained weights, and weights or a training for a method that brings its own.
 

@@ -147,6 +147,17 @@ class ImageFiles(LabeledUnlabeledDataModule):
     def list_files(self) -> dict[str, FileList]:
         """List the files of `train`, and of `val` and `test` if the data set has these splits."""
 
+    def take_class_names(self, names: Sequence[str]) -> None:
+        """Take the order of the classes from a checkpoint, before `setup`; other classes are left as they are.
+
+        Its version may have sorted them in another way.
+
+        Args:
+            names: The names of the classes of the checkpoint.
+        """
+        if sorted(names) == sorted(self.class_names):
+            self.class_names = list(names)
+
     def describe(self, key: str) -> str:
         """Give the name of a file in messages."""
         return str(self.root / key)

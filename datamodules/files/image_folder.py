@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.class_names import sorted_names
 from tailmatch.datamodules.files.decoding import IMAGE_SUFFIXES
 from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 
@@ -14,8 +15,9 @@ from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 class ImageFolder(ImageFiles):
     """Images in `root/train/<class>/`, and if they exist `root/unlabeled/`, `root/val/<class>/`, `root/test/<class>/`.
 
-    The classes are the sub-folders of `train/` in alphabetical order. Images in `unlabeled/`, at any depth, join the
-    unlabeled set. Hidden files and folders, whose names begin with a dot, are left out.
+    The classes are the sub-folders of `train/`, sorted as numbers if all are numbers, else as text. Images in
+    `unlabeled/`, at any depth, join the unlabeled set. Hidden files and folders, whose names begin with a dot, are left
+    out.
 
     Args:
         root: The folder that holds `train/`.
@@ -60,7 +62,7 @@ class ImageFolder(ImageFiles):
             )
         keys: list[str] = []
         targets: list[int] = []
-        for name in names:
+        for name in sorted(names, key=self.class_names.index):
             found = image_files(self.root, f"{split}/{name}")
             if not found:
                 raise SettingsError(f"class folder {folder / name} has no images: add some or remove it")
@@ -70,8 +72,8 @@ class ImageFolder(ImageFiles):
 
 
 def class_folders(folder: Path) -> list[str]:
-    """List the names of the folders in a folder, in alphabetical order, without hidden ones."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """List the names of the folders in a folder without hidden ones: sorted as numbers if all are, else as text."""
+    return sorted_names(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def image_files(root: Path, folder: str) -> list[str]:

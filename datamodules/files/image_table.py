@@ -1,5 +1,6 @@
 """Images listed in a table, one row an image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFracti
 class ImageTable(ImageFiles):
     """Images listed in a CSV, TSV or Parquet file, one row an image.
 
-    The classes are the values of the target column: sorted as numbers if all are numbers, else as text. An image whose
-    target is empty or -1, or whose split is `unlabeled`, joins the unlabeled set. A row without a split is `train`.
+    The classes are the values of the target column: sorted as numbers if all are numbers, else as text. Values that
+    differ only in spaces, in how accents are encoded or in leading zeros are one class. An image whose target is empty
+    or -1, or whose split is `unlabeled`, joins the unlabeled set. A row without a split is `train`.
 
     Args:
         table: The path of the table: `.csv`, `.tsv`, `.txt` (cells separated by spaces) or `.parquet`.
@@ -100,6 +102,11 @@ class ImageTable(ImageFiles):
     def warnings(self) -> list[str]:
         """See `LabeledUnlabeledDataModule.warnings`; also says which classes were put together."""
         return [*self.images.notes, *super().warnings()]
+
+    def take_class_names(self, names: Sequence[str]) -> None:
+        """See `ImageFiles.take_class_names`; also takes the spelling, such as `7` for `007`."""
+        self.images = self.images.with_names(names)
+        self.class_names = self.images.class_names
 
     def describe(self, key: str) -> str:
         """See `ImageFiles.describe`: the row that lists the file."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.bounds import MOST_COLUMNS, check_parquet
+from tailmatch.datamodules.files.table_encoding import check_utf_16, wrong_encoding
 from tailmatch.datamodules.output_files import pyarrow_for
 
 CHUNK = 256
@@ -179,6 +180,7 @@ def _text(path: Path, layout: TableFormat) -> tuple[list[str], Chunks]:
         raise SettingsError(
             f"{path}: a table's name ends in .csv, .tsv, .txt (spaces) or .parquet; of another one, give the delimiter"
         )
+    check_utf_16(path, layout.encoding)
     rows = _rows(path, delimiter, layout.encoding)
     first = next(rows, [])
     if not first:
@@ -215,8 +217,8 @@ def _rows(path: Path, delimiter: str, encoding: str) -> Iterator[list[str]]:
             yield from reader
         except csv.Error as error:
             raise SettingsError(f"{path}: line {reader.line_num} is no row of a table: {error}") from error
-        except UnicodeDecodeError as error:
-            raise _wrong_encoding(path, delimiter, encoding) from error
+        except UnicodeError as error:
+            raise wrong_encoding(path, delimiter, encoding) from error
 
 
 def _even(
@@ -230,20 +232,6 @@ def _even(
         f"{path}: row {first_row + index} has {len(chunk[index])} cells, and there are {len(names)} columns "
         f"{_some(names)}"
     )
-
-
-def _wrong_encoding(path: Path, delimiter: str, encoding: str) -> SettingsError:
-    with path.open("rb") as file:
-        for row, line in enumerate(file, start=1):
-            try:
-                line.decode(encoding)
-            except UnicodeDecodeError as error:
-                column = line[: error.start].count(delimiter.encode()) + 1
-                return SettingsError(
-                    f"{path}: row {row}, column {column}: {line[error.start : error.end]!r} is not {encoding}; give "
-                    "the encoding, for example latin-1 or cp1252"
-                )
-    return SettingsError(f"{path} is not {encoding}; give the encoding")
 
 
 # Parquet

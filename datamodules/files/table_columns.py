@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.class_names import class_key, clean_name, sorted_names
 from tailmatch.datamodules.files.image_folder import image_files
 from tailmatch.datamodules.files.table import Table
 
 SPLITS = ("train", "val", "test", "unlabeled")
 LEFT_OUT = len(SPLITS)
 """The number that stands instead of a split for rows that are not used."""
+
+NAMED = 5
+"""How many values, and spellings of each, a warning names."""
 
 Integers = NDArray[np.int64]
 
@@ -77,40 +82,60 @@ def unlisted_files(folder: Path, root: Path, listed: AbstractSet[str]) -> list[s
     return unlisted
 
 
-def class_targets(table: Table, column: str) -> tuple[list[str], Integers]:
+def class_targets(table: Table, column: str) -> tuple[list[str], Integers, list[str]]:
     """Read the class of each row.
 
+    Cells that differ only in spaces, in how accents are encoded or in leading zeros are one class (see `class_key`).
+
     Returns:
-        The sorted names of the K classes, and `int64 [N]`, the class of each row, -1 where it has none.
+        The sorted names of the K classes; `int64 [N]`, the class of each row, -1 where it has none; and warnings.
 
     Raises:
         SettingsError: Some targets are numbers and some text, a number is below -1, or none is given.
     """
     coded = table.coded[column]
-    names = [_class_name(value) for value in coded.values]
-    numbers = {name for name in names if INTEGER.fullmatch(name)}
-    texts = set(names) - numbers - {""}
-    if numbers - {"-1"} and texts:
-        number, text = (
-            min(
-                (value for value, name in zip(coded.values, names, strict=True) if name in group), key=coded.first_index
-            )
-            for group in (numbers - {"-1"}, texts)
-        )
+    cells = {value: _class_name(value) for value in coded.values}
+    keys = {value: class_key(name) for value, name in cells.items()}
+    numbers = [value for value, key in keys.items() if isinstance(key, int) and key != -1]
+    texts = [value for value, key in keys.items() if isinstance(key, str) and key]
+    if numbers and texts:
+        number, text = (min(group, key=coded.first_index) for group in (numbers, texts))
         raise SettingsError(
             f"{table.first_place(column, text)}: {text!r} is text, and {number!r} (row "
             f"{coded.first_index(number) + table.first_row}) is a number; write all classes in one way"
         )
-    for value, name in zip(coded.values, names, strict=True):
-        if name in numbers and int(name) < -1:
+    for value in numbers:
+        if int(cells[value]) < -1:
             raise SettingsError(
                 f"{table.first_place(column, value)}: {value!r} is below -1, which stands for unlabeled"
             )
-    classes = sorted(texts) or sorted(numbers - {"-1"}, key=int)
-    if not classes:
+    spellings: dict[str | int, list[str]] = {}
+    for value in numbers or texts:
+        spellings.setdefault(keys[value], []).append(value)
+    if not spellings:
         raise SettingsError(f"{table.path}: column {column!r} has no class in any row")
-    places = {name: k for k, name in enumerate(classes)}
-    return classes, coded.translate([places.get(name, -1) for name in names])
+    names = {key: max((cells[value] for value in group), key=len) for key, group in spellings.items()}
+    classes = sorted_names(names.values())
+    places = {key: classes.index(name) for key, name in names.items()}
+    return classes, coded.translate([places.get(keys[v], -1) for v in coded.values]), _merged(table, column, spellings)
+
+
+def _merged(table: Table, column: str, spellings: Mapping[str | int, Sequence[str]]) -> list[str]:
+    """Warn of values that several spellings name; `3` and `3.0` count as one."""
+    several = [group for group in spellings.values() if len({INTEGER.sub(r"\1", value) for value in group}) > 1]
+    if not several:
+        return []
+    shown = "; ".join(" = ".join(_told_apart(group[:NAMED])) for group in several[:NAMED])
+    return [
+        f"{table.path}: column {column!r} has {len(several)} values in several spellings, which count as one each "
+        f"(spaces, accents, leading zeros): {shown}{'; ...' if len(several) > NAMED else ''}"
+    ]
+
+
+def _told_apart(values: Sequence[str]) -> list[str]:
+    """Quote values, with escapes where they would look the same."""
+    same = len({unicodedata.normalize("NFC", value) for value in values}) < len(values)
+    return list(map(ascii if same else repr, values))
 
 
 def rare_grouped(
@@ -150,8 +175,10 @@ def rare_grouped(
 
 
 def _class_name(value: str) -> str:
-    number = INTEGER.fullmatch(value)
-    return str(int(number[1])) if number else value
+    """Return the name in a cell; a number keeps its leading zeros."""
+    name = clean_name(value)
+    number = INTEGER.fullmatch(name)
+    return number[1] if number else name
 
 
 def splits_of_rows(table: Table, column: str) -> Integers:
@@ -171,18 +198,22 @@ def splits_of_rows(table: Table, column: str) -> Integers:
     return coded.translate([SPLITS.index(value or "train") for value in coded.values])
 
 
-def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None]:
-    """Read the category columns.
+def category_codes(table: Table, columns: Sequence[str]) -> tuple[dict[str, list[str]], Integers | None, list[str]]:
+    """Read the category columns; cells that differ only in spaces or in how accents are encoded are one value.
 
     Returns:
-        The sorted values of each of the L columns; and `int64 [N, L]`, the index of each row's value among them, -1 for
-        an empty cell, or None if there are no columns.
+        The sorted values of each of the L columns; `int64 [N, L]`, the index of each row's value among them, -1 for an
+        empty cell, or None if there are no columns; and warnings.
     """
-    names, codes = {}, []
+    names, codes, notes = {}, [], []
     for column in columns:
         coded = table.coded[column]
-        values = sorted(set(coded.values) - {""})
+        spellings: dict[str, list[str]] = {}
+        for value in coded.values:
+            spellings.setdefault(clean_name(value), []).append(value)
+        values = sorted(spellings.keys() - {""})
         places = {value: place for place, value in enumerate(values)}
         names[column] = values
-        codes.append(coded.translate([places.get(value, -1) for value in coded.values]))
-    return names, np.stack(codes, axis=1) if codes else None
+        codes.append(coded.translate([places.get(clean_name(value), -1) for value in coded.values]))
+        notes += _merged(table, column, {value: spellings[value] for value in values})
+    return names, np.stack(codes, axis=1) if codes else None, notes

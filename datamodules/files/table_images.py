@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tailmatch.datamodules.arguments import SettingsError, check_names
+from tailmatch.datamodules.class_names import class_key, same_classes
 from tailmatch.datamodules.files.image_files import FileList
 from tailmatch.datamodules.files.table import Table, TableFormat, read_table
 from tailmatch.datamodules.files.table_columns import (
@@ -98,6 +99,14 @@ class TableImages:
                 return f"{table.place(keys.index(key), self.image_column)}: {key}"
         return None
 
+    def with_names(self, names: Sequence[str]) -> "TableImages":
+        """Take the order and the spelling of the classes from a list of the same ones; ignore a list of others."""
+        if not same_classes(names, self.class_names):
+            return self
+        places = {class_key(name): k for k, name in enumerate(names)}
+        numbers = np.array([*(places[class_key(name)] for name in self.class_names), -1])
+        return replace(self, class_names=list(names), targets=numbers[self.targets])
+
     def file_lists(self) -> dict[str, FileList]:
         """List the files of `train` (with the unlabeled rows and the pool), and of `val` and `test` if they have rows.
 
@@ -158,7 +167,7 @@ def read_images(
     needed = [columns.target, *levels, *([columns.split] if columns.split else [])]
     table = read_table(path, layout, columns.image, needed, [] if columns.split else ["split"])
     keys = relative_paths(table, columns.image, folder, folder, image_suffix)
-    class_names, targets = class_targets(table, columns.target)
+    class_names, targets, notes = class_targets(table, columns.target)
     splits = splits_of_rows(table, columns.split or "split")
     targets[splits == SPLITS.index("unlabeled")] = -1
     _check_evaluation_rows(table, columns.target, targets, splits)
@@ -169,8 +178,10 @@ def read_images(
         pool = Pool(relative_paths(second, columns.image, pool_folder, folder, image_suffix, set(keys)), second)
     elif unlabeled_root is not None:
         pool = Pool(unlisted_files(unlabeled_root, folder, set(keys)))
+    values, categories, others = category_codes(table, levels)
+    notes += others
     return TableImages(
-        table, columns.image, keys, class_names, targets, splits, *category_codes(table, levels), pool=pool
+        table, columns.image, keys, class_names, targets, splits, values, categories, pool=pool, notes=tuple(notes)
     )
 
 

@@ -184,7 +184,7 @@ class UnlabeledTable(UnlabeledImages):
         self.table = read_table(Path(table), layout, image_column, needed, optional)
         self.image_column = image_column
         self.image_suffix = image_suffix
-        self.category_values, self.categories = category_codes(self.table, list(self.table.coded))
+        self.category_values, self.categories, _ = category_codes(self.table, list(self.table.coded))
         super().__init__(str(Path(table).parent) if root is None else root, **kwargs)
 
     def list_files(self) -> FileList:

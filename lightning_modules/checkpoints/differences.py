@@ -114,5 +114,10 @@ def check_same_classes(there: list[str], here: list[str], checkpoint: str) -> No
     only_there, only_here = sorted(set(there) - set(here)), sorted(set(here) - set(there))
     raise SettingsError(
         f"{checkpoint} was trained on other classes: only there {only_there[:10]}, only here {only_here[:10]}"
-        + ("" if only_there or only_here else "; the same names in another order")
+        + (
+            ""
+            if only_there or only_here
+            else "; the same names in another order, which `take_class_names` of the data "
+            "takes from the checkpoint's class_names"
+        )
     )

@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.typed import call
+from tailmatch.datamodules.files import image_folder
+from tests.typed import call, method
 from tests.typed import call_here as tailmatch
+from tests.typed import tailmatch as typed
 
 FIT = [
     "fit", "--config=configs/demo.yaml", "--data.image_size=8", "--data.steps_per_epoch=4",
@@ -99,6 +103,33 @@ def test_a_checkpoint_of_a_former_version_resumes_to_the_same_bits(run_dir: Path
     for part in ("state_dict", "trained_weights"):
         assert today[part].keys() == old[part].keys()
         assert all(torch.equal(tensor, old[part][name]) for name, tensor in today[part].items())
+
+
+def test_a_checkpoint_of_a_former_class_order_keeps_it(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        for split in ("train", "test"):
+            folder = tmp_path / "data" / split / str(number)
+            folder.mkdir(parents=True)
+            for k in range(3):
+                Image.new("RGB", (8, 8), (20 * number, 80 * k, 0)).save(folder / f"{k}.png")
+    words = [
+        f"--data.root={tmp_path}/data", f"--data.cache_dir={tmp_path}/cache", "--data.image_size=8",
+        "--data.class_counts=LabeledFraction", "--data.class_counts.fraction=0.5", "--data.val_holdout=1",
+    ]  # fmt: skip
+    data, mine = [word for word in method("Supervised") if not word.startswith("--data")], f"--run_dir={tmp_path}/run"
+    fit = [*data, "--data=ImageFolder", *words, "--data.labeled_batch_size=2", "--data.steps_per_epoch=1", mine]
+    fit.append("--trainer.max_epochs=1")
+    test, metrics = ["test", mine, "--ckpt_path=last"], tmp_path / "run" / "test_metrics.json"
+    with mock.patch.object(image_folder, "sorted_names", sorted):  # 1, 10, 11, 2, ...: the order of version 0.1
+        typed("fit", *fit)
+        typed(*test)
+    before = json.loads(metrics.read_text())
+    typed(*test)
+    assert list(before["recall"])[:3] == ["1", "10", "11"]
+    assert json.loads(metrics.read_text()) == before
+    typed("fit", mine, "--ckpt_path=last", "--trainer.max_epochs=2")
+    resumed = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert resumed["class_names"][:3] == ["1", "10", "11"]
 
 
 def test_a_second_run_into_a_folder_is_refused_or_moves_the_first_aside(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from pyarrow import parquet
 
-from tailmatch.datamodules import ImageTable, LabeledFraction, ListedCounts
+from tailmatch.datamodules import ImageFolder, ImageTable, LabeledFraction, ListedCounts
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files import table as table_module
 from tailmatch.datamodules.images import Images
@@ -85,11 +85,46 @@ def test_a_long_tail_is_drawn_from_it(folder: Path) -> None:
 def test_numbers_are_sorted_as_numbers_and_minus_one_is_unlabeled(folder: Path) -> None:
     rows = ["image,target", "images/1.png,10", "images/2.png,9.0", "images/3.png,-1.0", "images/4.png,010"]
     data = opened(write(folder, rows), val_holdout=0, test_holdout=0)
-    assert data.class_names == ["9", "10"]
+    assert data.class_names == ["9", "010"]
+    assert any("1 values in several spellings" in note and "'10' = '010'" in note for note in data.warnings())
     assert data.labeled.targets.tolist() == [0, 1, 1]
     files = numbers(data.labeled.images, data.labeled.rows)
     assert files[0] == 2 and sorted(files[1:]) == [1, 4]
     assert numbers(data.unlabeled.images, data.unlabeled.rows) == [3]
+
+
+SAME = ["hat", "hat ", "\ufeffhat", "\u00a0hat\u200b", "hat\u3000"]
+BLUE_HAT = ["caf\u00e9 hat", "cafe\u0301 hat", "caf\u00e9\u00a0\u2009hat"]
+
+
+def test_spaces_and_accents_make_no_other_class_or_category(folder: Path) -> None:
+    cells = [*SAME, *BLUE_HAT, "  ", "Hat"]
+    rows = ["image,target,color", *(f'images/{k}.png,"{cell}",{cell}' for k, cell in enumerate(cells))]
+    data = opened(write(folder, rows), category_columns=["color"], val_holdout=0, test_holdout=0)
+    assert data.class_names == ["Hat", "caf\u00e9 hat", "hat"]
+    assert data.category_values == {"color": data.class_names}
+    assert sorted(data.labeled.targets.tolist()) == [0] + [1] * 3 + [2] * 5 and len(data.unlabeled) == 1
+    merged = [note for note in data.warnings() if "several spellings" in note]
+    assert len(merged) == 2 and "column 'target' has 2 values" in merged[0] and "column 'color'" in merged[1]
+    assert r"'hat' = 'hat ' = '\ufeffhat' = '\xa0hat\u200b'" in merged[0]
+    assert r"'caf\xe9 hat' = 'cafe\u0301 hat'" in merged[0]  # which look the same
+
+
+def test_numbers_keep_their_zeros_and_are_sorted_as_in_a_folder(folder: Path) -> None:
+    rows = ["image,target", *(f"images/{k}.png,{cell}" for k, cell in enumerate(["010", "007", "2", "1.0"]))]
+    path = write(folder, rows)
+    data = opened(path, val_holdout=0, test_holdout=0)
+    assert data.class_names == ["1", "2", "007", "010"] and data.warnings()
+    for name in data.class_names:
+        (folder / "train" / name).mkdir(parents=True)
+    assert ImageFolder(str(folder)).class_names == data.class_names
+    unset = ImageTable(str(path), image_size=4, cache_dir=str(folder / "cache"), val_holdout=0, test_holdout=0)
+    unset.take_class_names(["a", "b", "c", "d"])  # of other data: a checkpoint's check says what differs
+    assert unset.class_names == data.class_names
+    unset.take_class_names(["10", "1", "2", "7"])  # as a former version wrote and sorted them
+    unset.setup("fit")
+    files = numbers(unset.labeled.images, unset.labeled.rows)
+    assert unset.class_names == ["10", "1", "2", "7"] and files == [0, 3, 2, 1]
 
 
 FORMATS: dict[str, Callable[[Path], ImageTable]] = {
@@ -221,6 +256,13 @@ def test_other_mistakes_are_named(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"row 2, column 2: b'\\xe9' is not utf-8-sig; give the encoding"):
         ImageTable(str(latin))
     assert ImageTable(str(latin), encoding="latin-1").class_names == ["caf\xe9", "tea"]
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        wide = write(folder, ["image,target", "images/1.png,caf\xe9", "images/2.png,tea"], encoding=encoding)
+        with pytest.raises(SettingsError, match=rf"list.csv is {encoding.upper()}, .* give encoding {encoding}"):
+            ImageTable(str(wide))
+        assert ImageTable(str(wide), encoding=encoding).class_names == ["caf\xe9", "tea"]
+        with pytest.raises(SettingsError, match="list.csv is not utf-16; leave encoding out for UTF-8"):
+            ImageTable(str(write(folder, plain(4))), encoding="utf-16")
     with pytest.raises(ValueError, match="delimiter"):
         ImageTable(str(write(folder, plain(4), "list.dat")))
     with pytest.raises(FileNotFoundError, match=r"no table .*nowhere\.csv"):
