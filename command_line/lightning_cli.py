@@ -209,7 +209,7 @@ class TailmatchCLI(LightningCLI):
             raise
         except (ValueError, TypeError) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
-        take_over_signals(trainer)
+        take_over_signals(trainer, run_dir)
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

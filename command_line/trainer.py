@@ -16,7 +16,6 @@ from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line.predict import writers
 from tailmatch.command_line.run_folder import is_writer
-from tailmatch.command_line.stop_at_step_end import StopAtStepEnd
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 
@@ -56,10 +55,9 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
         callbacks.append(progress_report())
     if subcommand == "predict":
         callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
-    saves = settings.trainer.enable_checkpointing is not False
-    if saves:
+    if settings.trainer.enable_checkpointing is not False:
         callbacks += checkpoint_callbacks(settings.checkpoint, run_dir / "checkpoints")
-    return [*callbacks, StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)]
+    return callbacks
 
 
 def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> list[Path]:
