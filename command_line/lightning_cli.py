@@ -217,9 +217,10 @@ class TailmatchCLI(LightningCLI):
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Keep no predictions in memory."""
+        """Keep no predictions in memory, and print no table of Lightning beside `EvaluationTable`."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        return kwargs | {"return_predictions": False} if subcommand == "predict" else kwargs
+        own = {"predict": {"return_predictions": False}, "test": {"verbose": False}, "validate": {"verbose": False}}
+        return kwargs | own.get(subcommand, {})
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a command; if a signal stops a fit, say how to continue."""

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import checkpoint_callbacks
+from tailmatch.callbacks.reports.evaluation_table import EvaluationTable
 from tailmatch.callbacks.reports.metrics_table import MetricsTable
 from tailmatch.callbacks.reports.progress import progress_report
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, NetworkReport, SteppedBack, ViewGrid
@@ -53,6 +54,8 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
     own = any(isinstance(callback, ProgressBar) for callback in configured)
     if settings.trainer.enable_progress_bar is not False and not settings.trainer.barebones and not own:
         callbacks.append(progress_report())
+    if settings.get("verbose"):
+        callbacks.append(EvaluationTable())
     if subcommand == "predict":
         callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
     if settings.trainer.enable_checkpointing is not False:

@@ -69,12 +69,22 @@ class Evaluation:
     Attributes:
         scalars: Metrics `[]` by name.
         recall: Recall of each class, `[K]`; NaN for classes without an image.
+        support: Number of images of each class, `int64 [K]`.
+        predicted: Number of images that are predicted as each class, `int64 [K]`.
         confusion: Confusion matrix `int64 [K, K]`, rows are true classes; None above `CONFUSION_LIMIT` classes.
     """
 
     scalars: dict[str, Tensor]
     recall: Tensor
+    support: Tensor
+    predicted: Tensor
     confusion: Tensor | None
+
+    @property
+    def only_class(self) -> int | None:
+        """The class that all images of several classes are predicted as; None if they are told apart at all."""
+        single = len(self.support) > 1 and int((self.predicted > 0).sum()) == 1 and int((self.support > 0).sum()) > 1
+        return int(self.predicted.argmax()) if single else None
 
 
 class LongTailMetrics(Metric):
@@ -144,4 +154,5 @@ class LongTailMetrics(Metric):
         for name, group in groups.items():
             if (group & present).any():
                 scalars[name] = recall[group & present].mean()
-        return Evaluation(scalars, recall, self.confusion if self.keeps_confusion else None)
+        confusion = self.confusion if self.keeps_confusion else None
+        return Evaluation(scalars, recall, self.support.clone(), self.predicted.clone(), confusion)

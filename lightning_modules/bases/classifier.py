@@ -23,6 +23,7 @@ from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 from tailmatch.lightning_modules.training.finite import check_predictions, predictions_error
 from tailmatch.lightning_modules.training.run_folder import run_folder
+from tailmatch.lightning_modules.training.single_class import SingleClassWarning
 
 
 class ImageClassifier(ImageModule):
@@ -49,6 +50,7 @@ class ImageClassifier(ImageModule):
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
+        self._single_class = SingleClassWarning()
         self._predicted = torch.zeros(())  # the sum of all probabilities of a prediction
         self.trained_steps = 0  # steps of the loaded checkpoint, since the trainer of a test counts none
 
@@ -262,6 +264,10 @@ class ImageClassifier(ImageModule):
         metrics.reset()
         if not bool(self.evaluations[stage].scalars["loss"].isfinite()):
             raise predictions_error(self, self.trainer)
+        if not self.trainer.sanity_checking:
+            images = "test images" if stage == "test" else "validation images"
+            in_fit = self.trainer.state.fn == "fit"
+            self._single_class.look_at(self.evaluations[stage], self.class_names, images, in_fit)
         return {f"{stage}/{name}": value for name, value in self.evaluations[stage].scalars.items()}
 
     @rank_zero_only

@@ -49,6 +49,7 @@ def test_best_checkpoint_is_tested_without_naming_the_config_again(run_dir: Path
     before = (run_dir / "config.yaml").read_text()
     result = tailmatch("test", f"--run_dir={run_dir}", "--ckpt_path=best")
     assert result.returncode == 0, result.stderr
+    assert "lowest recall" in result.stdout and "DataLoader 0" not in result.stdout
     record = json.loads((run_dir / "test_metrics.json").read_text())
     assert record["checkpoint"].endswith("best.ckpt") and record["step"] > 0
     assert set(record["recall"]) == {str(k) for k in range(10)}
@@ -114,7 +115,7 @@ def test_a_checkpoint_of_a_former_class_order_keeps_it(tmp_path: Path) -> None:
                 Image.new("RGB", (8, 8), (20 * number, 80 * k, 0)).save(folder / f"{k}.png")
     words = [
         f"--data.root={tmp_path}/data", f"--data.cache_dir={tmp_path}/cache", "--data.image_size=8",
-        "--data.class_counts=LabeledFraction", "--data.class_counts.fraction=0.5", "--data.val_holdout=1",
+        "--data.class_counts=LabeledFraction", "--data.class_counts.fraction=0.5", "--data.val_holdout=0.34",
     ]  # fmt: skip
     data, mine = [word for word in method("Supervised") if not word.startswith("--data")], f"--run_dir={tmp_path}/run"
     fit = [*data, "--data=ImageFolder", *words, "--data.labeled_batch_size=2", "--data.steps_per_epoch=1", mine]
