@@ -142,7 +142,7 @@ class Reporter:
         scalars |= {name: value for name, value in known.items() if not math.isnan(drift.p)}
         if len(self.names) <= TICK_LIMIT and drift.images:
             scalars |= {
-                f"share/{name}": float(count) / drift.images
+                f"share/{printable(name)}": float(count) / drift.images
                 for name, count in zip(self.names, window.counts, strict=True)
             }
         for name, value in scalars.items():

@@ -1,16 +1,21 @@
-"""Class names are drawn as they are: never as a formula, and in a font that has their characters."""
+"""Class names are drawn and logged as they are: never as a formula, and in a font that has their characters."""
 
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tailmatch.callbacks.reports import figures, fonts
 from tailmatch.callbacks.reports.early_learning import early_figure
+from tailmatch.callbacks.reports.scalars import log_scalars
 
 BUNDLED = Path(matplotlib.get_data_path(), "fonts", "ttf")
 SCRIPT_G = "\N{SCRIPT SMALL G}"  # in STIX, which matplotlib has, and not in DejaVu Sans
@@ -59,3 +64,12 @@ def test_one_line_of_advice_says_which_characters_no_font_has(monkeypatch: pytes
         drawn("모자 หมวก")
     [line] = [str(each.message) for each in said]
     assert "characters กมวห모자: figures show boxes" in line and "fonts-noto-cjk and fonts-noto-core" in line
+
+
+def test_names_in_other_encodings_are_logged_as_escapes(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    trainer: Any = SimpleNamespace(loggers=[logger], global_step=3)
+    log_scalars(trainer, {f"early/fit_class/{STRANGE[3]}": 0.5, "early/fit_class/모자": 0.25})
+    logger.finalize("success")
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert {r"early/fit_class/caf\udce9", "early/fit_class/모자"} <= set(events.Tags()["scalars"])
