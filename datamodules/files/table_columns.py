@@ -126,9 +126,10 @@ def _merged(table: Table, column: str, spellings: Mapping[str | int, Sequence[st
     if not several:
         return []
     shown = "; ".join(" = ".join(_told_apart(group[:NAMED])) for group in several[:NAMED])
+    values = "one value" if len(several) == 1 else f"{len(several)} values"
     return [
-        f"{table.path}: column {column!r} has {len(several)} values in several spellings, which count as one each "
-        f"(spaces, accents, leading zeros): {shown}{'; ...' if len(several) > NAMED else ''}"
+        f"{table.path}: column {column!r} has {values} in several spellings (spaces, accents, leading zeros), taken as "
+        f"the same: {shown}{'; ...' if len(several) > NAMED else ''}"
     ]
 
 

@@ -86,7 +86,7 @@ def test_numbers_are_sorted_as_numbers_and_minus_one_is_unlabeled(folder: Path) 
     rows = ["image,target", "images/1.png,10", "images/2.png,9.0", "images/3.png,-1.0", "images/4.png,010"]
     data = opened(write(folder, rows), val_holdout=0, test_holdout=0)
     assert data.class_names == ["9", "010"]
-    assert any("1 values in several spellings" in note and "'10' = '010'" in note for note in data.warnings())
+    assert any("one value in several spellings" in note and "'10' = '010'" in note for note in data.warnings())
     assert data.labeled.targets.tolist() == [0, 1, 1]
     files = numbers(data.labeled.images, data.labeled.rows)
     assert files[0] == 2 and sorted(files[1:]) == [1, 4]
