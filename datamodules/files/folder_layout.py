@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.listing import folders_in, images_directly_in
+from tailmatch.datamodules.files.listing import LeftOut, broken_links_in, folders_in, has_images
 
 NAMES = {
     "train": ("train", "training"),
@@ -35,7 +35,8 @@ def folder_layout(root: Path) -> FolderLayout:
     """Find out where the images of a folder are.
 
     Raises:
-        MissingFileError: The root is no folder, or there are no class folders; the message says what there is.
+        MissingFileError: The root is no folder, or there are no class folders (the message says what there is), or
+            the folder of a split or a class is a link that leads nowhere.
         SettingsError: A split has two folders.
     """
     if not root.is_dir():
@@ -44,6 +45,8 @@ def folder_layout(root: Path) -> FolderLayout:
             f"root {root.resolve()} is no folder, so there are no class folders in {root.resolve() / 'train'}{hint}"
         )
     folders = folders_in(root)
+    every_name = [name for names in NAMES.values() for name in names]
+    _refuse_links(root, [name for name in broken_links_in(root) if name.lower() in every_name])
     splits: dict[str, str] = {}
     for split, names in NAMES.items():
         found = [name for name in folders if name.lower() in names]
@@ -51,6 +54,8 @@ def folder_layout(root: Path) -> FolderLayout:
             raise SettingsError(f"{root} has the folders {found}, which are both for {split!r}: leave one of them")
         splits |= dict.fromkeys([split] if found else [], "".join(found))
     others = [name for name in folders if name not in splits.values()]
+    for folder in (splits[split] for split in ("train", "val", "test") if split in splits):
+        _refuse_links(root / folder, broken_links_in(root / folder))
     if "train" in splits:
         class_names = folders_in(root / splits["train"])
     else:
@@ -62,9 +67,17 @@ def folder_layout(root: Path) -> FolderLayout:
     return FolderLayout(splits, class_names, others)
 
 
+def _refuse_links(folder: Path, broken: list[str]) -> None:
+    if broken:
+        there = folder / broken[0]
+        raise MissingFileError(f"{there} is a link to {there.readlink()}, which does not exist: mend or remove it")
+
+
 def _classes_in_root(root: Path, folders: list[str]) -> list[str]:
-    """List the folders with images directly in them, if there are several: `<class>/1.jpg` without `train/`."""
-    found = [name for name in folders if images_directly_in(root / name)]
+    """List the folders with images, if there are several: `<class>/1.jpg` without `train/`."""
+    if any(part.lower() in names for name in folders for part in folders_in(root / name) for names in NAMES.values()):
+        return []  # they have splits of their own
+    found = [name for name in folders if has_images(root / name)]
     own = root.resolve()
     if found and any(own.name.lower() in names for names in NAMES.values()):
         raise MissingFileError(
@@ -76,9 +89,10 @@ def _classes_in_root(root: Path, folders: list[str]) -> list[str]:
 
 def _no_classes(root: Path, train: str, folders: list[str]) -> MissingFileError:
     place, wanted = root / train, root / ("train" if train == "." else train)
-    has, meant = [], ""
-    if loose := images_directly_in(place):
-        has.append(f"{loose} images directly in it")
+    left_out, has, meant = LeftOut(), [], ""
+    left_out.add_loose(place)
+    if str(left_out):
+        has.append(str(left_out))
     if train == "." and folders:
         has.append(f"the folders {', '.join(folders[:10])}{' ...' if len(folders) > 10 else ''}")
         deeper = [name for name in folders if any(part.lower() in NAMES["train"] for part in folders_in(root / name))]

@@ -17,8 +17,8 @@ class ImageFolder(ImageFiles):
 
     The classes are the sub-folders of `train/` in alphabetical order. Images in `unlabeled/`, at any depth, join the
     unlabeled set. The folders may also be named `training`, `unlabelled`, `valid`, `validation` and `testing`. Without
-    `train/`, `val/` and `test/`, the folders in `root` with images directly in them are the classes; a tenth of each is
-    then held out for validation and a fifth for the test, unless `val_holdout` and `test_holdout` say otherwise.
+    `train/`, `val/` and `test/`, the folders in `root` that have images are the classes; a tenth of each is then held
+    out for validation and a fifth for the test, unless `val_holdout` and `test_holdout` say otherwise.
 
     Hidden files and folders, whose names begin with a dot, are never data. Whatever else is left out is counted in one
     warning: files of other kinds, links to folders, images outside of the class folders, other folders of images. A
@@ -29,7 +29,8 @@ class ImageFolder(ImageFiles):
         **kwargs: The other arguments of `ImageFiles`.
 
     Raises:
-        MissingFileError: There are no class folders; the message says what there is.
+        MissingFileError: There are no class folders (the message says what there is), or the folder of a split or a
+            class is a link that leads nowhere.
         SettingsError: A class folder has no images, `val` or `test` has a class that `train` lacks, or an image
             cannot be read.
     """
@@ -51,13 +52,15 @@ class ImageFolder(ImageFiles):
             if split in splits and self._has_classes(split):
                 keys, targets = self._labeled_files(splits[split], left_out)
                 lists[split] = FileList(keys, torch.tensor(targets))
-        left_out.folders += [name for name in self.layout.others if has_images(self.root / name)]
-        left_out.warn(self.root)
         if splits["train"] == ".":
+            left_out.empty += self.layout.others
             rank_zero_warn(
-                f"{self.root} has no folder train, so its folders are the classes; of each, val_holdout "
-                f"{self.val_holdout:g} and test_holdout {self.test_holdout:g} are held out"
+                f"{self.root} has no folder train, so its {self.num_classes} folders with images are the classes; of "
+                f"each, val_holdout {self.val_holdout:g} and test_holdout {self.test_holdout:g} are held out"
             )
+        else:
+            left_out.folders += [name for name in self.layout.others if has_images(self.root / name)]
+        left_out.warn(self.root)
         return lists
 
     def _has_classes(self, split: str) -> bool:
@@ -83,8 +86,7 @@ class ImageFolder(ImageFiles):
                 f"{place} has class folders {unknown}, and {self.layout.splits['train']}/ has {self.class_names}: "
                 "rename or remove them (to predict images without classes: UnlabeledImages)"
             )
-        if loose := images_directly_in(place):
-            left_out.loose[str(place)] = loose
+        left_out.add_loose(place)
         keys: list[str] = []
         targets: list[int] = []
         for name in names:

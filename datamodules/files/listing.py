@@ -13,6 +13,9 @@ from tailmatch.datamodules.files.decoding import IMAGE_SUFFIXES
 SHOWN = 5
 """How many suffixes, links or folders a message names; it counts the others."""
 
+LONGEST_SUFFIX = 10
+"""How many characters a suffix may have; what follows the last dot of a longer name is no suffix."""
+
 BY_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
 """What Windows and macOS write beside images, in lower case."""
 
@@ -23,27 +26,48 @@ class LeftOut:
 
     Attributes:
         suffixes: The number of files of each suffix that is none of an image.
-        links: The links to folders, which are not followed, since they may lead round in a circle.
+        links: The links to folders, which are not followed, since they may lead round in a circle, and those that lead
+            nowhere.
         loose: The number of images in each folder that lie outside of its class folders.
         folders: The folders with images that are no part of the layout.
+        empty: The folders without images, where a class was looked for.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
     loose: Counter[str] = field(default_factory=Counter)
     folders: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    def add_file(self, name: str) -> None:
+        """Count a file that is no image."""
+        suffix = os.path.splitext(name)[1].lower()
+        self.suffixes[suffix if len(suffix) <= LONGEST_SUFFIX else ""] += 1
+
+    def add_loose(self, folder: Path) -> None:
+        """Count the files in a folder that are in none of its class folders."""
+        names = _files_in(folder)
+        for name in names:
+            if not is_image(name):
+                self.add_file(name)
+        if images := sum(map(is_image, names)):
+            self.loose[str(folder)] += images
 
     def __str__(self) -> str:
         """Name what is left out, with counts, in one line; empty if there is nothing."""
         said = []
         if self.suffixes:
             most = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-            kinds = [f"{suffix or 'no suffix'} {count}" for suffix, count in most]
+            kinds = [f"{_printable(suffix) or 'no suffix'} {count}" for suffix, count in most]
             kinds += ["others"] if len(self.suffixes) > SHOWN else []
             said.append(f"files of other kinds: {self.suffixes.total()} ({', '.join(kinds)})")
         said += [f"images outside of the class folders: {count} in {folder}" for folder, count in self.loose.items()]
-        said += [f"links to folders: {len(self.links)} ({_some(self.links)})"] if self.links else []
-        said += [f"other folders of images: {len(self.folders)} ({_some(self.folders)})"] if self.folders else []
+        named = {
+            "links to folders or to nothing": self.links,
+            "other folders of images": self.folders,
+            "folders without images": self.empty,
+        }
+        said += [f"{what}: {len(names)} ({_some(names)})" for what, names in named.items() if names]
         return "; ".join(said)
 
     def warn(self, root: Path) -> None:
@@ -55,7 +79,11 @@ class LeftOut:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(sorted(names)[:SHOWN]) + more
+    return ", ".join(map(_printable, sorted(names)[:SHOWN])) + more
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else repr(name)  # such as a line break, or a byte that is no UTF-8
 
 
 def is_hidden(name: str) -> bool:
@@ -73,9 +101,19 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
+def broken_links_in(folder: Path) -> list[str]:
+    """List the names of the links in a folder that lead nowhere and are no images by their names."""
+    names = (path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    return sorted(name for name in names if not is_hidden(name) and not is_image(name))
+
+
 def images_directly_in(folder: Path) -> int:
     """Count the images in a folder that are in none of its folders."""
-    return sum(is_image(path.name) and not path.is_dir() for path in folder.iterdir())
+    return sum(map(is_image, _files_in(folder)))
+
+
+def _files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if not path.is_dir() and not is_hidden(path.name)]
 
 
 def has_images(folder: Path) -> bool:
@@ -102,8 +140,10 @@ def image_files(root: Path, folder: str, left_out: LeftOut | None = None) -> lis
         for name in names:
             if is_image(name):
                 found.append(inside + name)
+            elif os.path.islink(root / inside / name) and not os.path.exists(root / inside / name):
+                out.links.append(inside + name)
             else:
-                out.suffixes[os.path.splitext(name)[1].lower()] += 1
+                out.add_file(name)
     if left_out is None:
         out.warn(root / folder)
     return sorted(found, key=lambda key: key.split("/"))

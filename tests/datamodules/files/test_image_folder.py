@@ -42,6 +42,7 @@ def without_train(root: Path) -> None:
     save(root, "cat", "dog", "unlabeled")
     (root / "notes").mkdir()
     (root / "notes" / "a.txt").touch()
+    (root / "readme.md").touch()
 
 
 def other_names(root: Path) -> None:
@@ -64,10 +65,12 @@ def remains(root: Path) -> None:
     for name in ("a.heic", "b.HEIC", "c.txt", "d"):
         (root / "train" / "dog" / name).touch()
     (root / "train" / "cat" / "linked").symlink_to(root.parent / "elsewhere")
+    (root / "train" / "cat" / "gone").symlink_to(root / "nowhere")
+    (root / "train" / "labels.csv").touch()
 
 
 def linked(root: Path) -> None:
-    save(root, "train/cat", "../elsewhere")
+    save(root, "train/cat/deep", "../elsewhere")
     (root / "train" / "dog").symlink_to(root.parent / "elsewhere")
 
 
@@ -81,7 +84,10 @@ HALF = {"labeled": [5, 5], "unlabeled": [5, 5]}
             without_train,
             {"labeled": [4, 4], "unlabeled": [3, 3], "validation": [1, 1], "test": [2, 2]},
             16,
-            ["has no folder train, so its folders are the classes; of each, val_holdout 0.1 and test_holdout 0.2 are"],
+            [
+                "has no folder train, so its 2 folders with images are the classes; of each, val_holdout 0.1 and",
+                "left out are files of other kinds: 1 (.md 1); folders without images: 1 (notes)",
+            ],
         ),
         (other_names, {**HALF, "validation": [0, 10], "test": [10, 0]}, 20, []),
         (unlabeled_test, HALF, 10, ["test has 10 images and no class folders, so their classes are unknown and it is"]),
@@ -92,8 +98,9 @@ HALF = {"labeled": [5, 5], "unlabeled": [5, 5]}
             HALF,
             10,
             [
-                "left out are files of other kinds: 4 (.heic 2, no suffix 1, .txt 1); images outside of the class "
-                "folders: 3 in {root}/train; links to folders: 1 (train/cat/linked); other folders of images: 1 (more)"
+                "left out are files of other kinds: 5 (.heic 2, no suffix 1, .csv 1, .txt 1); images outside of the "
+                "class folders: 3 in {root}/train; links to folders or to nothing: 2 (train/cat/gone, "
+                "train/cat/linked); other folders of images: 1 (more)"
             ],
         ),
     ],
@@ -121,8 +128,16 @@ def test_holdouts_of_a_folder_without_train_may_be_given(tmp_path: Path) -> None
     [
         (["data/train/cat", "data/train/dog"], ".", "(is {root}/data meant, which has a folder train?)"),
         (["train/cat", "train/dog"], "train", "{root}/train is the folder train of a data set: give {root}"),
-        (["train"], ".", "no class folders in {root}/train, and {root}/train has 1 images directly in it: put"),
-        ([""], ".", "no class folders in {root}/train, and {root} has 1 images directly in it: put"),
+        (
+            ["train"],
+            ".",
+            "no class folders in {root}/train, and {root}/train has images outside of the class folders: 1 in",
+        ),
+        (
+            [""],
+            ".",
+            "no class folders in {root}/train, and {root} has images outside of the class folders: 1 in {root}: put",
+        ),
         (["cat"], ".", "no class folders in {root}/train, and {root} has the folders cat: put"),
         (["val/cat", "val/dog"], ".", "no class folders in {root}/train, and {root} has the folders val: put"),
         (["train/cat", "train/dog", "val/cat", "Valid/cat"], ".", "the folders ['Valid', 'val'], which are both for"),
@@ -154,7 +169,9 @@ def test_a_long_list_of_what_is_left_out_is_cut(tmp_path: Path) -> None:
         (tmp_path / f"link{number}").symlink_to(tmp_path)
     left_out = LeftOut()
     assert image_files(tmp_path, "", left_out) == []
-    assert "files of other kinds: 7 (.x0 1," in str(left_out) and ".x4 1, others); links to folders: 7" in str(left_out)
+    assert "files of other kinds: 7 (.x0 1," in str(
+        left_out
+    ) and ".x4 1, others); links to folders or to nothing: 7" in str(left_out)
     assert str(left_out).endswith("(link0, link1, link2, link3, link4 and 2 more)")
 
 
