@@ -29,7 +29,8 @@ class StopAtStepEnd(Checkpoint):
     successor's first step there is nothing new to save, and a signal ends the fit at once; labels may be generated
     there for a long time.
 
-    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves.
+    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves. A trainer gets it after it is
+    made, since Lightning refuses any `Checkpoint` with `enable_checkpointing=False`.
 
     Args:
         file: The checkpoint to write. None: the fit ends without one.
@@ -103,12 +104,14 @@ def begin_to_agree(trainer: Trainer, signum: int) -> Callable[[], int]:
     return wait
 
 
-def take_over_signals(trainer: Trainer) -> None:
+def take_over_signals(trainer: Trainer, run_dir: Path) -> None:
     """Leave signals to this package; a test holds this internal API of Lightning's.
 
     Lightning's handlers save nothing and end with exit code 0, or save in the middle of a step (SLURM), and talk to
     other processes while these do something else. Its loop asks process 0 before every step whether to stop.
     """
+    saves = bool(trainer.checkpoint_callbacks)
+    trainer.callbacks.append(StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None))  # type: ignore[attr-defined]
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     launcher = trainer.strategy.launcher
