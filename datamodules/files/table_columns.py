@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.class_names import class_key, clean_name, sorted_names
-from tailmatch.datamodules.files.image_folder import image_files
+from tailmatch.datamodules.files.listing import image_files
 from tailmatch.datamodules.files.table import Table
 
 SPLITS = ("train", "val", "test", "unlabeled")
