@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.states import TrainerFn
@@ -21,22 +21,16 @@ PATIENCE = 10.0
 """Seconds that the processes which this one launched have to end by themselves."""
 
 
-class StopAtStepEnd(Checkpoint):
-    """A callback that saves a fit after the step or validation batch in which a signal arrives, and ends it.
+class StopAtStepEnd(Callback):
+    """A callback that ends a fit after the step or validation batch in which a signal arrives.
 
     Several processes agree after each of these, so that a signal to one of them stops all at the same step. What they
     agree on after a step is read after the next one, so that no step waits for it. Between the end of an epoch and its
     successor's first step there is nothing new to save, and a signal ends the fit at once; labels may be generated
     there for a long time.
-
-    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves.
-
-    Args:
-        file: The checkpoint to write. None: the fit ends without one.
     """
 
-    def __init__(self, file: Path | None) -> None:
-        self.file = file
+    def __init__(self) -> None:
         self._asked = 0  # the signal, once the state is saved
         self._agreement: Callable[[], int] | None = None  # of the processes, after the step before
 
@@ -71,13 +65,31 @@ class StopAtStepEnd(Checkpoint):
             self._stop_if_saved()
 
     def _save_if_asked(self, trainer: Trainer, signum: int) -> int:
-        if signum and self.file is not None:
-            trainer.save_checkpoint(self.file)
         return signum
 
     def _stop_if_saved(self) -> None:
         if self._asked:
             raise Stop(self._asked)
+
+
+class SaveAndStop(StopAtStepEnd, Checkpoint):
+    """A callback that saves a fit before it ends it.
+
+    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves. Lightning refuses one where
+    `enable_checkpointing` is false.
+
+    Args:
+        file: The checkpoint to write.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def _save_if_asked(self, trainer: Trainer, signum: int) -> int:
+        if signum:
+            trainer.save_checkpoint(self.file)
+        return signum
 
 
 def agreed(trainer: Trainer, signum: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -13,7 +14,7 @@ from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line.predict import writers
 from tailmatch.command_line.run_folder import is_writer
-from tailmatch.command_line.stop_at_step_end import StopAtStepEnd
+from tailmatch.command_line.stop_at_step_end import SaveAndStop, StopAtStepEnd
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 
@@ -53,7 +54,7 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
     saves = settings.trainer.enable_checkpointing is not False
     if saves:
         callbacks += checkpoint_callbacks(settings.checkpoint, run_dir / "checkpoints")
-    return [*callbacks, StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None)]
+    return [*callbacks, SaveAndStop(run_dir / "checkpoints" / "last.ckpt") if saves else StopAtStepEnd()]
 
 
 def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> list[Path]:
@@ -68,6 +69,21 @@ def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> 
         return []
     callbacks = (*_listed(settings.trainer.callbacks), *added)
     return [each.path_in(run_dir) for each in callbacks if isinstance(each, PredictionShards)]
+
+
+def without_gpu(trainer: Any) -> SettingsError | None:
+    """Make the error of a trainer that asks for a GPU where torch finds none; None for any other trainer.
+
+    Args:
+        trainer: Settings of the trainer.
+    """
+    if trainer.accelerator not in ("gpu", "cuda") or torch.cuda.is_available():
+        return None
+    built = "this torch is built without CUDA" if torch.version.cuda is None else f"CUDA {torch.version.cuda}"
+    return SettingsError(
+        f"trainer.accelerator is {trainer.accelerator}, and torch finds no GPU ({built}): add "
+        "--trainer.accelerator cpu --trainer.precision 32-true, or leave out the configuration that asks for one"
+    )
 
 
 def _listed(value: Any) -> list[Any]:

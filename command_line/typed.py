@@ -63,13 +63,26 @@ class Typed:
 
     @property
     def checkpoint(self) -> str | None:
-        """What `--ckpt_path` names; None if it is not typed, or null."""
-        name = next(reversed(self.values("--ckpt_path")), "null")
-        return None if name in ("null", "None", "") else name
+        """What `--ckpt_path` names, or for an evaluation the `ckpt_path` of a configuration; None if it is null.
+
+        A fit reads none from a configuration here: one that a resume has saved would undo `--ckpt_path auto`.
+        """
+        evaluates = self.subcommand != "fit"
+        configured = [config["ckpt_path"] for _, config in self.configs() if "ckpt_path" in config] if evaluates else []
+        name = next(reversed(self.values("--ckpt_path") or configured), None)
+        return None if name in ("null", "None", "", None) else str(name)
 
     def class_of(self, part: str) -> str | None:
         """Find the last class named for `model` or `data`, without its package; None if none is named."""
         return next(reversed([name for _, name in _namings(self, part) if name is not None]), None)
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether a configuration says something of the model or the data; then a checkpoint's settings do not count.
+
+        One of the trainer alone, or of the run's folder, lies on top of those of a checkpoint.
+        """
+        return any({"model", "data"} & config.keys() for _, config in self.configs())
 
     def texts(self) -> Iterator[str]:
         """All that the user says: the values of options, and the configurations that they name; a prior is none."""

@@ -110,6 +110,8 @@ DOMAINS = [
     row("--trainer.devices -3", f"{FIT} --trainer.devices=-3", "devices"),
     row("--trainer.devices two", f"{FIT} --trainer.devices=two", "devices"),
     typed("--trainer.strategy", "dpp", "dpp"),
+    typed("--trainer.default_root_dir", "there", "there", "--run_dir"),
+    typed("--trainer.barebones", "true", "true", "loggers"),
     typed("--checkpoint.monitors", "[val/nothing]", "val/nothing", "val/balanced_accuracy"),
     typed("--checkpoint.every_n_epochs", "-1", "-1"),
     typed("--checkpoint.last_every_n_steps", "-2", "-2"),

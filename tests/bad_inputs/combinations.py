@@ -28,6 +28,7 @@ ROWS = [
     row("adjustment in a pre-training", adding("LogitAdjustment", command=f"{FIT} --model RotationPretraining {NETWORK}"), "LogitAdjustment", "RotationPretraining"),
     row("an ensemble that is trained", f"fit --model Ensemble --model.checkpoints [{BEST}] --config small.yaml --model Ensemble --model.checkpoints [{BEST}] --run_dir new", "Ensemble"),
     row("a head without features", f"{FIT} --model PostHocClassifier --model.checkpoint {BEST}", "head", code=2),
+    row("EarlyStopping on a number that no step has", adding("EarlyStopping", "monitor=train/los"), "EarlyStopping.monitor is 'train/los'", "train/loss"),
     # callbacks and their values
     row("a negative alpha of DARP", adding("DARP", "alpha=-1"), "alpha is -1"),
     row("a negative warm-up", adding("DARP", "warmup_epochs=-1"), "warmup_epochs is -1"),
