@@ -213,7 +213,10 @@ class TailmatchCLI(LightningCLI):
         except (ValueError, TypeError) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
         except MisconfigurationException as error:
-            raise without_gpu(settings.trainer) or error from error
+            missing = without_gpu(settings.trainer)
+            if missing is None:
+                raise
+            raise missing from error
         choose_run_folder(trainer, run_dir)
         take_over_signals(trainer)
         return trainer

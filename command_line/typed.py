@@ -136,13 +136,13 @@ def config_content(value: str) -> dict[str, Any]:
 
 
 def check_overlays(typed: Typed) -> None:
-    """Refuse a YAML file whose settings of the data or the model would be lost silently.
+    """Refuse settings of the data or the model, in a YAML file or typed, that would be lost silently.
 
-    Settings without a class (`data: {init_args: ...}`) belong to the class named before them. A class named after them
-    starts from its own defaults.
+    Settings without a class (`data: {init_args: ...}`, `--data.seed 1`) belong to the class named before them. A class
+    named after them starts from its own defaults.
 
     Raises:
-        SettingsError: A class is named after the file with settings for it.
+        SettingsError: A class is named after settings for it.
     """
     for part in ("data", "model"):
         present, overlays = "", list[str]()
@@ -163,6 +163,10 @@ def _namings(typed: Typed, part: str) -> Iterator[tuple[str, str | None]]:
     for option, value in typed.options:
         if option == f"--{part}" and not Path(value).is_file():
             yield f"--{part} {value}", value.rsplit(".", 1)[-1]
+        elif option == f"--{part}.class_path":
+            yield f"{option} {value}", value.rsplit(".", 1)[-1]
+        elif option.startswith(f"--{part}.") and option != f"--{part}.help":
+            yield option, None
         elif option == "--config":
             section = config_content(value).get(part)
             if isinstance(section, dict) and "class_path" in section:

@@ -76,7 +76,7 @@ class ImageClassifier(ImageModule):
                 check_monitors(self.trainer, self, [f"val/{name}" for name in logged])
 
     def configure_callbacks(self) -> list[Callback]:
-        """Check the data's classes and the metrics that callbacks watch, besides what `ImageModule` checks and adds.
+        """Check a fit's number of classes and what callbacks watch, besides what `ImageModule` checks and adds.
 
         Raises:
             SettingsError: Nothing would be trained, the data has another number of classes, or a callback watches a
@@ -84,10 +84,8 @@ class ImageClassifier(ImageModule):
         """
         callbacks = super().configure_callbacks()
         trainer = self._trainer
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, ImageDataModule):
-            self._check_number_of_classes(data)
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._check_number_of_classes(trainer.datamodule)  # type: ignore[attr-defined]  # set by its data connector
             check_monitors(trainer, self, [f"val/{name}" for name in METRICS])
         return callbacks
 

@@ -29,7 +29,7 @@ from tailmatch.lightning_modules.training.optimizer_settings import (
     prefer_new_settings,
     settings_of,
 )
-from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule
+from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule, check_schedule
 from tailmatch.lightning_modules.training.trainer_settings import check_precision, check_trainer
 from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
 from tailmatch.lightning_modules.views import View
@@ -182,8 +182,8 @@ class ImageModule(SavedModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; or a
-                training continues from the state of another kind of optimizer.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; the
+                schedule is refused; or a training continues from the state of another kind of optimizer.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
@@ -198,6 +198,7 @@ class ImageModule(SavedModule):
             check_same_kind(self._settings, self._settings_before, self.loaded_from())
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)
+        check_schedule(scheduler)
         if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
             scheduler.total_steps = self.total_steps()
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
