@@ -99,13 +99,17 @@ def _imported(words: list[str]) -> Callable[[], object]:
             own = import_module(f"tailmatch.command_line.{words[0]}")
         return partial(own.main, words[1:])
     with SIGNALS.while_importing():
-        from tailmatch.command_line.typed import Typed
-    words = Typed.read(words).words
+        from tailmatch.command_line.typed import Typed, misspelled_option
+    typed = Typed.read(words)
+    misspelled = misspelled_option(typed)
+    if misspelled is not None:
+        sys.stderr.write(f"tailmatch: error: {misspelled}\n")
+        sys.exit(2)
     with SIGNALS.while_importing():
         from tailmatch.command_line.lightning_cli import TailmatchCLI
         from tailmatch.lightning_modules.training.quiet import quiet_known_noise
     quiet_known_noise()
-    return partial(TailmatchCLI, words)
+    return partial(TailmatchCLI, typed.words)
 
 
 if __name__ == "__main__":

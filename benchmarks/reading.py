@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tailmatch.datamodules.files.decoding import decode_image
-from tailmatch.datamodules.files.image_folder import image_files
+from tailmatch.datamodules.files.listing import image_files
 
 
 def listing(folder: Path) -> tuple[list[str], float, float]:

@@ -16,8 +16,10 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from tailmatch.callbacks.checkpoints import Checkpoints
 from tailmatch.command_line.completion import complete
 from tailmatch.command_line.errors import message_for_user
+from tailmatch.command_line.help import arrange_help
 from tailmatch.command_line.parser import Parser
-from tailmatch.command_line.resume import HELP, HELP_FOR_FIT, resolve_checkpoint, step_of
+from tailmatch.command_line.results import results_of_fit
+from tailmatch.command_line.resume import resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.run_folder import is_writer, take_run_dir
 from tailmatch.command_line.settings_of_checkpoint import (
@@ -62,18 +64,15 @@ class TailmatchCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
-            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,  # `NetworkReport` says the number of parameters
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
         )
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Make the parser, whose help says which files `--config` accepts."""
-        parser = super().init_parser(**kwargs)
-        config = next(action for action in parser._actions if action.dest == "config")
-        config.help = "YAML file, or the name of a configuration of this package (`tailmatch configs` lists them)."
-        return parser
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -108,15 +107,13 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Say what `--ckpt_path` takes, and add `--output` to `predict`.
+        """Add `--output` to `predict`, and arrange the help.
 
         Arguments take time to add. A subcommand gets none if another one was typed: only its line in the help is shown.
         """
         if self.typed and self.typed[0] in self.subcommands().keys() - {subcommand}:
             return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        checkpoint = next(action for action in parser._actions if action.dest == "ckpt_path")
-        checkpoint.help = HELP + (HELP_FOR_FIT if subcommand == "fit" else "")
         if subcommand == "predict":
             parser.add_argument(
                 "--output",
@@ -126,6 +123,8 @@ class TailmatchCLI(LightningCLI):
                 "pseudo-labels (PseudoLabelWriter). Default: pseudo_labels.npz in run_dir, or predictions.csv in "
                 "run_dir for images without labels (UnlabeledImages, UnlabeledTable).",
             )
+        if isinstance(parser, Parser):
+            arrange_help(parser, subcommand)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -218,7 +217,7 @@ class TailmatchCLI(LightningCLI):
                 raise
             raise missing from error
         choose_run_folder(trainer, run_dir)
-        take_over_signals(trainer)
+        take_over_signals(trainer, run_dir)
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -246,13 +245,14 @@ class TailmatchCLI(LightningCLI):
             raise stop from error
 
     def after_fit(self) -> None:
-        """Say where things are."""
+        """Say what the best result is, where things are, and what to do next."""
         if self.trainer.global_step == self.resumed_at:
             self._say(
                 f"the run had finished at step {self.resumed_at}: nothing was left to train "
                 "(for a longer training: --trainer.max_epochs)"
             )
-        self._say(f"run folder: {self._get(self.config, 'run_dir')}")
+        for line in results_of_fit(self.trainer, self.datamodule, str(self._get(self.config, "run_dir"))):
+            self._say(line)
 
     def after_test(self) -> None:
         """Say where things are."""

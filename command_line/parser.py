@@ -15,11 +15,21 @@ from tailmatch.lightning_modules.training.schedules import PLATEAU
 
 
 class Parser(LightningArgumentParser):
-    """A parser that prints errors as one message, without the list of all options."""
+    """A parser that prints errors as one message, without the list of all options.
+
+    Attributes:
+        examples: What the help shows after all options, as it is.
+    """
+
+    examples = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         mend_jsonargparse()
         super().__init__(*args, **kwargs)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Add the examples to the help."""
+        return str(super().format_help(*args, **kwargs)) + self.examples
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what would be right, and end the program with exit code 2."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.states import TrainerFn
@@ -21,16 +21,23 @@ PATIENCE = 10.0
 """Seconds that the processes which this one launched have to end by themselves."""
 
 
-class StopAtStepEnd(Callback):
-    """A callback that ends a fit after the step or validation batch in which a signal arrives.
+class StopAtStepEnd(Checkpoint):
+    """A callback that saves a fit after the step or validation batch in which a signal arrives, and ends it.
 
     Several processes agree after each of these, so that a signal to one of them stops all at the same step. What they
     agree on after a step is read after the next one, so that no step waits for it. Between the end of an epoch and its
     successor's first step there is nothing new to save, and a signal ends the fit at once; labels may be generated
     there for a long time.
+
+    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves. A trainer gets it after it is
+    made, since Lightning refuses any `Checkpoint` with `enable_checkpointing=False`.
+
+    Args:
+        file: The checkpoint to write. None: the fit ends without one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
         self._asked = 0  # the signal, once the state is saved
         self._agreement: Callable[[], int] | None = None  # of the processes, after the step before
 
@@ -65,31 +72,13 @@ class StopAtStepEnd(Callback):
             self._stop_if_saved()
 
     def _save_if_asked(self, trainer: Trainer, signum: int) -> int:
+        if signum and self.file is not None:
+            trainer.save_checkpoint(self.file)
         return signum
 
     def _stop_if_saved(self) -> None:
         if self._asked:
             raise Stop(self._asked)
-
-
-class SaveAndStop(StopAtStepEnd, Checkpoint):
-    """A callback that saves a fit before it ends it.
-
-    It is a `Checkpoint` so that it runs after all other callbacks, whose state it saves. Lightning refuses one where
-    `enable_checkpointing` is false.
-
-    Args:
-        file: The checkpoint to write.
-    """
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.file = file
-
-    def _save_if_asked(self, trainer: Trainer, signum: int) -> int:
-        if signum:
-            trainer.save_checkpoint(self.file)
-        return signum
 
 
 def agreed(trainer: Trainer, signum: int) -> int:
@@ -115,12 +104,14 @@ def begin_to_agree(trainer: Trainer, signum: int) -> Callable[[], int]:
     return wait
 
 
-def take_over_signals(trainer: Trainer) -> None:
+def take_over_signals(trainer: Trainer, run_dir: Path) -> None:
     """Leave signals to this package; a test holds this internal API of Lightning's.
 
     Lightning's handlers save nothing and end with exit code 0, or save in the middle of a step (SLURM), and talk to
     other processes while these do something else. Its loop asks process 0 before every step whether to stop.
     """
+    saves = bool(trainer.checkpoint_callbacks)
+    trainer.callbacks.append(StopAtStepEnd(run_dir / "checkpoints" / "last.ckpt" if saves else None))  # type: ignore[attr-defined]
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     launcher = trainer.strategy.launcher

@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import checkpoint_callbacks
-from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, SteppedBack, ViewGrid
+from tailmatch.callbacks.reports.metrics_table import MetricsTable
+from tailmatch.callbacks.reports.progress import progress_report
+from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, NetworkReport, SteppedBack, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line.predict import writers
 from tailmatch.command_line.run_folder import is_writer
-from tailmatch.command_line.stop_at_step_end import SaveAndStop, StopAtStepEnd
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 
@@ -46,15 +48,17 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
     for writer in configured:
         if subcommand == "fit" and isinstance(writer, PredictionShards):
             raise SettingsError(f"{type(writer).__name__} writes what `predict` predicts: leave it out of a fit")
-    callbacks: list[Callback] = [ClassCountsReport(), SelfTrainingReport()]
+    callbacks: list[Callback] = [ClassCountsReport(), NetworkReport(), SelfTrainingReport()]
     if settings.trainer.logger is not False:
-        callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures()]
+        callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures(), MetricsTable()]
+    own = any(isinstance(callback, ProgressBar) for callback in configured)
+    if settings.trainer.enable_progress_bar is not False and not own:
+        callbacks.append(progress_report())
     if subcommand == "predict":
         callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
-    saves = settings.trainer.enable_checkpointing is not False
-    if saves:
+    if settings.trainer.enable_checkpointing is not False:
         callbacks += checkpoint_callbacks(settings.checkpoint, run_dir / "checkpoints")
-    return [*callbacks, SaveAndStop(run_dir / "checkpoints" / "last.ckpt") if saves else StopAtStepEnd()]
+    return callbacks
 
 
 def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> list[Path]:

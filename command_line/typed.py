@@ -1,5 +1,6 @@
 """Read what must be known of a command line before jsonargparse parses it: files, and the order of options."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,25 @@ from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file
 
 _CONFIG = ("--config", "-c")
+
+OPTIONS = (
+    "help",
+    "config",
+    "print_config",
+    "seed_everything",
+    "trainer",
+    "model",
+    "data",
+    "checkpoint",
+    "run_dir",
+    "overwrite",
+    "trust_checkpoint",
+    "ckpt_path",
+    "weights_only",
+    "verbose",
+    "output",
+)
+"""The first parts of the options of `fit`, `validate`, `test` and `predict`, known before Lightning is imported."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,16 @@ class Typed:
         """Yield the file and the content of each typed configuration."""
         for value in self.values("--config"):
             yield value, config_content(value)
+
+
+def misspelled_option(typed: Typed) -> str | None:
+    """Return a message on an option whose first part is misspelled; any other unknown one is left to the parser."""
+    for name, _ in typed.options:
+        first = name.removeprefix("--").split(".")[0].removesuffix("+")
+        near = [] if first in OPTIONS else difflib.get_close_matches(first, OPTIONS, n=1)
+        if near:
+            return f"unrecognized arguments: {name}\n  Did you mean: --{near[0]}?"
+    return None
 
 
 def config_file(value: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -169,7 +170,8 @@ class LabeledBatches(TrainingBatches):
 class UnlabeledBatches(TrainingBatches):
     """Batches of the unlabeled stream: process r goes through its own images, those with index modulo world size = r.
 
-    Each process thus owns fixed rows of whatever is kept per unlabeled image.
+    Each process thus owns fixed rows of whatever is kept per unlabeled image. If it owns fewer images than a batch
+    has, the stream goes round within a batch.
 
     Args:
         size: The number of unlabeled images.
@@ -178,7 +180,7 @@ class UnlabeledBatches(TrainingBatches):
         **place: The other arguments of `TrainingBatches`.
 
     Raises:
-        SettingsError: A process owns fewer images than a batch has.
+        SettingsError: There are no images, or a process owns none.
     """
 
     stream = UNLABELED_STREAM
@@ -186,11 +188,19 @@ class UnlabeledBatches(TrainingBatches):
 
     def __init__(self, size: int, batch_size: int, steps_per_epoch: int, **place: Any) -> None:
         super().__init__(batch_size, steps_per_epoch, **place)
-        owned = len(range(self.rank, size, self.world_size))
-        if owned < batch_size:
+        if not size:
             raise SettingsError(
-                f"{owned} {self.images} for process {self.rank} of {self.world_size}, fewer than one batch of "
-                f"{batch_size} ({self.batch_size_rule}): lower it or add images"
+                f"no {self.images}, and the method trains on them: put images into the folder unlabeled/ (of a table: "
+                "leave their targets empty), label a smaller share of each class (class_counts.fraction), or use "
+                "Supervised"
+            )
+        owned = len(range(self.rank, size, self.world_size))
+        if not owned:
+            raise SettingsError(f"{size} {self.images} for {self.world_size} processes: use at most {size} processes")
+        if owned < batch_size:
+            rank_zero_warn(
+                f"a batch of {batch_size} ({self.batch_size_rule}) has more images than the {owned} {self.images} of a "
+                f"process, so it has each of them {batch_size // owned} times or more: a smaller one takes less time"
             )
         self._permutations = _Permutations(owned, self.seed, self.stream, self.rank)
 

@@ -70,7 +70,7 @@ def listed(source: ImageSource, levels: Sequence[str]) -> Listed | None:
         MissingFileError: There is no such file or folder.
         SettingsError: There are no images, the table has no such column or wrong cells, or a name is not UTF-8.
     """
-    from tailmatch.datamodules.files.image_folder import image_files  # these two import Lightning
+    from tailmatch.datamodules.files.listing import image_files  # which imports torch
     from tailmatch.datamodules.files.table_columns import relative_paths
 
     path = Path(source.images)
@@ -83,8 +83,8 @@ def listed(source: ImageSource, levels: Sequence[str]) -> Listed | None:
             if any(file.name[0] not in "._" for file in path.rglob("*.parquet")):
                 return None
             raise SettingsError(f"the folder {path.resolve()} has no images in it, and no Parquet files with images")
-    elif path.is_file() and path.suffix in TABLES:
-        if path.suffix == ".parquet" and _is_packed(path):
+    elif path.is_file() and path.suffix.lower() in TABLES:
+        if path.suffix.lower() == ".parquet" and _is_packed(path):
             return None
         table = read_table(path, TableFormat(), source.image_column, optional=levels)
         root = path.parent if source.root is None else Path(source.root)

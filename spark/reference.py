@@ -33,7 +33,7 @@ def read_reference(path: Path, model: str, class_names: list[str], digests: set[
     """
     if not path.exists():
         raise MissingFileError(f"there is no reference {path}; `{ADVICE}` writes one")
-    if path.suffix in (".csv", ".tsv", ".txt"):
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         raise SettingsError(f"reference is {path}, a table, which does not say its checkpoint; make one by `{ADVICE}`")
     parts = PseudoLabelParts.open(path)
     if parts.origin.class_names != class_names:

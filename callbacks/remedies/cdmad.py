@@ -42,6 +42,8 @@ class CDMAD(Callback):
         SettingsError: An argument lies outside its domain.
     """
 
+    corrects_prior = True
+
     def __init__(self, warmup_epochs: int = 100, color: BlankColor = "light") -> None:
         check_count("warmup_epochs", warmup_epochs, 0)
         check_choice("color", color, COLORS)

@@ -41,6 +41,20 @@ class ClassCountsReport(Callback):
             figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
 
 
+class NetworkReport(Callback):
+    """Report of the network and the number of its parameters: printed when a fit starts."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print one line."""
+        if trainer.is_global_zero:
+            parameters = list(pl_module.parameters())
+            total = sum(each.numel() for each in parameters)
+            trained = sum(each.numel() for each in parameters if each.requires_grad)
+            part = "" if trained == total else f", of which {trained:,} are trained"
+            network = type(getattr(pl_module, "network", pl_module)).__name__
+            print(f"{type(pl_module).__name__} with {network}: {total:,} parameters{part}", flush=True)
+
+
 def class_counts_table(table: dict[str, list[int]], class_names: list[str], unlabeled_total: int) -> Table:
     """Make the printed table: one row per class, and the total as the last row."""
     shown = Table(title="images per class")

@@ -22,21 +22,45 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
 
-VERSION = 2
-"""The version of the pixels, which rises when they change, so that old caches are not used."""
+VERSION = 3
+"""The version of the pixels; it rises when they or the readable files change, so that old caches are not used."""
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "AVIF": (".avif",),
+}
+_NOT_IN_EVERY_PILLOW = {"JPEG2000": "jpg_2000", "AVIF": "avif"}
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
-"""The formats of these suffixes. Pillow knows more, and runs Ghostscript where a file of any suffix is PostScript."""
+
+def _is_read(kind: str) -> bool:
+    """Tell whether this Pillow reads a format."""
+    feature = _NOT_IN_EVERY_PILLOW.get(kind)
+    known = feature in features.modules or feature in features.codecs
+    return feature is None or (known and bool(features.check(feature)))
+
+
+FORMATS = tuple(kind for kind in _SUFFIXES if _is_read(kind))
+"""The formats that are read. Pillow knows more, and runs Ghostscript where a file of any suffix is PostScript."""
+
+IMAGE_SUFFIXES = {suffix for kind in FORMATS for suffix in _SUFFIXES[kind]}
+"""The suffixes of these formats, in lower case."""
 
 MOST_BYTES = 2**30
 """The largest image file that is read. It bounds the memory that a wrong file takes."""
+
+_EXIF_ORIENTATION = 0x0112
 
 
 class UnreadableImage(SettingsError):
@@ -110,27 +134,52 @@ def file_pixels(data: bytes, size: int | None = None) -> Tensor:
     Raises:
         UnreadableImage: See `decode_image`.
     """
+    if not data:
+        raise UnreadableImage("empty")
+    with decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if size is not None:
+            image.draft("RGB", (size, size))
+        return upright_pixels(image)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn any exception of a decoder within a `with` block into an `UnreadableImage`: Pillow raises all kinds."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if size is not None:
-                image.draft("RGB", (size, size))
-            ImageOps.exif_transpose(image, in_place=True)
-            return rgb_pixels(image)
-    except (UnreadableImage, MemoryError):
+        yield
+    except UnreadableImage:
         raise
     except UnidentifiedImageError as error:  # its message has an address in memory
-        raise UnreadableImage("no image of a known format" if data else "empty") from error
-    except Exception as error:  # for a damaged file, Pillow's decoders raise errors of any kind
+        raise UnreadableImage("no image of a known format") from error
+    except MemoryError as error:
+        raise UnreadableImage("it takes more memory than there is") from error
+    except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error
 
 
-def rgb_pixels(image: Image.Image) -> Tensor:
-    """Pixels of an upright image, `uint8 [3, H, W]`, with gray, depth and transparency as in `decode_image`."""
-    return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
+def upright_pixels(image: Image.Image) -> Tensor:
+    """Pixels of an image, `uint8 [3, H, W]`, turned as its EXIF tag says; gray, depth and transparency as in a file."""
+    pixels = torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
+    orientation = _orientation(image)  # after the image is loaded: Pillow turns TIFF images and removes their tag
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 2)
+    return pixels.flip(_FLIPS[orientation]) if orientation in _FLIPS else pixels
+
+
+_FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
+"""The dimensions of `[3, H, W]` to flip at each orientation (EXIF 2.3, 4.6.4), after 5 to 8 are transposed."""
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read the orientation alone: other tags may be of any kind. An image whose EXIF data is damaged stays as it is."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # Pillow reads whatever a file has in place of a number
+        return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return Image.fromarray(_high_byte(np.asarray(image))).convert("RGB")  # convert alone would clip at 255
     if image.mode in ("I", "F"):
         raise UnreadableImage(

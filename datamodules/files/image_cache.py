@@ -19,7 +19,8 @@ from torch import Tensor
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.cache_folder import alone, room_for, writable
 from tailmatch.datamodules.files.cache_index import DIGEST_BYTES, CacheIndex, DamagedCache, read_cache
-from tailmatch.datamodules.files.decoding import VERSION, UnreadableImage, decode_image, naming, read_image_file
+from tailmatch.datamodules.files.decoding import VERSION, UnreadableImage, decode_image, read_image_file
+from tailmatch.datamodules.files.file_pixels import FilePixels, MappedPixels
 from tailmatch.datamodules.images import Pixels
 from tailmatch.datamodules.output_files import whole_file
 
@@ -79,39 +80,6 @@ def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] =
             f"{len(missing)} image files are not in {root.resolve()}:\n  " + "\n  ".join(missing[:10]) + more
         )
     return Files(root, keys, facts[0], facts[1])
-
-
-class FilePixels:
-    """Pixels that are decoded from the files each time they are read; they equal those of a cache.
-
-    Args:
-        root: The folder that the keys are relative to.
-        keys: The path of each file.
-        size: The height and width of the images in pixels.
-    """
-
-    dtype = torch.uint8
-
-    def __init__(self, root: Path, keys: Sequence[str], size: int) -> None:
-        self.root = root
-        self.keys = keys
-        self.shape = torch.Size((len(keys), 3, size, size))
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return self.index_select(0, rows)
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Decode some rows, `uint8 [n, 3, size, size]`, as a tensor's `index_select` along `dim` 0 would give them."""
-        size = self.shape[-1]
-        pixels = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
-        for place, row in enumerate(index.tolist()):
-            path = Path(self.root, self.keys[row])
-            with naming(path):  # a file that has changed since it was listed
-                pixels[place] = decode_image(read_image_file(path), size)
-        return pixels
 
 
 def cache_paths(files: Files, size: int, cache_dir: Path) -> tuple[Path, Path]:
@@ -185,9 +153,7 @@ def open_images(
     if not cached:
         keys = files.keys if not named else [files.keys[row] for row in kept.tolist()]
         return ReadableImages(FilePixels(files.root, keys, size), torch.from_numpy(kept), torch.from_numpy(digests))
-    shape = (len(kept), 3, size, size)
-    pixels = torch.from_file(str(path), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
-    return ReadableImages(pixels, torch.from_numpy(kept), torch.from_numpy(digests))
+    return ReadableImages(MappedPixels(path, len(kept), size), torch.from_numpy(kept), torch.from_numpy(digests))
 
 
 def _unreadable(named: list[str]) -> SettingsError:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_between, check_count, check_each
 from tailmatch.datamodules.files.decoding import (
     decode_image,
+    decoding,
     file_pixels,
     fitted,
     naming,
     read_image_file,
-    rgb_pixels,
+    upright_pixels,
 )
 
 ACCEPTED = (
@@ -26,7 +27,6 @@ ACCEPTED = (
 MOST_SIDE = 2**14
 """Most pixels of a side to which images are resized: 768 MB an image."""
 
-_EXIF_ORIENTATION = 0x0112
 _CHANNELS = (1, 3)
 _WITH_ALPHA = (2, 4)
 
@@ -45,10 +45,10 @@ def image_pixels(image: object) -> Tensor:
         with naming(image):
             return file_pixels(read_image_file(image))
     if isinstance(image, Image.Image):
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
         if 0 in image.size:
             raise SettingsError(f"an image is {image.width} x {image.height} pixels; it must have at least one")
-        return rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
+        with naming(getattr(image, "filename", "") or "an image"), decoding():  # it may not be decoded yet
+            return upright_pixels(image)
     pixels = _uint8(image)
     if pixels.ndim == 2:
         pixels = pixels[None]

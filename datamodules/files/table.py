@@ -123,14 +123,14 @@ def read_table(
     """
     if not path.is_file():
         raise MissingFileError(f"no table {path.resolve()}")
-    headed = path.suffix == ".parquet" or layout.columns is None
-    names, chunks = _parquet(path) if path.suffix == ".parquet" else _text(path, layout)
+    headed = path.suffix.lower() == ".parquet" or layout.columns is None
+    names, chunks = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, layout)
     wanted = list(dict.fromkeys([image, *needed, *(name for name in optional if name in names)]))
     for name in wanted:
         if names.count(name) != 1:
             what = f"{'two columns' if name in names else 'no column'} {name!r}; its columns are {_some(names)}"
             hint = " (of a file without header, give `columns`)" if headed else ""
-            hint = " (is the `delimiter` right?)" if len(names) == 1 and path.suffix != ".parquet" else hint
+            hint = " (is the `delimiter` right?)" if len(names) == 1 and path.suffix.lower() != ".parquet" else hint
             raise SettingsError(f"{path}: {what}{hint}")
     images: list[str] = []
     coders = [_Coder() for _ in wanted[1:]]
@@ -174,7 +174,7 @@ class _Coder:
 
 
 def _text(path: Path, layout: TableFormat) -> tuple[list[str], Chunks]:
-    delimiter = layout.delimiter or DELIMITERS.get(path.suffix)
+    delimiter = layout.delimiter or DELIMITERS.get(path.suffix.lower())
     if delimiter is None:
         raise SettingsError(
             f"{path}: a table's name ends in .csv, .tsv, .txt (spaces) or .parquet; of another one, give the delimiter"

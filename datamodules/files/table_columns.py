@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.image_folder import image_files
+from tailmatch.datamodules.files.listing import image_files
 from tailmatch.datamodules.files.table import Table
 
 SPLITS = ("train", "val", "test", "unlabeled")

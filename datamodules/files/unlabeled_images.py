@@ -10,8 +10,8 @@ import torch
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_names
 from tailmatch.datamodules.bases.image_data import ImageDataModule
 from tailmatch.datamodules.files.image_files import FileList, FileReader, OnBadImage
-from tailmatch.datamodules.files.image_folder import image_files
-from tailmatch.datamodules.files.table import TableFormat, read_table
+from tailmatch.datamodules.files.listing import LeftOut, image_files
+from tailmatch.datamodules.files.table import DELIMITERS, TableFormat, read_table
 from tailmatch.datamodules.files.table_columns import category_codes, relative_paths
 from tailmatch.datamodules.images import ImageRows, Images
 
@@ -21,12 +21,14 @@ T = TypeVar("T")
 class UnlabeledImages(ImageDataModule):
     """Images without labels, all those in a folder at any depth in the order of their paths; for `predict` alone.
 
+    Hidden files and folders are left out; a warning counts files of other kinds and links to folders.
+
     All files are decoded once, in parallel, before the first prediction, so that files that cannot be read are found at
     once. The cache is removed at the end, since the caches of many predictions would fill the disk, unless
     `keep_cache` is true. A cache that was there before is used, and stays.
 
     Args:
-        root: The folder of the images.
+        root: The folder of the images, or the path of a single image.
         class_names: The names of the classes that the network tells apart. None: `tailmatch predict` takes them from
             the checkpoint; in Python they must be given.
         image_size: The height and width of the images in pixels, as in training. None: `tailmatch predict` takes it
@@ -74,12 +76,21 @@ class UnlabeledImages(ImageDataModule):
 
     def list_files(self) -> FileList:
         """List the images; their targets are -1."""
-        root = self.reader.root
+        root, left_out = self.reader.root, LeftOut()
+        if root.is_file():
+            if root.suffix.lower() in (*DELIMITERS, ".parquet"):
+                raise SettingsError(
+                    f"root {root.resolve()} is a table: use UnlabeledTable (--data UnlabeledTable --data.table {root})"
+                )
+            self.reader.root = root.parent
+            return FileList([root.name], _unknown([root.name]))
         if not root.is_dir():
-            raise MissingFileError(f"root {root.resolve()} is no folder")
-        keys = image_files(root, "")
+            raise MissingFileError(f"root {root.resolve()} is no folder and no image")
+        keys = image_files(root, "", left_out)
         if not keys:
-            raise SettingsError(f"root {root.resolve()} has no images in it")
+            has = f" (it has {left_out})" if str(left_out) else ""
+            raise SettingsError(f"root {root.resolve()} has no images in it{has}")
+        left_out.warn(root)
         return FileList(keys, _unknown(keys))
 
     def describe(self, key: str) -> str:

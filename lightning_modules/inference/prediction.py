@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
-from tailmatch.datamodules.files.image_folder import image_files
+from tailmatch.datamodules.files.listing import image_files
 from tailmatch.datamodules.files.pixels import (
     ACCEPTED,
     fitted_pixels,

@@ -46,4 +46,5 @@ def _is_of_use(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     own = "override existing callbacks" in text and "_BeginFit" in text  # a second run of one trainer
     saving = "`weights_only` was not set" in text  # a checkpoint is read as tensors and plain values all the same
-    return "Tip:" not in text and not own and not saving
+    others = "TPU available: False" in text
+    return "Tip:" not in text and not own and not saving and not others

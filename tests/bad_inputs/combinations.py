@@ -60,7 +60,7 @@ ROWS = [
     row("validation on the test and a holdout", f"{FIT} --data.validate_on_test true --data.val_holdout 1", "validate_on_test", "val_holdout"),
     row("a share of wrong labels above 1", f"{FIT} --data.label_noise SymmetricNoise --data.label_noise.share 1.5", "share is 1.5"),
     row("pairs of unknown classes", f"{FIT} --data.label_noise PairNoise --data.label_noise.share 0.5 --data.label_noise.pairs '{{cat: lynx}}'", "lynx", "cat"),
-    row("no unlabeled images", f"{FIT} --data.class_counts ListedCounts --data.class_counts.labeled [6,6,6] --data.class_counts.unlabeled [0,0,0]", "unlabeled", given=[remove("images/unlabeled")]),
+    row("no unlabeled images", f"{FIT} --data.class_counts ListedCounts --data.class_counts.labeled [6,6,6] --data.class_counts.unlabeled [0,0,0]", "no unlabeled images", "unlabeled/", "class_counts.fraction", "Supervised", given=[remove("images/unlabeled")]),
     # data and commands
     row("images without labels in a fit", f"{FIT} --data UnlabeledImages --data.root photos --data.image_size 8", "fit", "UnlabeledImages", "predict"),
     row("images without labels in a test", f"{TEST} --data UnlabeledImages --data.root photos", "test", "UnlabeledImages", "predict"),

@@ -127,7 +127,6 @@ def test_another_seed_is_refused_on_resume(run_dir: Path) -> None:
         (["--model=tailmatch.lightning_modules.FixMatchh"], 2, "Did you mean: FixMatch"),
         (["--model=DARP"], 2, "DARP is a class of this package, and none for this option\n"),
         (["--model.threshold=7"], 1, "threshold is 7.0; it must be in [0, 1]"),
-        (["--data.unlabeled_ratio=100"], 1, "1000 unlabeled images for process 0 of 1, fewer than one batch"),
         (["--ckpt_path=last"], 1, "no checkpoint "),
         (["--model.optimizer.lr=1e30"], 1, "became NaN or infinite"),
     ],

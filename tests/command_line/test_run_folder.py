@@ -241,3 +241,11 @@ def test_a_command_that_fails_leaves_no_lock_and_no_folder(tmp_path: Path) -> No
     result = tailmatch(*FIT, f"--run_dir={tmp_path}/deep/run", "--model.pretrained=nowhere.ckpt")
     assert result.returncode == 1 and "'nowhere.ckpt' does not exist" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_may_have_no_checkpoints_and_no_logs(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    result = tailmatch(*FIT, f"--run_dir={run_dir}", "--trainer.enable_checkpointing=false", "--trainer.logger=false")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
+    assert result.stdout.splitlines()[-1] == f"run folder: {run_dir}"

@@ -65,9 +65,20 @@ def test_unlabeled_processes_own_fixed_images() -> None:
         assert set(drawn.tolist()) == set(range(rank, 23, 2))
 
 
-def test_fewer_unlabeled_images_than_a_batch_is_an_error() -> None:
-    with pytest.raises(ValueError, match="3 unlabeled images for process 1 of 2, fewer than one batch of 4"):
-        UnlabeledBatches(7, 4, 6, seed=0, rank=1, world_size=2, step=lambda: 0)
+def test_fewer_unlabeled_images_than_a_batch_come_several_times() -> None:
+    with pytest.warns(UserWarning, match=r"a batch of 7 .* the 3 unlabeled images .* each of them 2 times"):
+        few = UnlabeledBatches(7, 7, 6, seed=0, rank=1, world_size=2, step=lambda: 0)
+    drawn = torch.cat([few.batch(step) for step in range(6)])
+    for start in range(0, 42, 3):
+        assert sorted(drawn[start : start + 3].tolist()) == [1, 3, 5]
+
+
+def test_no_unlabeled_images_name_what_would_give_some() -> None:
+    place = {"seed": 0, "rank": 1, "world_size": 2, "step": lambda: 0}
+    with pytest.raises(ValueError, match=r"no unlabeled images.* unlabeled/ .*class_counts.fraction.*Supervised"):
+        UnlabeledBatches(0, 4, 6, **place)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="1 unlabeled images for 2 processes: use at most 1"):
+        UnlabeledBatches(1, 4, 6, **place)  # type: ignore[arg-type]
 
 
 def test_pool_processes_own_fixed_images_in_an_order_of_their_own() -> None:
@@ -77,7 +88,7 @@ def test_pool_processes_own_fixed_images_in_an_order_of_their_own() -> None:
     assert sorted(drawn) == list(range(1, 24, 2))
     other = UnlabeledBatches(24, 4, 6, **place)  # type: ignore[arg-type]
     assert drawn != torch.cat([other.batch(step) for step in range(3)]).tolist()
-    with pytest.raises(ValueError, match=r"3 labeled and unlabeled images .* batch of 4 \(labeled_batch_size\)"):
+    with pytest.warns(UserWarning, match=r"a batch of 4 \(labeled_batch_size\) .* the 3 labeled and unlabeled images"):
         PoolBatches(7, 4, 6, **place)  # type: ignore[arg-type]
 
 

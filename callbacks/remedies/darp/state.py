@@ -45,8 +45,9 @@ class Rows:
             self._rebuild()
 
     def predict(self, rows: Tensor, probs: Tensor) -> None:
-        """Keep predictions of some images."""
-        self.predictions[rows] = probs.detach().float()
+        """Keep predictions of some images; of an image that is there several times, the last one on every device."""
+        last = len(rows) - 1 - (rows[:, None] == rows.flip(0)).byte().argmax(dim=1)
+        self.predictions[rows] = probs.detach().float()[last]
         self.since.index_fill_(0, rows, True)
 
     def refine(self, solved: Tensor, predicted: Tensor | None, prices: Prices | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from tailmatch.callbacks import DebiasPL, DistributionAlignment
+from tailmatch.callbacks import CDMAD, DebiasPL, DistributionAlignment
 from tailmatch.callbacks.remedies.debiaspl import debias
 from tailmatch.lightning_modules import FixMatch, ReMixMatch, SimPro, Supervised
 from tailmatch.lightning_modules.pseudo_labels.running_prior import RunningPrior, log_shift
@@ -90,6 +90,7 @@ def test_state() -> None:
         (Supervised, [], "DebiasPL debiases pseudo-labels, and Supervised has none"),
         (SimPro, [], "DebiasPL corrects for the class prior, and so does SimPro itself: leave DebiasPL out"),
         (FixMatch, [DistributionAlignment()], "DebiasPL and DistributionAlignment both correct for the class prior"),
+        (FixMatch, [CDMAD(warmup_epochs=0)], "DebiasPL and CDMAD both correct for the class prior"),
     ],
 )
 def test_what_it_does_not_go_with(method: Any, others: list[Callback], message: str, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import io
 import os
 import socket
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -62,6 +59,7 @@ def test_sixteen_bit_gray_keeps_its_high_byte() -> None:
     deep = Image.fromarray(np.full((4, 4), 0x8040, dtype=np.uint16))
     assert color(encoded(deep)) == [0x80] * 3
     assert color(encoded(deep, "TIFF")) == [0x80] * 3
+    assert color(b"P5 4 4 65535\n" + np.full((4, 4), 0x8040, ">u2").tobytes()) == [0x80] * 3
 
 
 def test_transparent_pixels_are_white_and_half_transparent_ones_half() -> None:
@@ -136,22 +134,6 @@ def test_a_large_photograph_is_decoded_at_a_reduced_size_to_nearly_the_same_pixe
 def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadableImage):
         decode_image(data, 8)
-
-
-IMAGES = [encoded(smooth(9, 12), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")]
-
-
-@given(st.sampled_from(IMAGES), st.data())
-def test_a_damaged_image_is_decoded_or_refused(image: bytes, data: st.DataObject) -> None:
-    damaged = bytearray(image[: data.draw(st.integers(1, len(image)))])
-    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=8)):
-        damaged[place] = data.draw(st.integers(0, 255))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            assert decode_image(bytes(damaged), 8).shape == (3, 8, 8)
-        except UnreadableImage as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1)])

@@ -17,7 +17,8 @@ from PIL import Image
 
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files import cache_folder, image_cache
-from tailmatch.datamodules.files.image_cache import FilePixels, ReadableImages, find_files, open_images
+from tailmatch.datamodules.files.file_pixels import FilePixels
+from tailmatch.datamodules.files.image_cache import ReadableImages, find_files, open_images
 
 KEYS = [f"{k}.png" for k in range(6)]
 

@@ -5,6 +5,7 @@ import pickle
 import struct
 import urllib.request
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -29,6 +30,7 @@ from tailmatch.datamodules import (
     ListedCounts,
 )
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.public import svhn
 
 RANDOM = np.random.default_rng(0)
@@ -41,6 +43,8 @@ def random_images(count: int, *shape: int) -> Any:
 def sources(data: LabeledUnlabeledDataModule) -> LabeledUnlabeledDataModule:
     data.prepare_data()
     data.setup("fit")
+    sent: ImageRows = pickle.loads(ForkingPickler.dumps(data.labeled))  # as to a loader process that is not forked
+    assert torch.equal(sent[0]["image"], data.labeled[0]["image"])
     return data
 
 

@@ -94,3 +94,10 @@ def test_each_process_takes_its_own_images() -> None:
         assert torch.equal(mine.predictions, rows.predictions[rank::3])
         assert (mine.solved - rows.solved[rank::3]).abs().max() <= 1e-6  # its neighbors are others
         assert torch.equal(mine.solved[mine.since], rows.solved[rank::3][rows.since[rank::3]])
+
+
+def test_of_an_image_that_is_several_times_in_a_batch_the_last_prediction_counts() -> None:
+    rows, probs = Rows(5, 2), torch.rand(6, 2)
+    rows.predict(torch.tensor([1, 4, 1, 0, 4, 1]), probs)
+    assert torch.equal(rows.predictions[[0, 1, 4]], probs[[3, 5, 4]])
+    assert rows.since.tolist() == [True, True, False, False, True]

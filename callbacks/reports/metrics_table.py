@@ -1,0 +1,50 @@
+"""Write the numbers of each validation of a fit as a table, `metrics.csv` in the run folder."""
+
+import csv
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from tailmatch.datamodules.output_files import whole_file
+from tailmatch.lightning_modules.training.run_folder import run_folder
+
+
+class MetricsTable(Callback):
+    """Report of all numbers of each validation of a fit as `metrics.csv`: one row each, with its step and epoch.
+
+    The numbers of the training are those that were logged last. A resumed fit keeps the rows up to its step. Each
+    validation replaces the file, which is whole at any time.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, str]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the rows of the run that is continued."""
+        file = self._file(trainer)
+        self._rows = []
+        if trainer.ckpt_path is not None and trainer.is_global_zero and file.is_file():
+            with file.open(newline="", encoding="utf-8") as lines:
+                self._rows = [row for row in csv.DictReader(lines) if _step(row) <= trainer.global_step]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add a row, and write the file."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        row = {"step": str(trainer.global_step), "epoch": str(trainer.current_epoch + 1)}
+        row |= {name: f"{float(value):.9g}" for name, value in sorted(trainer.callback_metrics.items())}
+        self._rows = [*(old for old in self._rows if _step(old) != trainer.global_step), row]
+        names = dict.fromkeys(name for each in self._rows for name in each)
+        with whole_file(self._file(trainer)) as partial, open(partial, "w", newline="", encoding="utf-8") as lines:
+            table = csv.DictWriter(lines, list(names), restval="", lineterminator="\n")
+            table.writeheader()
+            table.writerows(self._rows)
+
+    def _file(self, trainer: Trainer) -> Path:
+        return run_folder(trainer) / "metrics.csv"
+
+
+def _step(row: dict[str, str]) -> int:
+    """Read the step of a row; one that has none, as after an edit by hand, is dropped by a resume."""
+    text = row.get("step") or ""
+    return int(text) if text.isdigit() else 2**63
