@@ -1,6 +1,5 @@
 """The checkpoints of a run: which are kept, and when they are saved."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,14 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
-from tailmatch.lightning_modules.bases.classifier import ImageClassifier
-from tailmatch.lightning_modules.metrics import METRICS
-from tailmatch.lightning_modules.training.length import total_epochs
+from tailmatch.lightning_modules.training.length import steps_to_validation, total_epochs
 
 
 class BestCheckpoint(ModelCheckpoint):
     """A callback that keeps the best checkpoint by one metric as `best.ckpt`, or `best-<metric>.ckpt`."""
+
+    setting = "checkpoint.monitors has"
+    """Where its metric is set, for messages."""
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Never take a NaN or infinite value for the best, not even the first value."""
@@ -28,38 +28,18 @@ class BestCheckpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out before the training that nothing logs the metric, and warn if nothing is validated.
-
-        Raises:
-            SettingsError: No validation has the metric.
-        """
-        self._check_monitor(trainer, pl_module)
+        """Warn before the training if nothing is validated; `check_monitors` has found that the metric exists."""
         between, epochs = trainer.check_val_every_n_epoch, total_epochs(trainer)
+        first = steps_to_validation(trainer)
         if trainer.limit_val_batches == 0:
             reason = "limit_val_batches is 0"
         elif between is not None and between > epochs:
             reason = f"check_val_every_n_epoch is {between} and the training has {epochs} epochs"
+        elif first is not None and 0 <= trainer.max_steps < first:
+            reason = f"max_steps is {trainer.max_steps}, and the first one would be after {first} steps"
         else:
             return
         rank_zero_warn(f"no {self.filename}.ckpt will be saved, since there is no validation: {reason}")
-
-    def _check_monitor(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a metric that nothing logs, where all that logs is of this package."""
-        monitor = self.monitor or ""
-        members = (pl_module, *trainer.callbacks)  # type: ignore[attr-defined]
-        foreign = [each for each in members if type(each).__module__.split(".")[0] not in _KNOWN_PACKAGES]
-        if foreign or monitor.startswith("train/") or not isinstance(pl_module, ImageClassifier):
-            return
-        known = [f"val/{name}" for name in METRICS]
-        if monitor not in known:
-            near = difflib.get_close_matches(monitor, known, n=1)
-            raise SettingsError(
-                f"checkpoint.monitors has {monitor!r}, which nothing logs; the metrics are {', '.join(known)}"
-                + (f"\n  Did you mean: {near[0]}?" if near else "")
-            )
-
-
-_KNOWN_PACKAGES = ("tailmatch", "pytorch_lightning", "lightning")
 
 
 class PeriodicCheckpoint(ModelCheckpoint):

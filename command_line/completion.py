@@ -11,6 +11,7 @@ from tailmatch.command_line.run_folder import default_run_dir, free_run_dir, run
 from tailmatch.command_line.settings_of_checkpoint import check_weights
 from tailmatch.command_line.typed import Typed
 from tailmatch.datamodules.arguments import SettingsError, check_between, check_count
+from tailmatch.lightning_modules.training.schedules import check_schedule
 
 
 def complete(typed: Typed, settings: Any, checkpoint: Path | None) -> None:
@@ -55,7 +56,8 @@ def check_parsed(settings: Any) -> None:
 
     Raises:
         SettingsError: The seed is none of numpy's, the trainer has no settings, an interval of logging is negative, a
-            path is empty, or the number of classes is given, which the data has.
+            setting of the trainer has no meaning for a run, the schedule is refused, a path is empty, or the number of
+            classes is given, which the data has.
     """
     if not isinstance(settings.seed_everything, bool | None):
         check_between("seed_everything", settings.seed_everything, 0, 2**32 - 1)
@@ -63,6 +65,16 @@ def check_parsed(settings: Any) -> None:
         given = "null" if settings.trainer is None else settings.trainer
         raise SettingsError(f"trainer is {given}; leave it out, or give its settings")
     check_count("trainer.log_every_n_steps", settings.trainer.log_every_n_steps or 0, 0)
+    check_schedule(getattr(settings.model.get("init_args", {}).get("lr_scheduler"), "class_path", None))
+    if settings.trainer.default_root_dir is not None:
+        raise SettingsError(
+            f"trainer.default_root_dir is {settings.trainer.default_root_dir}; the folder of a run is --run_dir: leave "
+            "the former out"
+        )
+    if settings.trainer.barebones:
+        raise SettingsError(
+            "trainer.barebones is true, which refuses loggers and checkpoints, and a run has both; leave it out"
+        )
     if settings.model.get("init_args", {}).get("num_classes") is not None:
         raise SettingsError("model.num_classes is given; leave it out, since the data has the number of classes")
     for name in ("run_dir", "output"):

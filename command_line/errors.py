@@ -55,7 +55,20 @@ def message_for_user(error: BaseException) -> str | None:
 def _is_of_the_trainer(error: BaseException) -> bool:
     """Tell whether Lightning refuses a setting; where it is not imported, it raised nothing."""
     lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
-    return lightning is not None and isinstance(error, lightning.MisconfigurationException)
+    if lightning is None:
+        return False
+    asks = str(error).startswith(_ASKS) or isinstance(error, ModuleNotFoundError)
+    return isinstance(error, lightning.MisconfigurationException) or (asks and _is_raised_by_lightning(error))
+
+
+_ASKS = ("Early stopping conditioned on metric",)
+"""How errors of Lightning begin that a user can mend, and that are of no class of their own."""
+
+
+def _is_raised_by_lightning(error: BaseException) -> bool:
+    """Tell whether the line that raised an error is Lightning's, such as one that asks for a package."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith("pytorch_lightning.")
 
 
 def _refusal_of_the_system(error: BaseException) -> str | None:

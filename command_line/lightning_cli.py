@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -32,7 +33,7 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.stop_at_step_end import end_launched, how_to_continue, take_over_signals
-from tailmatch.command_line.trainer import added_callbacks, predicted_files, trainer_arguments
+from tailmatch.command_line.trainer import added_callbacks, predicted_files, trainer_arguments, without_gpu
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
@@ -42,6 +43,7 @@ from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.class_paths import import_public_classes
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
+from tailmatch.lightning_modules.training.run_folder import choose_run_folder
 
 import_public_classes()  # now, and not while a command runs: see `SIGNALS.importing`
 
@@ -128,7 +130,7 @@ class TailmatchCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line; without a `--config`, on top of the configuration of the checkpoint.
+        """Parse the command line; without a `--config` of model or data, on top of the checkpoint's configuration.
 
         A method that begins with the `checkpoint` of another run takes the network's settings from it in the same way,
         and an ensemble of several `checkpoints` takes the data of the first. Typed options take precedence.
@@ -145,7 +147,7 @@ class TailmatchCLI(LightningCLI):
 
     def _parse(self, parser: LightningArgumentParser, typed: Typed, checkpoint: Path | None) -> None:
         below = None
-        if not typed.values("--config"):
+        if not typed.has_settings:
             below = config_of_checkpoint(checkpoint, typed, self.stranger) if checkpoint else data_of_members(typed)
         self.named_data = below is not None and "data" in yaml.safe_load(below)
         self.root_is_typed = any(name in ("--data.root", "--data.init_args.root") for name, _ in typed.options)
@@ -213,6 +215,12 @@ class TailmatchCLI(LightningCLI):
             raise
         except (ValueError, TypeError) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
+        except MisconfigurationException as error:
+            missing = without_gpu(settings.trainer)
+            if missing is None:
+                raise
+            raise missing from error
+        choose_run_folder(trainer, run_dir)
         take_over_signals(trainer, run_dir)
         return trainer
 

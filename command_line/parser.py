@@ -1,6 +1,5 @@
 """The parser of the command line, with messages for users."""
 
-import difflib
 import inspect
 import re
 import sys
@@ -8,9 +7,11 @@ from typing import Any, NoReturn
 
 from pytorch_lightning.cli import LightningArgumentParser
 
+from tailmatch.command_line.hints import class_names_for, options_named, similar
 from tailmatch.command_line.mends import mend_jsonargparse
 from tailmatch.lightning_modules.inference.class_paths import public_names
 from tailmatch.lightning_modules.inference.trust import class_named
+from tailmatch.lightning_modules.training.schedules import PLATEAU
 
 
 class Parser(LightningArgumentParser):
@@ -77,7 +78,7 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     elif member:
         asked, known = [member[2]], dir(sys.modules.get(member[1]))  # a text may only pretend that it is imported
     elif name:
-        asked, known = [name[1]], public_names()
+        asked, known = [name[1]], class_names_for(re.split(r"[:\s]", text)[0])
     elif key:
         asked = [key[1], key[1].split(".")[0]]
         names = [action.dest for p in (parser, *parser_of_subcommands(parser)) for action in p._actions]
@@ -88,8 +89,17 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     module = re.search(r"No module named '([\w.]+)'", text)
     if module:
         return f"{text}\n  Install it; or, if it is a file of yours, run this in its folder, or with that in PYTHONPATH"
-    close = next((found for word in asked if (found := difflib.get_close_matches(word, known, n=3))), [])
-    return text + (f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else "")
+    return text + _suggestion(asked, known, key, name)
+
+
+def _suggestion(asked: list[str], known: list[str], key: re.Match[str] | None, name: re.Match[str] | None) -> str:
+    """Suggest names for those that are not known: of an option, of a class, or of something else."""
+    close = next((found for word in asked if (found := similar(word, known))), [])
+    if key and "." not in key[1]:
+        close = [f"--{option}" for option in options_named(key[1], known)] or close
+    if name and not close:
+        return f"\n  A class of yours is named with its module, as in mymodule.{name[1]}"
+    return f"\n  Did you mean: {', '.join(dict.fromkeys(close))}?" if close else ""
 
 
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "list": "a list"}
@@ -119,6 +129,11 @@ def in_one_line(text: str, message: str) -> str:
         elif problem and not problem.startswith("Problem with given class_path"):
             problems.append(problem)
     told = "; ".join(problems) or f"it must be {' or '.join(expected)}{f', and is {shown}' if shown else ''}"
+    return _with_owner(keys, owner, _in_words(told, shown))
+
+
+def _in_words(told: str, shown: str) -> str:
+    """Say in words of this package what jsonargparse finds wrong with a value, which is `shown`, or empty if long."""
     kind = re.search(r"(?:Import path does not correspond to|Not) a (?:valid )?subclass of (\w+)", told)
     if kind:
         told = f"{shown or 'the value'} is not a subclass of {kind[1]}"
@@ -128,7 +143,21 @@ def in_one_line(text: str, message: str) -> str:
         told = f"a class has a class_path and its init_args, and nothing beside them (given: {shown})"
     elif "NoneType" in told or "object has no" in told or "not iterable" in told:  # jsonargparse expected another type
         told += f" (given: {shown})"
+    told = re.sub(r"Unexpected import path format: (.*)", r"\1 is not the name of a class", told)
+    function = re.search(r"Expected '([\w.]+)' to be a function that returns <class '(\w+)'>", told)
+    if function:
+        end = function[1].rpartition(".")[2]
+        told = f"{function[1]} must say what it returns: def {end}(num_classes: int) -> torch.nn.Module"
+    return told
+
+
+def _with_owner(keys: list[str], owner: str, told: str) -> str:
+    """Name the option with the given keys, and the class whose argument it is."""
     told = told.replace("the following arguments are required:", f"{owner} requires")
+    if owner == "ReduceLROnPlateau":
+        return PLATEAU
+    if owner in ("ImageClassifier", "ImageDataModule") and "is not accepted" in told:
+        return f"--{keys[0]}: {told}: name the class first, --{keys[0]} CLASS"
     if owner:
         told = re.sub(r"(Option '[\w.]+' is not accepted)", rf"\1 by {owner}", told)
     return f"--{'.'.join(keys)}: {told}"

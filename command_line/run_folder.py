@@ -1,7 +1,7 @@
 """Find the folder of a run, and let one command alone write in it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ _CHOSEN = "TAILMATCH_RUN_DIR"
 
 _WRITTEN = ("config.yaml", "last_evaluations.json", "relabeled.csv", "prior.json")
 """Files that a fit writes into its folder, beside those in `checkpoints`."""
+
+_LOGS = ("hparams.yaml", "metrics.csv")
+"""Files of loggers, beside those of TensorBoard's events."""
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
@@ -133,17 +136,22 @@ def _take(run_dir: Path, held: ExitStack) -> None:
 def _make_room(run_dir: Path, overwrite: bool, again: bool) -> None:
     """Make sure that a new run does not write over an old one.
 
+    What a run has left that ended before its first checkpoint is moved aside, and the other files of the folder stay.
+
     Raises:
         SettingsError: The folder holds a run that may not be touched.
     """
     if not holds_run(run_dir) or (again and not has_checkpoints(run_dir)):
         return
-    if not overwrite:
+    if overwrite:
+        print(f"moved the old run to {_move_aside(run_dir)}")
+    elif has_checkpoints(run_dir):
         raise SettingsError(
             f"{run_dir} holds a run{_how_to_resume(run_dir)} choose another --run_dir, or start a new run with "
             "--overwrite true (the old run is moved aside)"
         )
-    print(f"moved the old run to {_move_aside(run_dir)}")
+    else:
+        print(f"{run_dir} has a run without a checkpoint: moved its files to {_move_aside(run_dir, _is_of_a_run)}")
 
 
 def _check_folder(run_dir: Path) -> None:
@@ -165,15 +173,21 @@ def _held(run_dir: Path) -> Iterator[None]:
 def _how_to_resume(run_dir: Path) -> str:
     if (run_dir / "checkpoints" / "last.ckpt").is_file():
         return ": resume it with --ckpt_path last,"
-    if has_checkpoints(run_dir):
-        return " without a last.ckpt: resume it with --ckpt_path auto,"
-    return " that was stopped before its first checkpoint: start it again with --ckpt_path auto,"
+    return " without a last.ckpt: resume it with --ckpt_path auto,"
 
 
-def _move_aside(run_dir: Path) -> Path:
+def _is_of_a_run(entry: Path) -> bool:
+    return entry.name in (*_WRITTEN, *_LOGS) or entry.name.startswith("events.out.tfevents.")
+
+
+def _move_aside(run_dir: Path, moves: Callable[[Path], bool] = lambda entry: True) -> Path:
     """Move the content of a run folder, except the lock that is held, to a new folder beside it.
 
     What makes it a run goes last: if this is cut off, the folder still holds one.
+
+    Args:
+        run_dir: The folder of the run.
+        moves: Whether a file or folder in it is moved.
     """
     folder = run_dir.resolve()
     for aside in numbered(folder.with_name(f"{folder.name}-old")):
@@ -183,6 +197,6 @@ def _move_aside(run_dir: Path) -> Path:
         except FileExistsError:
             continue
     for entry in sorted(folder.iterdir(), key=lambda path: path.name in ("config.yaml", "checkpoints")):
-        if entry.name != LOCK:
+        if entry.name != LOCK and moves(entry):
             entry.rename(aside / entry.name)
     return aside

@@ -56,7 +56,7 @@ def stranger_of(typed: Typed, checkpoint: Path | None) -> Stranger | None:
         SettingsError: A fit would continue with the settings of a file that the user does not vouch for.
     """
     source = checkpoint or first_member(typed)
-    if typed.values("--config") or source is None or is_vouched_for(typed, source):
+    if typed.has_settings or source is None or is_vouched_for(typed, source):
         return None
     if checkpoint is not None and typed.subcommand == "fit":
         folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -52,7 +53,7 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
     if settings.trainer.logger is not False:
         callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures(), MetricsTable()]
     own = any(isinstance(callback, ProgressBar) for callback in configured)
-    if settings.trainer.enable_progress_bar is not False and not settings.trainer.barebones and not own:
+    if settings.trainer.enable_progress_bar is not False and not own:
         callbacks.append(progress_report())
     if settings.get("verbose"):
         callbacks.append(EvaluationTable())
@@ -75,6 +76,21 @@ def predicted_files(settings: Any, added: Sequence[Callback], run_dir: Path) -> 
         return []
     callbacks = (*_listed(settings.trainer.callbacks), *added)
     return [each.path_in(run_dir) for each in callbacks if isinstance(each, PredictionShards)]
+
+
+def without_gpu(trainer: Any) -> SettingsError | None:
+    """Make the error of a trainer that asks for a GPU where torch finds none; None for any other trainer.
+
+    Args:
+        trainer: Settings of the trainer.
+    """
+    if trainer.accelerator not in ("gpu", "cuda") or torch.cuda.is_available():
+        return None
+    built = "this torch is built without CUDA" if torch.version.cuda is None else f"CUDA {torch.version.cuda}"
+    return SettingsError(
+        f"trainer.accelerator is {trainer.accelerator}, and torch finds no GPU ({built}): add "
+        "--trainer.accelerator cpu --trainer.precision 32-true, or leave out the configuration that asks for one"
+    )
 
 
 def _listed(value: Any) -> list[Any]:

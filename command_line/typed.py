@@ -83,13 +83,26 @@ class Typed:
 
     @property
     def checkpoint(self) -> str | None:
-        """What `--ckpt_path` names; None if it is not typed, or null."""
-        name = next(reversed(self.values("--ckpt_path")), "null")
-        return None if name in ("null", "None", "") else name
+        """What `--ckpt_path` names, or for an evaluation the `ckpt_path` of a configuration; None if it is null.
+
+        A fit reads none from a configuration here: one that a resume has saved would undo `--ckpt_path auto`.
+        """
+        evaluates = self.subcommand != "fit"
+        configured = [config["ckpt_path"] for _, config in self.configs() if "ckpt_path" in config] if evaluates else []
+        name = next(reversed(self.values("--ckpt_path") or configured), None)
+        return None if name in ("null", "None", "", None) else str(name)
 
     def class_of(self, part: str) -> str | None:
         """Find the last class named for `model` or `data`, without its package; None if none is named."""
         return next(reversed([name for _, name in _namings(self, part) if name is not None]), None)
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether a configuration says something of the model or the data; then a checkpoint's settings do not count.
+
+        One of the trainer alone, or of the run's folder, lies on top of those of a checkpoint.
+        """
+        return any({"model", "data"} & config.keys() for _, config in self.configs())
 
     def texts(self) -> Iterator[str]:
         """All that the user says: the values of options, and the configurations that they name; a prior is none."""
@@ -153,13 +166,13 @@ def config_content(value: str) -> dict[str, Any]:
 
 
 def check_overlays(typed: Typed) -> None:
-    """Refuse a YAML file whose settings of the data or the model would be lost silently.
+    """Refuse settings of the data or the model, in a YAML file or typed, that would be lost silently.
 
-    Settings without a class (`data: {init_args: ...}`) belong to the class named before them. A class named after them
-    starts from its own defaults.
+    Settings without a class (`data: {init_args: ...}`, `--data.seed 1`) belong to the class named before them. A class
+    named after them starts from its own defaults.
 
     Raises:
-        SettingsError: A class is named after the file with settings for it.
+        SettingsError: A class is named after settings for it.
     """
     for part in ("data", "model"):
         present, overlays = "", list[str]()
@@ -180,6 +193,10 @@ def _namings(typed: Typed, part: str) -> Iterator[tuple[str, str | None]]:
     for option, value in typed.options:
         if option == f"--{part}" and not Path(value).is_file():
             yield f"--{part} {value}", value.rsplit(".", 1)[-1]
+        elif option == f"--{part}.class_path":
+            yield f"{option} {value}", value.rsplit(".", 1)[-1]
+        elif option.startswith(f"--{part}.") and option != f"--{part}.help":
+            yield option, None
         elif option == "--config":
             section = config_content(value).get(part)
             if isinstance(section, dict) and "class_path" in section:

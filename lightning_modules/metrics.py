@@ -13,10 +13,10 @@ from tailmatch.datamodules.splitting.class_ranks import class_ranks
 CONFUSION_LIMIT = 200
 """Largest number of classes K for which the K x K confusion matrix is kept; above it, its figure is unreadable."""
 
-METRICS = (
-    *("top1", "top5", "balanced_accuracy", "gm_recall", "macro_f1", "gm_f1", "loss"),
-    *("many", "medium", "few", "many_shot", "medium_shot", "few_shot"),
-)
+GROUPS = ("many", "medium", "few", "many_shot", "medium_shot", "few_shot")
+"""Names of the groups of classes whose mean recall is a metric."""
+
+METRICS = ("top1", "top5", "balanced_accuracy", "gm_recall", "macro_f1", "gm_f1", "loss", *GROUPS)
 """Names of all metrics."""
 
 
@@ -60,6 +60,23 @@ def third_groups(class_counts: Tensor) -> dict[str, Tensor]:
     rank = class_ranks(class_counts)
     last = rank >= len(class_counts) - third
     return {"many": rank < third, "medium": (rank >= third) & ~last, "few": last}
+
+
+def all_groups(class_counts: Tensor) -> dict[str, Tensor]:
+    """Return the masks `bool [K]` of all groups of classes by name; none without class counts."""
+    return {**third_groups(class_counts), **shot_groups(class_counts)} if len(class_counts) else {}
+
+
+def reported(class_counts: Tensor, targets: Tensor) -> list[str]:
+    """List the metrics that an evaluation reports: all but the groups in which no class has an image.
+
+    Args:
+        class_counts: Labeled images of each class, `int64 [K]`.
+        targets: Classes of the evaluated images, `int64 [N]`.
+    """
+    present = torch.bincount(targets, minlength=len(class_counts)) > 0
+    groups = all_groups(class_counts)
+    return [name for name in METRICS if name not in GROUPS or (name in groups and bool((groups[name] & present).any()))]
 
 
 @dataclass  # not frozen: torchmetrics rebuilds what `compute` returns
@@ -150,8 +167,7 @@ class LongTailMetrics(Metric):
             "loss": self.loss / total,
         }
         counts = torch.as_tensor(class_counts, device=recall.device)
-        groups = {**third_groups(counts), **shot_groups(counts)} if len(counts) else {}
-        for name, group in groups.items():
+        for name, group in all_groups(counts).items():
             if (group & present).any():
                 scalars[name] = recall[group & present].mean()
         confusion = self.confusion if self.keeps_confusion else None

@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import Callback
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import Self
 
+from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count
 from tailmatch.datamodules.output_files import check_writable, write_json
 from tailmatch.lightning_modules.bases.image_module import ImageModule
@@ -16,12 +19,13 @@ from tailmatch.lightning_modules.checkpoints.differences import check_same_class
 from tailmatch.lightning_modules.inference.loading import load_as
 from tailmatch.lightning_modules.inference.prediction import Predictions, files_of, listed_images, pixel_batches
 from tailmatch.lightning_modules.inference.trust import trust_checkpoints
-from tailmatch.lightning_modules.metrics import Evaluation, LongTailMetrics
+from tailmatch.lightning_modules.metrics import METRICS, Evaluation, LongTailMetrics, reported
 from tailmatch.lightning_modules.networks.blank_image import COLORS, BlankColor, blank_logits
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
 from tailmatch.lightning_modules.training.finite import check_predictions, predictions_error
+from tailmatch.lightning_modules.training.monitors import check_monitors
 from tailmatch.lightning_modules.training.run_folder import run_folder
 from tailmatch.lightning_modules.training.single_class import SingleClassWarning
 
@@ -58,20 +62,41 @@ class ImageClassifier(ImageModule):
         """Take class names, labeled class counts and image size from the data, besides what `ImageModule` takes.
 
         Raises:
-            SettingsError: The data has another number of classes.
+            SettingsError: The data has another number of classes, or a callback watches a group of classes that has
+                no validation image.
         """
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            if len(data.class_names) != self.num_classes:
-                raise SettingsError(
-                    f"num_classes is {self.num_classes}, and the data has {len(data.class_names)} classes: make the "
-                    "method for data.num_classes"
-                )
+            self._check_number_of_classes(data)
             self.class_names = list(data.class_names)
             self.image_size = data.height_and_width
             if data.class_counts is not None:
                 self.class_counts.copy_(torch.tensor(data.class_counts))
+            if stage == "fit" and data.val is not None:
+                logged = reported(self.class_counts.cpu(), data.val.targets.cpu())
+                check_monitors(self.trainer, self, [f"val/{name}" for name in logged])
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Check a fit's number of classes and what callbacks watch, besides what `ImageModule` checks and adds.
+
+        Raises:
+            SettingsError: Nothing would be trained, the data has another number of classes, or a callback watches a
+                metric that nothing logs.
+        """
+        callbacks = super().configure_callbacks()
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._check_number_of_classes(trainer.datamodule)  # type: ignore[attr-defined]  # set by its data connector
+            check_monitors(trainer, self, [f"val/{name}" for name in METRICS])
+        return callbacks
+
+    def _check_number_of_classes(self, data: ImageDataModule) -> None:
+        if len(data.class_names) != self.num_classes:
+            raise SettingsError(
+                f"num_classes is {self.num_classes}, and the data has {len(data.class_names)} classes: make the "
+                "method for data.num_classes"
+            )
 
     def prior_in_logits(self) -> Tensor:
         """Return the class frequencies `[K]`, in any scale, that the evaluated logits contain, for `LogitAdjustment`.

@@ -22,14 +22,15 @@ from tailmatch.lightning_modules.networks.module_network import as_network
 from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
 from tailmatch.lightning_modules.training.finite import check_weights
+from tailmatch.lightning_modules.training.monitors import check_training_monitors
 from tailmatch.lightning_modules.training.optimization import FixMatchSGD, check_optimizer, parameter_groups
 from tailmatch.lightning_modules.training.optimizer_settings import (
     check_same_kind,
     prefer_new_settings,
     settings_of,
 )
-from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule
-from tailmatch.lightning_modules.training.trainer_settings import check_trainer
+from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule, check_schedule
+from tailmatch.lightning_modules.training.trainer_settings import check_precision, check_trainer
 from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
 from tailmatch.lightning_modules.views import View
 
@@ -118,19 +119,11 @@ class ImageModule(SavedModule):
         """Take channel statistics, categories, and whether images may be mirrored, from the data module.
 
         Raises:
-            SettingsError: A fit has no data module of this package, or its data module has pseudo-labels that the
-                method does not read.
+            SettingsError: The data module of a fit has pseudo-labels that the method does not read.
             NotFiniteError: Weights are NaN or infinite before anything begins.
         """
         check_weights(self, self._by_design())
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and not isinstance(data, LabeledUnlabeledDataModule):
-            given = "loaders alone" if data is None else f"a {type(data).__name__}"
-            raise SettingsError(
-                f"{type(self).__name__} makes its views of images itself: it needs the images of a data module of this "
-                f"package, and the data is {given}. Give trainer.fit one of tailmatch.datamodules; for images of your "
-                "own, InMemory(images, targets, unlabeled=...), where images may be a torch Dataset"
-            )
         if data is None:
             return
         if stage == "fit" and data.pseudo_label_file is not None and not self.reads_pseudo_labels:
@@ -158,15 +151,28 @@ class ImageModule(SavedModule):
     def configure_callbacks(self) -> list[Callback]:
         """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves.
 
-        This is the first hook of a fit, so that it also checks the trainer.
+        This is the first hook of a fit, before any data is read, so that it also checks the trainer and its data.
 
         Raises:
-            SettingsError: Nothing would be trained (see `check_trainer`).
+            SettingsError: Nothing would be trained, or the trainer has what the methods cannot work with (see
+                `check_trainer`); or a fit has no data module of this package.
         """
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            check_trainer(self._trainer)
+        if self._trainer is not None:
+            check_precision(self._trainer)
+            if self._trainer.state.fn == TrainerFn.FITTING:
+                self._check_data(getattr(self._trainer, "datamodule", None))
+                check_trainer(self._trainer)
         callbacks = [FinishEpoch(), _BeginFit()]
         return [*callbacks, self._averaging] if self._averaging else callbacks
+
+    def _check_data(self, data: object) -> None:
+        if not isinstance(data, LabeledUnlabeledDataModule):
+            given = "loaders alone" if data is None else f"a {type(data).__name__}"
+            raise SettingsError(
+                f"{type(self).__name__} makes its views of images itself: it needs the images of a data module of this "
+                f"package, and the data is {given}. Give trainer.fit one of tailmatch.datamodules; for images of your "
+                "own, InMemory(images, targets, unlabeled=...), where images may be a torch Dataset"
+            )
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the network has the evaluated weights: the averages, if the method averages."""
@@ -176,8 +182,8 @@ class ImageModule(SavedModule):
         """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
 
         Raises:
-            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; or a
-                training continues from the state of another kind of optimizer.
+            SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; the
+                schedule is refused; or a training continues from the state of another kind of optimizer.
         """
         groups = parameter_groups(self, self.decay_norm_and_bias)
         try:
@@ -192,6 +198,7 @@ class ImageModule(SavedModule):
             check_same_kind(self._settings, self._settings_before, self.loaded_from())
         prefer_new_settings(optimizer, self._settings_before)
         scheduler = self.lr_scheduler(optimizer)
+        check_schedule(scheduler)
         if isinstance(scheduler, StepSchedule) and scheduler.total_steps is None:
             scheduler.total_steps = self.total_steps()
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -234,7 +241,11 @@ class ImageModule(SavedModule):
 
         Raises:
             NotFiniteError: A number is NaN or infinite, or the gradients of every step are (see `loss_scale`).
+            SettingsError: A callback watches a training number that there is none of.
         """
+        if len(self._means) == 0:
+            names = (*values, "lr", *(["loss_scale"] if self.trainer.precision == "16-mixed" else []))
+            check_training_monitors(self.trainer, self, [f"train/{name}" for name in names])
         self._means.add(values)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
         if not every or (self.trainer.global_step + 1) % every:

@@ -173,11 +173,15 @@ def resolve_class_path_by_name(cls: Any, name: str) -> str:
     """Accept a class of this package by its path in former versions, and return its public path."""
     if "." not in name:
         import_public_classes()
-    path = public_path(UPSTREAM["resolve_class_path_by_name"](cls, name))
+    path = public_path(UPSTREAM["resolve_class_path_by_name"](cls, _AMBIGUOUS.get(name, name)))
     stranger = _stranger.get()
     if stranger is not None and "." not in name and name in stranger.typed:
         stranger.resolved.add(path)
     return path
+
+
+_AMBIGUOUS = {"ReduceLROnPlateau": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+"""Short names of several classes, and the one that is meant: Lightning has a subclass of the same name."""
 
 
 def import_object(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -47,6 +47,16 @@ def total_epochs(trainer: Trainer) -> float:
     return min(_maximum(trainer.max_epochs), by_steps)
 
 
+def steps_to_validation(trainer: Trainer) -> int | None:
+    """Return the optimizer steps before the first validation; None without a data module that has `steps_per_epoch`."""
+    batches, steps = epoch_batches(trainer), epoch_steps(trainer)
+    if batches is None or steps is None or not isinstance(trainer.val_check_interval, int | float):
+        return None
+    interval, between = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    within = interval if isinstance(interval, int) else max(1, int(batches * interval))
+    return math.ceil(within / trainer.accumulate_grad_batches) + ((between or 1) - 1) * steps
+
+
 def progress(trainer: Trainer) -> float:
     """Return the share of the training's optimizer steps that is done, in [0, 1].
 

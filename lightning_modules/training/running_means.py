@@ -20,6 +20,10 @@ class RunningMeans:
         self._names: tuple[str, ...] = ()
         self._steps = 0
 
+    def __len__(self) -> int:
+        """Return the number of steps since the means were last read."""
+        return self._steps
+
     def add(self, values: dict[str, Tensor]) -> None:
         """Add one step's scalars, each `[]`; the names must be the same at every step."""
         stacked = torch.stack([value.detach().float() for value in values.values()])

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tailmatch.datamodules.arguments import (
     SettingsError,
@@ -13,6 +13,25 @@ from tailmatch.datamodules.arguments import (
     check_between,
     check_count,
     check_each,
+)
+
+
+def check_schedule(schedule: object) -> None:
+    """Refuse a schedule that waits for a plateau: its state of an epoch follows the epoch's checkpoint.
+
+    Args:
+        schedule: A schedule, its class, or the name of the class.
+
+    Raises:
+        SettingsError: It is a `ReduceLROnPlateau`.
+    """
+    if isinstance(schedule, ReduceLROnPlateau) or str(schedule).rpartition(".")[2] == "ReduceLROnPlateau":
+        raise SettingsError(PLATEAU)
+
+
+PLATEAU = (
+    "lr_scheduler is ReduceLROnPlateau, with which a resumed training would differ from an uninterrupted one; it must "
+    "be a function of the step, such as CosineDecay or StepDecay"
 )
 
 

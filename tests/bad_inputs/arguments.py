@@ -2,6 +2,7 @@
 
 from tests.bad_inputs.engine import Row, row
 from tests.bad_inputs.prepared import EXPORT, FIT, NETWORK
+from tests.bad_inputs.spoil import write
 
 SUPERVISED = f"{FIT} --model Supervised {NETWORK}"
 
@@ -13,6 +14,14 @@ WORDS = [
     row("a typo in a network's option", f"{FIT} --model.network.dept 8", "dept", "depth", code=2),
     row("a typo in a method", f"{FIT} --model FixMacth", "FixMacth", "FixMatch", code=2),
     row("a typo in a data set", f"{FIT} --data Digitz", "Digitz", "Digits", code=2),
+    row("a data set in lower case", f"{FIT} --data cifar10", "cifar10", "Did you mean: CIFAR10", code=2),
+    row("an option without its group", f"{FIT} --optimizer AdamW", "--optimizer", "Did you mean: --model.optimizer?", code=2),
+    row("an option of another program", f"{FIT} --batch_size 64", "Did you mean: --data.labeled_batch_size?", code=2),
+    row("an option before its class", "fit --model.threshold 0.9 --model FixMatch --data Digits --run_dir new", "--model.threshold", "put it after --model FixMatch"),
+    row("an option without a class", "fit --data Digits --model.threshold 0.9 --run_dir new", "threshold", "--model CLASS", code=2),
+    row("a class of mine without its module", f"{FIT} --model.network OwnNet", "OwnNet", "mymodule.OwnNet", code=2),
+    row("a function of mine that does not say what it makes", f"{FIT} --model.network mine.make", "def make(num_classes: int) -> torch.nn.Module", code=2, given=[write("mine.py", "def make(num_classes): return None\n")]),
+    row("a number for class counts", f"{FIT} --data.class_counts 0.5", "0.5 is not the name of a class", code=2),
     row("a typo in a network", f"{FIT} --model.network CifarResnet", "CifarResnet", "CifarResNet", code=2),
     row("a typo in a callback", f"{FIT} --trainer.callbacks+=DRAP", "DRAP", "DARP", code=2),
     row("a typo in class counts", f"{FIT} --data.class_counts DARPCount", "DARPCount", "DARPCounts", code=2),
@@ -110,6 +119,8 @@ DOMAINS = [
     row("--trainer.devices -3", f"{FIT} --trainer.devices=-3", "devices"),
     row("--trainer.devices two", f"{FIT} --trainer.devices=two", "devices"),
     typed("--trainer.strategy", "dpp", "dpp"),
+    typed("--trainer.default_root_dir", "there", "there", "--run_dir"),
+    typed("--trainer.barebones", "true", "true", "loggers"),
     typed("--checkpoint.monitors", "[val/nothing]", "val/nothing", "val/balanced_accuracy"),
     typed("--checkpoint.every_n_epochs", "-1", "-1"),
     typed("--checkpoint.last_every_n_steps", "-2", "-2"),

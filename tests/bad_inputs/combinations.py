@@ -26,8 +26,11 @@ ROWS = [
     row("DARP twice", f"{adding('DARP')} --trainer.callbacks+=DARP", "DARP"),
     row("a writer of predictions in a fit", adding("PredictionWriter"), "PredictionWriter", "predict"),
     row("adjustment in a pre-training", adding("LogitAdjustment", command=f"{FIT} --model RotationPretraining {NETWORK}"), "LogitAdjustment", "RotationPretraining"),
-    row("an ensemble that is trained", f"fit --model Ensemble --model.checkpoints [{BEST}] --config small.yaml --model Ensemble --model.checkpoints [{BEST}] --run_dir new", "Ensemble"),
+    row("an ensemble that is trained", f"{FIT} --model Ensemble --model.checkpoints [{BEST}]", "Ensemble"),
     row("a head without features", f"{FIT} --model PostHocClassifier --model.checkpoint {BEST}", "head", code=2),
+    row("EarlyStopping on a number that no step has", adding("EarlyStopping", "monitor=train/los"), "EarlyStopping.monitor is 'train/los'", "train/loss"),
+    row("a schedule that waits for a plateau", f"{FIT} --model.lr_scheduler ReduceLROnPlateau --model.lr_scheduler.monitor val/loss", "ReduceLROnPlateau", "CosineDecay", code=2),
+    row("a schedule that waits for a plateau, by its path", f"{FIT} --model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau", "CosineDecay"),
     # callbacks and their values
     row("a negative alpha of DARP", adding("DARP", "alpha=-1"), "alpha is -1"),
     row("a negative warm-up", adding("DARP", "warmup_epochs=-1"), "warmup_epochs is -1"),

@@ -21,6 +21,7 @@ ROWS = [
     row("a missing file", MINE, "mine.yaml", "no such file"),
     row("a typo in a packaged name", "fit --config methods/fixmach.yaml", "methods/fixmach.yaml", "methods/fixmatch.yaml", lines=4),
     row("a missing packaged file", "fit --config data/nothing.yaml", "data/nothing.yaml", "tailmatch configs"),
+    row("a GPU where there is none", f"{FIT} --config trainer/gpu.yaml", "accelerator is gpu", "--trainer.accelerator cpu"),
     row("a folder as configuration", MINE, "mine.yaml", given=[make("mine.yaml")]),
     row("a FIFO as configuration", MINE, "mine.yaml", given=[fifo("mine.yaml")]),
     row("a file that may not be read", MINE, "mine.yaml", "ermission", given=[write("mine.yaml"), rights("mine.yaml", 0)]),

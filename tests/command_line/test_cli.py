@@ -204,10 +204,34 @@ def test_a_mistyped_checkpoint_names_those_of_the_run(tmp_path: Path) -> None:
     assert result.stderr == f"tailmatch: error: no checkpoint bset; {folder} has best.ckpt\n"
 
 
-def test_a_run_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").touch()
-    refused = tailmatch(*FIT, f"--run_dir={tmp_path}")
-    assert "holds a run that was stopped before its first checkpoint: start it again with" in refused.stderr
+def test_a_run_without_a_checkpoint_makes_room_for_another(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    for name in ("config.yaml", "events.out.tfevents.1.host.2.0", "notes.txt"):
+        (run_dir / name).write_text(f"{name} of before")
+    result = tailmatch(*FIT, f"--run_dir={run_dir}")
+    assert result.returncode == 0 and f"moved its files to {run_dir}-old" in result.stdout
+    old = tmp_path / "run-old"
+    assert sorted(path.name for path in old.iterdir()) == ["config.yaml", "events.out.tfevents.1.host.2.0"]
+    assert (old / "config.yaml").read_text() == "config.yaml of before"
+    assert (run_dir / "notes.txt").read_text() == "notes.txt of before"
+    assert (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_files_of_a_run_are_in_its_folder_wherever_its_logger_writes(run_dir: Path, tmp_path: Path) -> None:
+    words = [f"--config={run_dir}/config.yaml", f"--run_dir={run_dir}", f"--ckpt_path={run_dir}/checkpoints/best.ckpt"]
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}/logs"]
+    result = tailmatch("test", *words, *logger)
+    assert result.returncode == 0 and f"test metrics: {run_dir}/test_metrics.json" in result.stdout
+    assert (run_dir / "test_metrics.json").is_file() and not list(tmp_path.rglob("test_metrics.json"))
+
+
+def test_a_checkpoint_named_in_a_configuration_is_evaluated(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.yaml").write_text(f"run_dir: {run_dir}\nckpt_path: best\ntrainer: {{limit_test_batches: 1}}\n")
+    result = tailmatch("test", f"--config={tmp_path}/test.yaml")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((run_dir / "test_metrics.json").read_text())
+    assert record["checkpoint"] == f"{run_dir}/checkpoints/best.ckpt"
 
 
 def test_a_missing_pretrained_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:

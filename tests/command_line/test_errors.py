@@ -173,7 +173,7 @@ def test_what_lightning_refuses_is_said_before_the_training(
         (["--checkpoint.mode=maxx"], "--checkpoint.mode: it must be one of 'min', 'max', and is maxx"),
         (["--model=Digits"], "--model: Digits is a class of this package, and none for this option"),
         (["--trainer.callbacks=DARPP"], "--trainer.callbacks: There is no class DARPP\n  Did you mean: DARP?"),
-        (["--data=ImageFolder"], "--data: ImageFolder requires root"),
+        (["--model=ClassifierRetraining"], "--model: ClassifierRetraining requires checkpoint"),
         (["--config={model: {class_path: null}}"], "(given: {'class_path': None})"),
         (["--model=broken_here.Model"], "--model: broken_here cannot be imported: RuntimeError: boom ("),
         (["--trainer.callbacks=broken_here.Callback"], "broken_here.py, line 2)"),

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser, _typehints
+from torch import nn
 
 from tailmatch.command_line.mends import MENDED, UPSTREAM
 from tailmatch.command_line.parser import Parser
+from tailmatch.lightning_modules.networks import NetworkFactory
 
 
 class Base:
@@ -61,6 +63,39 @@ def test_upstream_makes_a_text_of_a_null_in_an_argument_of_an_argument() -> None
 def test_upstream_keeps_the_path_that_was_typed() -> None:
     path = "tailmatch.lightning_modules.training.schedules.StepDecay"
     assert _typehints.resolve_class_path_by_name(object, path) == path
+
+
+OWN = f"--network={__name__}.OwnNetwork"
+
+
+class OwnNetwork(nn.Module):
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.width = width
+
+
+@pytest.mark.usefixtures("upstream")
+def test_upstream_refuses_a_module_that_is_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--network", type=NetworkFactory)
+    with pytest.raises(SystemExit):
+        parser.parse_args([OWN])
+    assert "to be a subclass of" in capsys.readouterr().err
+
+
+def test_a_module_of_the_user_is_a_network_and_others_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser()
+    parser.add_argument("--network", type=NetworkFactory)
+    network = parser.instantiate_classes(parser.parse_args([OWN, "--network.width=6"])).network(10)
+    assert isinstance(network, OwnNetwork) and network.width == 6
+    for other in (
+        "torch.nn.Linear",
+        "tailmatch.lightning_modules.FixMatch",
+        "tailmatch.lightning_modules.views.WeakView",
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--network={other}"])
+        assert other in capsys.readouterr().err
 
 
 def test_a_parser_of_ours_mends_them() -> None:
