@@ -88,6 +88,22 @@ def _classes_in_root(root: Path, folders: list[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
+def _unwrapped(root: Path, folders: list[str]) -> list[Path]:
+    """List the folders, each without what is only wrapped around it: of `archive/images/train`, `archive/images`."""
+    found = [root / name for name in folders]
+    for _ in range(4):
+        inside = [folders_in(path) for path in found]
+        found = [
+            path / names[0] if len(names) == 1 and not _has_train(path) else path
+            for path, names in zip(found, inside, strict=True)
+        ]
+    return found
+
+
+def _has_train(folder: Path) -> bool:
+    return any(name.lower() in NAMES["train"] for name in folders_in(folder))
+
+
 def _no_classes(root: Path, train: str, folders: list[str]) -> MissingFileError:
     place, wanted = root / train, root / ("train" if train == "." else train)
     left_out, has, meant = LeftOut(), [], ""
@@ -96,8 +112,8 @@ def _no_classes(root: Path, train: str, folders: list[str]) -> MissingFileError:
         has.append(str(left_out))
     if train == "." and folders:
         has.append(f"the folders {', '.join(folders[:10])}{' ...' if len(folders) > 10 else ''}")
-        deeper = [name for name in folders if any(part.lower() in NAMES["train"] for part in folders_in(root / name))]
-        meant = f" (is {root / deeper[0]} meant, which has a folder train?)" if len(deeper) == 1 else ""
+        deeper = [path for path in _unwrapped(root, folders) if _has_train(path)]
+        meant = f" (is {deeper[0]} meant, which has a folder train?)" if len(deeper) == 1 else ""
     there = " and ".join(has) or "nothing"
     return MissingFileError(
         f"no class folders in {wanted.resolve()}, and {place.resolve()} has {there}{meant}: put the images of each "

@@ -19,7 +19,7 @@ from torch import Tensor
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files.cache_folder import alone, room_for, writable
 from tailmatch.datamodules.files.cache_index import DIGEST_BYTES, CacheIndex, DamagedCache, read_cache
-from tailmatch.datamodules.files.decoding import VERSION, UnreadableImage, decode_image, read_image_file
+from tailmatch.datamodules.files.decoding import IMAGE_SUFFIXES, VERSION, UnreadableImage, decode_image, read_image_file
 from tailmatch.datamodules.files.file_pixels import FilePixels, MappedPixels
 from tailmatch.datamodules.images import Pixels
 from tailmatch.datamodules.output_files import whole_file
@@ -63,23 +63,39 @@ def find_files(root: Path, keys: Sequence[str], describe: Callable[[str], str] =
         describe: A function that gives the name of a file in messages, given its key.
 
     Raises:
-        MissingFileError: Files are missing; the message names the first ten.
+        MissingFileError: Files are missing; the message names the first ten, and says what the first may mean.
     """
     facts = np.zeros((2, len(keys)), dtype=np.int64)
     missing: list[str] = []
+    hint = ""
     for row, key in enumerate(keys):
         try:
             stat = os.stat(f"{root}/{key}")
         except (OSError, ValueError):  # ValueError: a zero byte in the path
+            hint = hint if missing else _meant(root, key)
             missing.append(describe(key) if len(missing) < 10 else key)
             continue
         facts[:, row] = stat.st_size, stat.st_mtime_ns
     if missing:
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise MissingFileError(
-            f"{len(missing)} image files are not in {root.resolve()}:\n  " + "\n  ".join(missing[:10]) + more
+            f"{len(missing)} image files are not in {root.resolve()}:\n  " + "\n  ".join(missing[:10]) + more + hint
         )
     return Files(root, keys, facts[0], facts[1])
+
+
+def _meant(root: Path, key: str) -> str:
+    """Say why a file that the user sees is missing nevertheless; empty if there is no file like it."""
+    path = root / key
+    try:
+        if path.is_symlink():
+            return f"\n  {key} is a link to {path.readlink()}, which does not exist: mend or remove it"
+        if "\\" in key and (root / key.replace("\\", "/")).is_file():
+            return f"\n  there is {key.replace(chr(92), '/')}: write / for \\ in the paths"
+        suffix = next((each for each in sorted(IMAGE_SUFFIXES) if path.with_name(path.name + each).is_file()), "")
+        return f"\n  there is {key}{suffix}: give image_suffix: {suffix}" if suffix else ""
+    except (OSError, ValueError):  # such as a zero byte in the path
+        return ""
 
 
 def cache_paths(files: Files, size: int, cache_dir: Path) -> tuple[Path, Path]:

@@ -123,7 +123,8 @@ def read_table(
         SettingsError: The file cannot be read, is empty or lacks a column, or a row is too long or too short.
     """
     if not path.is_file():
-        raise MissingFileError(f"no table {path.resolve()}")
+        what = ", which is a folder; give a file (images in class folders: ImageFolder)" if path.is_dir() else ""
+        raise MissingFileError(f"no table {path.resolve()}{what}")
     headed = path.suffix.lower() == ".parquet" or layout.columns is None
     names, chunks = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, layout)
     wanted = list(dict.fromkeys([image, *needed, *(name for name in optional if name in names)]))

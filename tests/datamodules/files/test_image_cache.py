@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.files import cache_folder, image_cache
 from tailmatch.datamodules.files.file_pixels import FilePixels
 from tailmatch.datamodules.files.image_cache import ReadableImages, find_files, open_images
@@ -121,6 +121,23 @@ def test_an_error_names_all_unreadable_files_and_leaves_nothing(folder: Path) ->
 def test_missing_files_are_named_as_asked(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)2 image files are not in .*row of a\.png.*row of b\.png"):
         find_files(folder, ["a.png", KEYS[0], "b.png"], "row of {}".format)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("sub\\b.png", "there is sub/b.png: write / for \\ in the paths"),
+        ("sub/b", "there is sub/b.png: give image_suffix: .png"),
+        ("link.png", "link.png is a link to nowhere.png, which does not exist: mend or remove it"),
+    ],
+)
+def test_a_missing_file_that_is_there_under_another_name_is_explained(key: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/b.png").touch()
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    with pytest.raises(MissingFileError) as error:
+        find_files(tmp_path, [key])
+    assert str(error.value).endswith(f"1 image files are not in {tmp_path}:\n  {key}\n  {hint}")
 
 
 def test_no_room_is_said_before_and_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

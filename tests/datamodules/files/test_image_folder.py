@@ -127,6 +127,7 @@ def test_holdouts_of_a_folder_without_train_may_be_given(tmp_path: Path) -> None
     ("folders", "inside", "message"),
     [
         (["data/train/cat", "data/train/dog"], ".", "(is {root}/data meant, which has a folder train?)"),
+        (["a/b/train/cat", "a/b/train/dog"], ".", "(is {root}/a/b meant, which has a folder train?)"),
         (["train/cat", "train/dog"], "train", "{root}/train is the folder train of a data set: give {root}"),
         (
             ["train"],

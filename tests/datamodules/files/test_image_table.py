@@ -268,6 +268,8 @@ def test_other_mistakes_are_named(folder: Path) -> None:
         ImageTable(str(write(folder, plain(4), "list.dat")))
     with pytest.raises(FileNotFoundError, match=r"no table .*nowhere\.csv"):
         ImageTable(str(folder / "nowhere.csv"))
+    with pytest.raises(FileNotFoundError, match=r"no table .*, which is a folder; give a file"):
+        ImageTable(str(folder))
     given = write(folder, [HEADER, "images/1.png,a,train", "images/2.png,a,val"])
     with pytest.raises(ValueError, match=r"val_holdout is 0\.2, and .* has 1 rows of split 'val'"):
         ImageTable(str(given), val_holdout=0.2)
