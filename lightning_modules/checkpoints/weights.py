@@ -68,6 +68,10 @@ def read_file(path: str, mapped: bool = False) -> object:
         SettingsError: There is no such file, it is damaged, or it contains something else.
     """
     file = local_file(path)
+    if file.is_dir():
+        best = file / "checkpoints/best.ckpt"
+        example = f", such as {best}" if best.is_file() else ""
+        raise SettingsError(f"weights file {path!r} is a folder: give a file in it{example}")
     if not file.is_file():
         raise SettingsError(f"weights file {path!r} does not exist")
     _check_copy(path, file)

@@ -175,6 +175,12 @@ def test_a_file_with_something_else(content: object, message: str, tmp_path: Pat
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'missing.pth' does not exist"):
         EfficientNet(10, pretrained="missing.pth")
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/best.ckpt").touch()
+    with pytest.raises(
+        SettingsError, match=r"run' is a folder: give a file in it, such as .*run/checkpoints/best\.ckpt$"
+    ):
+        EfficientNet(10, pretrained=str(tmp_path / "run"))
     for content in ("not weights", "hello", ""):  # torch raises another error for each
         (tmp_path / "text.pth").write_text(content)
         with pytest.raises(SettingsError, match="text.pth is (not a file of torch.save|empty)"):
