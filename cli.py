@@ -25,6 +25,7 @@ For a first run, which takes a minute: tailmatch fit --config demo.yaml
 import difflib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,7 +53,9 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"tailmatch {__version__}")
     elif command == "configs":
         _run_configs(words[1:])
-    elif command in COMMANDS or command.startswith("-"):
+    elif command.startswith("-"):
+        _refuse_options_first(words)
+    elif command in COMMANDS:
         with SIGNALS.handled():
             try:
                 _run(words)
@@ -63,6 +66,19 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = f"\n  Did you mean: {near[0]}?" if near else ""
         sys.stderr.write(f"tailmatch: error: unknown command {command}; the commands are {', '.join(COMMANDS)}{hint}\n")
         sys.exit(2)
+
+
+def _refuse_options_first(words: list[str]) -> None:
+    """End with a message that the command comes first, as the options mean nothing without it."""
+    found = next((word for word in words if word in COMMANDS), None)
+    typed = [found or "COMMAND", *words]
+    if found:
+        typed.pop(typed.index(found, 1))
+    sys.stderr.write(
+        f"tailmatch: error: the option {words[0]} is before the command; the command comes first: "
+        f"tailmatch {shlex.join(typed)}" + ("\n" if found else f"\n  The commands are {', '.join(COMMANDS)}\n")
+    )
+    sys.exit(2)
 
 
 def _run_configs(words: list[str]) -> None:

@@ -33,7 +33,13 @@ from tailmatch.command_line.settings_of_checkpoint import (
 )
 from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.stop_at_step_end import end_launched, how_to_continue, take_over_signals
-from tailmatch.command_line.trainer import added_callbacks, predicted_files, trainer_arguments, without_gpu
+from tailmatch.command_line.trainer import (
+    added_callbacks,
+    predicted_files,
+    trainer_arguments,
+    without_devices,
+    without_gpu,
+)
 from tailmatch.command_line.typed import Typed, check_overlays
 from tailmatch.datamodules import ImageDataModule
 from tailmatch.datamodules.arguments import SettingsError
@@ -216,7 +222,7 @@ class TailmatchCLI(LightningCLI):
         except (ValueError, TypeError) as error:  # how Lightning refuses devices, a strategy or a plugin
             raise SettingsError(f"the trainer cannot be made: {error}") from error
         except MisconfigurationException as error:
-            missing = without_gpu(settings.trainer)
+            missing = without_gpu(settings.trainer) or without_devices(settings.trainer)
             if missing is None:
                 raise
             raise missing from error

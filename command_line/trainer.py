@@ -1,5 +1,6 @@
 """What the command line gives a trainer beside its configuration: a logger, reports, checkpoints, and a writer."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ def without_gpu(trainer: Any) -> SettingsError | None:
     return SettingsError(
         f"trainer.accelerator is {trainer.accelerator}, and torch finds no GPU ({built}): add "
         "--trainer.accelerator cpu --trainer.precision 32-true, or leave out the configuration that asks for one"
+    )
+
+
+def without_devices(trainer: Any) -> SettingsError | None:
+    """Make the error of a trainer that asks for no device, or for fewer; None for any other trainer.
+
+    Args:
+        trainer: Settings of the trainer.
+    """
+    if not re.fullmatch(r"|0|\[\]|-(?!1$)\d+", str(trainer.devices)):
+        return None
+    return SettingsError(
+        f"trainer.devices is {trainer.devices}; it must be a number of 1 or more, -1 or auto (all), or a list of "
+        "the indices of GPUs, such as [0]; for a CPU, add --trainer.accelerator cpu --trainer.devices 1"
     )
 
 

@@ -115,7 +115,7 @@ DOMAINS = [
     typed("--trainer.val_check_interval", "2.5", "2.5"),
     typed("--trainer.precision", "17", "17", code=2),
     typed("--trainer.accelerator", "tpuu", "tpuu"),
-    typed("--trainer.devices", "0", "0"),
+    typed("--trainer.devices", "0", "0", "1 or more", "--trainer.accelerator cpu"),
     row("--trainer.devices -3", f"{FIT} --trainer.devices=-3", "devices"),
     row("--trainer.devices two", f"{FIT} --trainer.devices=two", "devices"),
     typed("--trainer.strategy", "dpp", "dpp"),

@@ -34,6 +34,22 @@ def test_an_unknown_command_is_one_message() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (["--config", "demo.yaml", "fit"], "fit --config demo.yaml\n"),
+        (["--config=demo.yaml"], f"COMMAND --config=demo.yaml\n  The commands are {', '.join(COMMANDS)}\n"),
+    ],
+)
+def test_an_option_before_the_command_shows_the_right_order(words: list[str], right: str) -> None:
+    result = tailmatch(*words)
+    assert result.returncode == 2 and result.stdout == ""
+    option = words[0]
+    assert result.stderr == (
+        f"tailmatch: error: the option {option} is before the command; the command comes first: tailmatch {right}"
+    )
+
+
 @pytest.mark.parametrize("command", ["refine", "select", "export", "configs"])
 def test_other_commands_have_their_own_help(command: str) -> None:
     assert f"usage: tailmatch {command}" in tailmatch(command, "--help").stdout
