@@ -126,8 +126,10 @@ def _imported(words: list[str]) -> Callable[[], object]:
         sys.exit(2)
     with SIGNALS.while_importing():
         from tailmatch.command_line.lightning_cli import TailmatchCLI
+        from tailmatch.command_line.plain_warnings import plain_warnings
         from tailmatch.lightning_modules.training.quiet import quiet_known_noise
     quiet_known_noise()
+    plain_warnings()
     return partial(TailmatchCLI, typed.words)
 
 

@@ -55,6 +55,11 @@ class LineProgress(ProgressBar):
         self._enabled = True
         self._begin(0)
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it prints, which `LightningModule.print` asks."""
+        return self._enabled
+
     def disable(self) -> None:
         """Print nothing, as on all processes but the first."""
         self._enabled = False

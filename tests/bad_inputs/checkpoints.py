@@ -93,7 +93,6 @@ ROWS = [
     tested("a configuration that is no text", edited(BEST, config=5)),
     tested("a configuration that is no YAML", edited(BEST, config="model: [")),
     row("other class names in a test", TEST, "other classes", "cat", given=[edited(BEST, class_names=["a", "b", "c"])]),
-    row("class names in another order in a test", TEST, "another order", given=[edited(BEST, class_names=["owl", "dog", "cat"])]),
     tested("weights that are NaN", edited(BEST, state_dict=broken(float("nan"))), says=("NaN",)),
     resumed("an empty checkpoint", write(LAST), says=("best.ckpt",)),
     resumed("a checkpoint cut in the middle", cut(LAST), says=("best.ckpt",)),

@@ -25,7 +25,6 @@ ROWS = [
     row("a test in a closed run", TEST, "runs/good", "ermission", given=[rights("runs/good", 0o555)]),
     row("metrics that are a folder", TEST, "test_metrics.json", given=[make("runs/good/test_metrics.json")], creates="runs/good/*"),
     row("metrics that are closed", TEST, "test_metrics.json", given=[write("runs/good/test_metrics.json", "{}"), rights("runs/good/test_metrics.json", 0o444), rights("runs/good", 0o555)]),
-    row("a configuration that is a folder", f"{INTO} new", "new", given=[make("new/config.yaml")]),
     row("checkpoints that are a file", f"{INTO} new", "new/checkpoints", given=[write("new/checkpoints")], creates="new/*"),
     # outputs of predict
     row("an output that exists", PREDICT, "out.csv", "exists", "--overwrite true", given=[write("out.csv", "mine\n")]),

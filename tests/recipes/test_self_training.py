@@ -18,11 +18,11 @@ DIGITS = [
 
 def test_supervised_then_pseudo_labels_then_self_training(tmp_path: Path) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
-    tailmatch("fit", *DIGITS, "--config=configs/methods/supervised.yaml", f"--run_dir={teacher}")
+    tailmatch("fit", "--config=configs/methods/supervised.yaml", *DIGITS, f"--run_dir={teacher}")
     labels = teacher / "pseudo_labels.npz"
     assert f"437 pseudo-labels: {labels}" in tailmatch("predict", "--ckpt_path=best", f"--run_dir={teacher}")
-    method = ("--config=configs/methods/self_training.yaml", f"--data.pseudo_labels={labels}", "--model.threshold=0.3")
-    out = tailmatch("fit", *DIGITS, *method, f"--run_dir={student}")
+    options = (f"--data.pseudo_labels={labels}", "--model.threshold=0.3", f"--run_dir={student}")
+    out = tailmatch("fit", "--config=configs/methods/self_training.yaml", *DIGITS, *options)
     with np.load(labels) as arrays:
         selected = int((arrays["confidence"] >= np.float32(0.3)).sum())
     assert f"pseudo-labels: {selected} of 437 unlabeled images selected" in out

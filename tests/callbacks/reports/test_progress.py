@@ -16,7 +16,8 @@ class Logging(BoringModel):
     """A module that shows a number in the progress bar."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """Log a number."""
+        """Log and print a number."""
+        self.print("said by the module")
         self.log("train/loss", 0.5, prog_bar=True)
         return super().training_step(batch, batch_idx)
 
@@ -30,7 +31,9 @@ def trainer(report: Any, **limits: int) -> Trainer:
 def test_lines_say_step_epoch_speed_time_left_and_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     fitting = trainer(LineProgress(seconds=0), max_steps=3, limit_train_batches=2, limit_val_batches=0)
     fitting.fit(Logging())
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.startswith("step")]
+    assert out.count("said by the module") == 3
     assert [re.sub(r"[\d.,]+ a second", "N a second", line) for line in lines] == [
         "step 1 of 3, epoch 1, N a second, 0:00:00 left, train/loss 0.500",
         "step 2 of 3, epoch 1, N a second, 0:00:00 left, train/loss 0.500",
