@@ -131,7 +131,7 @@ def read_table(
     for name in wanted:
         if names.count(name) != 1:
             what = f"{'two columns' if name in names else 'no column'} {name!r}; its columns are {_some(names)}"
-            hint = " (of a file without header, give `columns`)" if headed else ""
+            hint = " (of a file without header, give `columns`; remove what stands above a header)" if headed else ""
             hint = " (is the `delimiter` right?)" if len(names) == 1 and path.suffix.lower() != ".parquet" else hint
             raise SettingsError(f"{path}: {what}{hint}")
     images: list[str] = []
@@ -191,7 +191,7 @@ def _text(path: Path, layout: TableFormat) -> tuple[list[str], Chunks]:
             f"{path}: row 1 has {len(first):,} cells, and at most {MOST_COLUMNS:,} are read: is the delimiter "
             f"{delimiter!r}?"
         )
-    names, first_row = first, 2
+    names, first_row = [name.strip() for name in first], 2
     if layout.columns is not None:
         if len(first) > len(layout.columns):
             raise SettingsError(f"{path}: row 1 has {len(first)} cells, and `columns` names {list(layout.columns)}")

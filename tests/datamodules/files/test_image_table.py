@@ -134,6 +134,7 @@ FORMATS: dict[str, Callable[[Path], ImageTable]] = {
     "ids": lambda f: opened(write(f, ["1\ta", "2\tb"], "l.tsv"), columns=["image", "target"], image_suffix=".png",
                             root=str(f / "images")),
     "upper case": lambda f: opened(write(f, ["image,target", "images/1.png,a", "images/2.png,b"], "L.CSV")),
+    "spaces in the header": lambda f: opened(write(f, ["image , target", "images/1.png,a", "images/2.png,b"])),
     "mark": lambda f: opened(write(f, ["image,target", "images/1.png,a", "images/2.png,b"], encoding="utf-8-sig")),
     "absolute": lambda f: opened(write(f, ["image,target", f"{f}/images/1.png,a", "./images//2.png,b"])),
     "quoted": lambda f: opened(write(f, ["note,image,target", '"x, ""y""\nz",images/1.png,a', ",images/2.png,b"])),
