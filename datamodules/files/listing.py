@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.files.decoding import IMAGE_SUFFIXES
 
 SHOWN = 5
@@ -58,7 +59,7 @@ class LeftOut:
         said = []
         if self.suffixes:
             most = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-            kinds = [f"{_printable(suffix) or 'no suffix'} {count}" for suffix, count in most]
+            kinds = [f"{printable(suffix) or 'no suffix'} {count}" for suffix, count in most]
             kinds += ["others"] if len(self.suffixes) > SHOWN else []
             said.append(f"files of other kinds: {self.suffixes.total()} ({', '.join(kinds)})")
         said += [f"images outside of the class folders: {count} in {folder}" for folder, count in self.loose.items()]
@@ -79,11 +80,7 @@ class LeftOut:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(_printable, sorted(names)[:SHOWN])) + more
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else repr(name)  # such as a line break, or a byte that is no UTF-8
+    return ", ".join(map(printable, sorted(names)[:SHOWN])) + more
 
 
 def is_hidden(name: str) -> bool:
