@@ -1,5 +1,6 @@
 """Run the command line as a user does: in this process, which is fast, or in a new one."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -59,9 +60,22 @@ def exit_code(args: tuple[str, ...]) -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Undo the global changes of a run: warning filters, environment variables, import paths."""
-    with warnings.catch_warnings(), mock.patch.dict(os.environ), mock.patch.object(sys, "path", sys.path.copy()):
-        yield
+    """Undo the global changes of a run: how warnings are shown, environment variables, import paths.
+
+    Hypothesis lets the garbage collector call a function, where the exception that a signal raises would be lost.
+    """
+    callbacks = gc.callbacks.copy()
+    with (
+        warnings.catch_warnings(),
+        mock.patch.object(warnings, "formatwarning", warnings.formatwarning),
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "path", sys.path.copy()),
+    ):
+        gc.callbacks.clear()
+        try:
+            yield
+        finally:
+            gc.callbacks[:] = callbacks
 
 
 def tailmatch(*args: str) -> str:
