@@ -81,7 +81,8 @@ class ImageFolder(ImageFiles):
     def _labeled_files(self, folder: str, left_out: LeftOut) -> tuple[list[str], list[int]]:
         place = self.root / folder
         names = self.class_names if folder == "." else folders_in(place)
-        unknown = sorted(set(names) - set(self.class_names))
+        numbers = {name: k for k, name in enumerate(self.class_names)}
+        unknown = sorted(set(names) - set(numbers))
         if unknown:
             raise SettingsError(
                 f"{place} has class folders {unknown}, and {self.layout.splits['train']}/ has {self.class_names}: "
@@ -90,7 +91,7 @@ class ImageFolder(ImageFiles):
         left_out.add_loose(place)
         keys: list[str] = []
         targets: list[int] = []
-        for name in sorted(names, key=self.class_names.index):
+        for name in sorted(names, key=numbers.__getitem__):
             out = LeftOut()
             found = image_files(self.root, name if folder == "." else f"{folder}/{name}", out)
             if not found:
@@ -99,5 +100,5 @@ class ImageFolder(ImageFiles):
             left_out.suffixes += out.suffixes
             left_out.links += out.links
             keys += found
-            targets += [self.class_names.index(name)] * len(found)
+            targets += [numbers[name]] * len(found)
         return keys, targets

@@ -116,7 +116,7 @@ def class_targets(table: Table, column: str) -> tuple[list[str], Integers, list[
         raise SettingsError(f"{table.path}: column {column!r} has no class in any row")
     names = {key: max((cells[value] for value in group), key=len) for key, group in spellings.items()}
     classes = sorted_names(names.values())
-    places = {key: classes.index(name) for key, name in names.items()}
+    places = {class_key(name): k for k, name in enumerate(classes)}
     return classes, coded.translate([places.get(keys[v], -1) for v in coded.values]), _merged(table, column, spellings)
 
 
