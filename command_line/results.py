@@ -13,11 +13,11 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 
 
 def results_of_fit(trainer: Trainer, data: LightningDataModule | None, run_dir: str) -> list[str]:
-    """Return the lines to print.
+    """Return the lines that a fit prints at its end: its best results, its folder, and the command of a test.
 
     Args:
         trainer: The trainer of the fit.
-        data: Its data; if they have test images, a line says how to test the run.
+        data: The data of the fit; if there are test images, a line says how to test the run.
         run_dir: The folder of the run.
     """
     kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]

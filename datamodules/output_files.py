@@ -40,7 +40,7 @@ def check_apart(name: str, folder: str | Path, what: str, read: str | Path) -> N
         name: The name of the setting.
         folder: The folder to write.
         what: What is read, for the message.
-        read: Its folder; URLs are not looked at.
+        read: The folder that is read; of URLs, none is refused.
 
     Raises:
         SettingsError: The folder to write is the other one, or inside of it.

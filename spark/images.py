@@ -49,7 +49,7 @@ class Listed:
     """N image files, in their order.
 
     Attributes:
-        root: Their folder.
+        root: The folder that the keys are relative to.
         keys: The path of each below it.
         levels: The values of each category level that the table has, by its name.
     """
@@ -129,7 +129,7 @@ def packed_frame(session: "SparkSession", source: ImageSource, levels: Sequence[
     """Read images that are packed in Parquet: `key`, `content` and the levels.
 
     Raises:
-        SettingsError: It cannot be read, or has no such columns.
+        SettingsError: The file cannot be read, or has no such columns.
     """
     from pyspark.sql.functions import col
 

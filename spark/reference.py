@@ -29,7 +29,7 @@ def read_reference(path: Path, model: str, class_names: list[str], digests: set[
 
     Raises:
         MissingFileError: There is no such file.
-        SettingsError: It is no pseudo-label file, it is of another checkpoint or of other classes, or it is too small.
+        SettingsError: The file is no pseudo-label file, or of another checkpoint or of other classes, or too small.
     """
     if not path.exists():
         raise MissingFileError(f"there is no reference {path}; `{ADVICE}` writes one")

@@ -46,7 +46,7 @@ class Pool:
     """Unlabeled images beside the table.
 
     Attributes:
-        keys: Their paths, relative to the folder of the table's images.
+        keys: The paths of the images, relative to the folder of the table's images.
         table: The table that lists them. None: they were found in a folder, or there are none.
     """
 

@@ -20,7 +20,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, metrics: Collectio
 
     Args:
         trainer: The trainer of a fit.
-        module: Its method.
+        module: The method that is trained.
         metrics: Names of the metrics that a validation logs, such as `val/top1`.
 
     Raises:
@@ -43,7 +43,7 @@ def check_training_monitors(trainer: Trainer, module: LightningModule, names: Co
 
     Args:
         trainer: The trainer of a fit.
-        module: Its method.
+        module: The method that is trained.
         names: Names of the training numbers, such as `train/loss`.
 
     Raises:
@@ -61,7 +61,7 @@ def check_monitor(
 
     Args:
         trainer: The trainer of a fit.
-        module: Its method.
+        module: The method that is trained.
         names: Names of what is logged.
         setting: The setting with the name, and a verb, for the message.
         monitor: The name.

@@ -23,7 +23,7 @@ def check_schedule(schedule: object) -> None:
         schedule: A schedule, its class, or the name of the class.
 
     Raises:
-        SettingsError: It is a `ReduceLROnPlateau`.
+        SettingsError: The schedule is a `ReduceLROnPlateau`.
     """
     if isinstance(schedule, ReduceLROnPlateau) or str(schedule).rpartition(".")[2] == "ReduceLROnPlateau":
         raise SettingsError(PLATEAU)
