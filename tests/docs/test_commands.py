@@ -136,13 +136,14 @@ class Parsed(Exception):
 
 def parse_only(command: Command) -> None:
     def stop_after(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
-        parse(parser, *args, **kwargs)
+        _, unknown = parse(parser, *args, **kwargs)
+        assert not unknown
         raise Parsed
 
-    parse = argparse.ArgumentParser.parse_args
+    parse: Any = argparse.ArgumentParser.parse_known_args  # which `parse_args` calls, too
     module = importlib.import_module(command.program)
     with (
-        mock.patch.object(argparse.ArgumentParser, "parse_args", stop_after),
+        mock.patch.object(argparse.ArgumentParser, "parse_known_args", stop_after),
         mock.patch.object(sys, "argv", [command.program, *command.words]),
         pytest.raises(Parsed),
     ):
