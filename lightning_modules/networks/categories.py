@@ -73,6 +73,7 @@ class CategoryNetwork(Network):
         super().__init__(num_classes, width, channels_last=backbone.channels_last)
         self.level_dropout = level_dropout
         self.normalization_is_fixed = backbone.normalization_is_fixed
+        self.begins_trained = backbone.begins_trained
         self.mean.copy_(backbone.mean)
         self.std.copy_(backbone.std)
         self.head = widened(backbone.head, self.feature_dim)

@@ -114,6 +114,9 @@ class Network(Described, nn.Module):
     takes_categories: bool = False
     """Whether the network uses the categories of an image as well; see `CategoryNetwork`."""
 
+    begins_trained: bool = False
+    """Whether the backbone was made with trained weights."""
+
     def __init__(
         self,
         num_classes: int,
