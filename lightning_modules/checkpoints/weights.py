@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.adapters import merged_adapters
 from tailmatch.lightning_modules.checkpoints.archives import check_archive
 from tailmatch.lightning_modules.checkpoints.differences import differing_tensors
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
@@ -113,13 +114,15 @@ def read_safetensors(path: str, file: Path) -> dict[str, Tensor]:
 def read_state_dict(path: str) -> Mapping[str, Tensor]:
     """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
 
+    Adapters are merged into the weights that they change.
+
     Raises:
         SettingsError: There is no such file, it contains something else, or `refuse_weights` holds.
     """
     check_weights_allowed(path)
     content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
-    return _checked(nested if isinstance(nested, Mapping) else content, path)
+    return merged_adapters(_checked(nested if isinstance(nested, Mapping) else content, path))
 
 
 def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:

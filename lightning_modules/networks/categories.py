@@ -80,6 +80,7 @@ class CategoryNetwork(Network):
         del backbone.head, backbone.mean, backbone.std
         self.backbone = backbone
         self.category_embeddings = CategoryEmbeddings(levels, embedding_dim)
+        self.new_layers = ["category_embeddings", *(f"backbone.{name}" for name in backbone.new_layers)]
         self._has_values = False
         self._data: Mapping[str, Sequence[str]] | None = None
         self._empty: set[str] = set()  # levels that some image lacks

@@ -117,6 +117,9 @@ class Network(Described, nn.Module):
     begins_trained: bool = False
     """Whether the backbone was made with trained weights."""
 
+    new_layers: Sequence[str] = ()
+    """Names of modules that begin with random weights although they are outside the head."""
+
     def __init__(
         self,
         num_classes: int,
