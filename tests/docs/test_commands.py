@@ -106,7 +106,8 @@ def provide_runs(words: tuple[str, ...], template: Path) -> None:
             shutil.rmtree(run, ignore_errors=True)
     if re.search("--ckpt_path (best|last)", text):
         text += "".join(f" {run}/checkpoints/last.ckpt" for run in re.findall(r"--run_dir (\S+)", text))
-    settings = [(ROOT / "configs" / file).read_text() for file in re.findall(r"--config (\S+)", text)]
+    files = [Path(file) for file in re.findall(r"--config (\S+)", text)]
+    settings = [(file if file.is_file() else ROOT / "configs" / file).read_text() for file in files]
     text += re.sub("(?m)^#.*", "", " ".join(settings))
     for run, file in FILE_OF_RUN.findall(text):
         if not Path(run, "checkpoints/last.ckpt").exists():
