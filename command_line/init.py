@@ -48,7 +48,7 @@ def main(args: Sequence[str]) -> None:
     asked = parser().parse_args(args)
     with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
         from tailmatch.command_line.plain_warnings import plain_warnings
-        from tailmatch.command_line.plan import text_of
+        from tailmatch.command_line.plan_text import text_of
         from tailmatch.datamodules.arguments import check_positive
         from tailmatch.datamodules.output_files import check_free, whole_file
     plain_warnings()
@@ -136,7 +136,8 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
     """
     import torch
 
-    from tailmatch.command_line.plan import EPOCHS, networks_for, text_of
+    from tailmatch.command_line.plan import EPOCHS, networks_for
+    from tailmatch.command_line.plan_text import text_of
     from tailmatch.command_line.step_times import time_steps
     from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError
 

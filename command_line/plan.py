@@ -1,14 +1,10 @@
 """Propose the settings of a first training on a user's images, with the reason of each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from importlib.util import find_spec
 from typing import Any
 
-import yaml
-
-from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.files.survey import Survey, fewest
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -170,10 +166,10 @@ def method_for(survey: Survey) -> Choice:
         if not imbalanced:
             return Choice("FixMatch", {}, f"there are {survey.unlabeled:,} unlabeled images, and the classes are alike")
         return Choice(
-            "SimPro",
-            {"tau": 1.0, "every": 20},
-            f"there are {survey.unlabeled:,} unlabeled images of unknown classes, and {ratio}: SimPro estimates their "
-            "frequencies",
+            "ADELLO",
+            {},
+            f"there are {survey.unlabeled:,} unlabeled images of unknown classes, and {ratio}: ADELLO estimates their "
+            "frequencies (docs/results.md compares the methods)",
         )
     if not imbalanced:
         return Choice("Supervised", {}, "there are no unlabeled images, and the classes are alike")
@@ -203,73 +199,6 @@ def networks_for(device: str, image_size: int, weights: str | None) -> list[Choi
             small if image_size <= 48 else Choice("EfficientNet", {"name": "b0", "pretrained": False}, scratch)
         )
     return found
-
-
-def text_of(plan: Plan, name: str) -> str:
-    """Write a plan as YAML with comments.
-
-    Args:
-        plan: The plan.
-        name: The name of the file, for the commands in its first lines.
-    """
-    run_dir = f"runs/{name.rpartition('/')[2].rpartition('.')[0] or name}"
-    lines = [
-        f"# Proposed by `tailmatch init` on {date.today()}. Change what you know better.",
-        f"#   tailmatch fit --config {name}",
-        f"#   tailmatch test --run_dir {run_dir} --ckpt_path best",
-        "# The images:",
-        *(f"#   {fact}" for fact in plan.facts),
-        *_block({"run_dir": run_dir}),
-        "data:",
-        f"  class_path: {plan.source.class_path}",
-        "  init_args:",
-        *_block(plan.source.arguments, 4),
-        f"    image_size: {plan.image_size[0]}  # {plan.image_size[1]}",
-        "    on_bad_image: skip  # files that are no whole images are named and left out",
-        *(f"    {each}: {share}  # a share of each class" for each, share in plan.holdouts.items()),
-    ]
-    if plan.least is not None:
-        lines += [f"    min_class_count: {plan.least[0]}  # {plan.least[1]}"]
-    lines += [
-        "    class_counts:  # all labels are used",
-        "      class_path: tailmatch.datamodules.LabeledFraction",
-        "      init_args: {fraction: 1.0}",
-        f"    labeled_batch_size: {plan.labeled_batch_size}",
-        f"    unlabeled_ratio: {plan.unlabeled_ratio}  # unlabeled images for each labeled one in a step, if any",
-        f"    steps_per_epoch: {plan.steps_per_epoch}  # {plan.duration or 'not measured'}",
-        "model:",
-        f"  # {plan.method.why}",
-        f"  class_path: tailmatch.lightning_modules.{plan.method.class_path}",
-        "  init_args:",
-        *_block(plan.method.arguments, 4),
-        f"    ema_decay: {averaging(plan.steps_per_epoch * EPOCHS)}  # averages over a twentieth of the steps",
-        "    network:",
-        f"      # {plan.network.why}",
-        f"      class_path: tailmatch.lightning_modules.networks.{plan.network.class_path}",
-        f"      init_args: {_flow(plan.network.arguments)}",
-        "trainer:",
-        f"  max_epochs: {EPOCHS}",
-        f"  accelerator: {plan.device}",
-        "  devices: 1",
-        f"  log_every_n_steps: {min(50, max(1, plan.steps_per_epoch // 5))}",
-    ]
-    if plan.device == "gpu":
-        lines += ["  precision: bf16-mixed"]
-    return "\n".join(map(printable, lines)) + "\n"
-
-
-def averaging(steps: int) -> float:
-    """Choose the decay of the averaged weights for a number of steps: they average over a twentieth of it."""
-    return round(1 - 1 / min(1000, max(10, steps / 20)), 4)
-
-
-def _block(values: Mapping[str, Any], indent: int = 0) -> list[str]:
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=10_000) if values else ""
-    return [" " * indent + line for line in text.splitlines()]
-
-
-def _flow(values: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10_000).strip()
 
 
 def _some(names: Sequence[str]) -> str:

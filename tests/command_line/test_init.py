@@ -11,7 +11,8 @@ import yaml
 from tailmatch.cli import main
 from tailmatch.command_line import plan as plans
 from tailmatch.command_line import step_times
-from tailmatch.command_line.plan import Choice, Source, image_size_for, networks_for, propose, text_of
+from tailmatch.command_line.plan import Choice, Source, image_size_for, networks_for, propose
+from tailmatch.command_line.plan_text import text_of
 from tailmatch.command_line.step_times import StepTimes
 from tailmatch.datamodules.files.survey import Survey
 from tests.datamodules.files.test_image_folder import save
@@ -55,7 +56,7 @@ def test_what_the_data_lack_is_held_out() -> None:
         ([30, 30, 20], 0, "Supervised"),
         ([90, 30, 1], 0, "Supervised"),
         ([30, 30, 20], 50, "FixMatch"),
-        ([90, 30, 1], 50, "SimPro"),
+        ([90, 30, 1], 50, "ADELLO"),
     ],
 )
 def test_the_method_follows_the_data(counts: list[int], unlabeled: int, method: str) -> None:
