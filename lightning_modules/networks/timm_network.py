@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_below_one, check_count
-from tailmatch.lightning_modules.checkpoints.weights import check_weights_allowed, read_state_dict
+from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError, check_weights_allowed, read_state_dict
 from tailmatch.lightning_modules.networks.network import Network
 from tailmatch.lightning_modules.training.finite import check_file, infinite_by_design
 
@@ -190,7 +190,7 @@ def _not_loaded(source: str, name: str, error: Exception, is_file: bool) -> Sett
     reason = " ".join(str(error).split())[:300]
     if is_file:
         return SettingsError(f"{source} do not fit the network: {reason}")
-    return SettingsError(
+    return NotFetchedError(
         f"pretrained weights of {name} could not be fetched or read ({type(error).__name__}: {reason}). Without a "
         "network, download them elsewhere and give the path of the file, network.pretrained FILE (.safetensors, .pth)"
     )
