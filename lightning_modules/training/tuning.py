@@ -50,7 +50,7 @@ class Tuning(Described):
             "backbone.layer4.1", or of what contains blocks, such as "backbone.layer4".
         lora_rank: Rank, at least 1, of adapters in all linear layers of the frozen blocks (LoRA, Hu et al. 2022, arXiv
             2106.09685); 0 for none.
-        lora_alpha: Factor of the adapters' change, above 0: it is scaled by `lora_alpha / lora_rank`.
+        lora_alpha: Factor of the adapters' change, above 0: it is scaled by `lora_alpha / lora_rank`. None is 16.
         backbone_lr: Factor, above 0, of the learning rate of what is trained in the backbone.
         layer_decay: Further factor, in (0, 1], for each block before the last one, so that early layers move least (as
             in BEiT, arXiv 2106.08254, and MAE, arXiv 2111.06377, which use 0.65 to 0.85).
@@ -65,16 +65,21 @@ class Tuning(Described):
         *,
         parts: Sequence[str] | None = None,
         lora_rank: int = 0,
-        lora_alpha: float = 16.0,
+        lora_alpha: float | None = None,
         backbone_lr: float = 1.0,
         layer_decay: float = 1.0,
     ) -> None:
         if blocks is not None:
             check_count("blocks", blocks, 0)
         check_count("lora_rank", lora_rank, 0)
-        check_positive("lora_alpha", lora_alpha)
+        if lora_alpha is not None:
+            check_positive("lora_alpha", lora_alpha)
         check_positive("backbone_lr", backbone_lr)
         check_positive_share("layer_decay", layer_decay)
+        if lora_alpha is not None and not lora_rank:
+            raise SettingsError(
+                f"lora_alpha is {lora_alpha}, and without a lora_rank there are no adapters: leave it out"
+            )
         if isinstance(parts, str) or (parts is not None and not parts):
             raise SettingsError(f"parts is {parts!r}; it must be a list of names (for none: blocks 0)")
         if blocks is not None and parts is not None:
@@ -85,9 +90,12 @@ class Tuning(Described):
                 "whole backbone is frozen: leave them out, or train blocks"
             )
         if blocks is None and parts is None and not lora_rank and (backbone_lr, layer_decay) == (1, 1):
-            raise SettingsError("the tuning changes nothing: give blocks, parts, lora_rank, backbone_lr or layer_decay")
+            raise SettingsError(
+                f"the tuning changes nothing: blocks and parts are not given, lora_rank is {lora_rank}, backbone_lr "
+                f"{backbone_lr} and layer_decay {layer_decay}"
+            )
         self.blocks, self.parts = blocks, None if parts is None else list(parts)
-        self.lora_rank, self.lora_alpha = lora_rank, lora_alpha
+        self.lora_rank, self.lora_alpha = lora_rank, 16.0 if lora_alpha is None else lora_alpha
         self.backbone_lr, self.layer_decay = backbone_lr, layer_decay
 
     def apply(self, network: Network) -> Tuned:

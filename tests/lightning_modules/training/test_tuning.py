@@ -182,7 +182,8 @@ def test_a_frozen_network_of_random_weights_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "the tuning changes nothing: give blocks, parts, lora_rank, backbone_lr or layer_decay"),
+        ({}, "the tuning changes nothing: blocks and parts are not given, lora_rank is 0, backbone_lr 1.0"),
+        ({"blocks": 1, "lora_alpha": 8.0}, "lora_alpha is 8.0, and without a lora_rank there are no adapters"),
         ({"blocks": 0, "backbone_lr": 0.1}, "backbone_lr is 0.1 and layer_decay 1.0, .* the whole backbone is frozen"),
         ({"blocks": 1, "parts": ["stem"]}, r"blocks is 1 and parts \['stem'\]: give one of them"),
         ({"parts": "stem"}, "parts is 'stem'; it must be a list of names"),
