@@ -40,9 +40,9 @@ NETWORKS: dict[str, tuple[float, dict[str, Any] | None]] = {
     "scratch": (0.05, None),
     "pretrained": (0.03, None),
     "frozen": (0.1, {"blocks": 0}),
-    "lightly_tuned": (0.03, {"blocks": 4}),
+    "lightly_tuned": (0.1, {"blocks": 1, "backbone_lr": 0.1}),
 }
-"""Learning rate, and the arguments of `Tuning`: the last four blocks are the last stage of 4 x 4 to 3 x 3 pixels."""
+"""Learning rate, and the arguments of `Tuning`: the last block and the convolution after it are tuned lightly."""
 
 _BALANCED = {"labeled_sampling": "balanced"}
 
