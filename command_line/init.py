@@ -34,7 +34,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--root", help="The folder that a table's paths are relative to (default: the table's folder).")
     made.add_argument("--unlabeled_root", help="A folder of further images, beside a table, that have no class.")
     made.add_argument("--image_size", type=int, help="The height and width of the images in pixels.")
-    made.add_argument("--weights", help="A file of pretrained weights (default: they are downloaded).")
+    made.add_argument(
+        "--network",
+        help="The name of an architecture of timm, which needs the extra `timm` (default: EfficientNet-b0, or "
+        "ResNet-50 on a GPU).",
+    )
+    made.add_argument("--weights", help="A file of the network's pretrained weights (default: they are downloaded).")
     made.add_argument("--minutes", type=float, default=10.0, help="How long the training may take (default: 10).")
     made.add_argument("--cache_dir", help="The folder of the cache (default: ~/.cache/tailmatch).")
     made.add_argument(
@@ -141,7 +146,7 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
     from tailmatch.command_line.step_times import time_steps
     from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError
 
-    networks = networks_for(plan.device, plan.image_size[0], asked.weights)
+    networks = networks_for(plan.device, plan.image_size[0], asked.network, asked.weights)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
         while True:

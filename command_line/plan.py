@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 from tailmatch.datamodules.files.survey import Survey, fewest
@@ -177,23 +176,26 @@ def method_for(survey: Survey) -> Choice:
     return Choice("Supervised", {"loss": loss}, f"there are no unlabeled images, and {ratio}")
 
 
-def networks_for(device: str, image_size: int, weights: str | None) -> list[Choice]:
+def networks_for(device: str, image_size: int, network: str | None, weights: str | None) -> list[Choice]:
     """List the networks to try, the best first: the weights of a pretrained one may not be had.
 
     Args:
         device: `cpu` or `gpu`.
         image_size: The height and width of the images in pixels.
+        network: The name of an architecture of timm. None: one that fits the device.
         weights: A file of pretrained weights. None: they are downloaded.
     """
-    pretrained: bool | str = True if weights is None else weights
+    pretrained: bool | str = weights or True
     worth = "pretrained on ImageNet, which is worth more than any method when labels are few"
-    found = []
-    if find_spec("timm"):
-        name = "tf_efficientnet_lite0.in1k" if device == "cpu" else "resnet50.a1_in1k"
-        found.append(Choice("TimmNetwork", {"name": name, "pretrained": pretrained}, worth))
-    found.append(Choice("EfficientNet", {"name": "b0", "pretrained": pretrained}, worth))
+    if network is not None:
+        return [Choice("TimmNetwork", {"name": network, "pretrained": pretrained}, "as asked")]
+    if device == "gpu":
+        arguments = {"name": "resnet50", "weights": weights or "IMAGENET1K_V2"}
+        found = [Choice("TorchvisionNetwork", arguments, worth)]
+    else:
+        found = [Choice("EfficientNet", {"name": "b0", "pretrained": pretrained}, worth)]
     if weights is None:
-        scratch = "random weights, since no pretrained ones could be fetched: see docs/own-data.md for how to get them"
+        scratch = "random weights, since no pretrained ones could be fetched: docs/own-data.md says how to get them"
         small = Choice("CifarResNet", {"depth": 20}, scratch)
         found.append(
             small if image_size <= 48 else Choice("EfficientNet", {"name": "b0", "pretrained": False}, scratch)

@@ -107,10 +107,13 @@ def time_steps(config: Path) -> StepTimes:
     )
 
 
+_CHATTY = ("pytorch_lightning", "lightning_fabric", "lightning.fabric", "huggingface_hub")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what the short training says from the terminal; its errors are raised."""
-    loggers = {name: logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric")}
+    loggers = {name: logging.getLogger(name) for name in _CHATTY}
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():
         logger.setLevel(logging.ERROR)

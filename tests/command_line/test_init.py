@@ -71,8 +71,10 @@ def test_a_name_of_a_class_ends_no_comment() -> None:
 
 
 def test_networks_without_weights_come_last() -> None:
-    assert [network.arguments["pretrained"] for network in networks_for("cpu", 96, None)][-2:] == [True, False]
-    assert {network.arguments["pretrained"] for network in networks_for("gpu", 96, "w.pth")} == {"w.pth"}
+    assert [network.arguments["pretrained"] for network in networks_for("cpu", 96, None, None)] == [True, False]
+    assert [network.class_path for network in networks_for("cpu", 32, None, None)] == ["EfficientNet", "CifarResNet"]
+    assert [network.arguments["weights"] for network in networks_for("gpu", 96, None, "w.pth")] == ["w.pth"]
+    assert [network.arguments["name"] for network in networks_for("gpu", 96, "resnet10t", None)] == ["resnet10t"]
 
 
 def test_steps_fill_the_time_beside_the_validations() -> None:
