@@ -113,7 +113,7 @@ def defaults_of(class_path: str) -> dict[str, Any]:
     kind = public_class(public_path(class_path))
     if kind is None:
         module, _, name = class_path.rpartition(".")
-        kind = getattr(sys.modules.get(module), name, None)
+        kind = vars(sys.modules[module]).get(name) if module in sys.modules else None  # `getattr` may import
     defaults: dict[str, Any] = {}
     for base in reversed(inspect.getmro(kind)) if inspect.isclass(kind) else ():
         if "__init__" in vars(base) and base is not object:
