@@ -19,7 +19,7 @@ examples:
 
 UNLABELED_IMAGES = (
     "The largest number of unlabeled images that are predicted, to find those to label next; of more, a random sample "
-    "is (default: a tenth of the number of evaluated images, at least 500 and at most 5,000)."
+    "is (default: 5,000 for report; for test a tenth of the number of test images, at least 200 and at most 5,000)."
 )
 """The help of the option of that name."""
 
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT",
         help="Path of a checkpoint, or best or last: those of the run (default: best, or last if there is no best).",
     )
-    made.add_argument("--unlabeled_images", metavar="N", help=UNLABELED_IMAGES)
+    made.add_argument("--unlabeled_images", metavar="N", default="5000", help=UNLABELED_IMAGES)
     return made
 
 
@@ -85,7 +85,7 @@ def checkpoint_to_evaluate(run: Path) -> str | None:
     return None
 
 
-def words_of_test(run: Path, checkpoint: str, unlabeled_images: str | None, others: Sequence[str]) -> list[str]:
+def words_of_test(run: Path, checkpoint: str, unlabeled_images: str, others: Sequence[str]) -> list[str]:
     """Make the command line of the test that writes the report, on one device and without logs.
 
     Raises:
@@ -96,7 +96,7 @@ def words_of_test(run: Path, checkpoint: str, unlabeled_images: str | None, othe
             raise SettingsError(f"report takes no {word.split('=')[0]}: it reads the run {run}, and writes there")
     words = ["test", f"--run_dir={run}", f"--ckpt_path={checkpoint}", "--report=true", "--verbose=false"]
     words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
-    words += [] if unlabeled_images is None else [f"--unlabeled_images={unlabeled_images}"]
+    words += [f"--unlabeled_images={unlabeled_images}"]
     typed = Typed.read([*words, *others])
     misspelled = misspelled_option(typed)
     if misspelled is not None:

@@ -23,7 +23,7 @@ from tailmatch.lightning_modules.checkpoints.weights import read_file
 from tailmatch.lightning_modules.inference.predict_set import rows_of_set
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 
-LEAST_UNLABELED, MOST_UNLABELED, PART = 500, 5000, 10
+LEAST_UNLABELED, MOST_UNLABELED, PART = 200, 5000, 10
 """How many unlabeled images are predicted: one for ten evaluated images, within these bounds."""
 
 NO_IMAGES = "the data has no test images, and no validation images"
@@ -38,7 +38,7 @@ class HtmlReport(Callback):
     Args:
         folder: The folder of the run.
         unlabeled_images: The largest number of unlabeled images that are predicted, to find those to label next. None:
-            a tenth of the number of evaluated images, at least 500 and at most 5,000.
+            a tenth of the number of evaluated images, at least 200 and at most 5,000.
 
     Raises:
         SettingsError: `unlabeled_images` is negative.
