@@ -39,7 +39,7 @@ def test_a_report_changes_nothing_else_in_the_run(run: Path) -> None:
     page = page_of(run)
     assert {name for name, text in page.sections.items() if "Left out:" in text} == set()
     facts = " ".join(page.sections["run"].split())
-    for fact in ("FixMatch", "best.ckpt, epoch 1, step 2", "2 steps, 1 epochs", "PseudoLabelMonitor", "model.network"):
+    for fact in ("FixMatch", "best.ckpt, epoch 1, step 2", "2 steps, 1 epoch", "PseudoLabelMonitor", "model.network"):
         assert fact in facts, fact
 
 

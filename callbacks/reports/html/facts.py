@@ -51,7 +51,8 @@ def facts_table(material: Material) -> list[tuple[str, str]]:
     found += [("checkpoint", text) for text in _checkpoint(material)]
     if rows:
         last = rows[-1]
-        found.append(("trained", f"{int(last['step']):,} steps, {int(last['epoch']):,} epochs"))
+        epochs = int(last["epoch"])
+        found.append(("trained", f"{int(last['step']):,} steps, {epochs:,} epoch{'s' * (epochs != 1)}"))
         found += _duration(last)
     found.append(("versions", _versions(material)))
     found.append(("report written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")))
