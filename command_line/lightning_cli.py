@@ -10,14 +10,17 @@ import yaml
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from tailmatch.callbacks.checkpoints import Checkpoints
+from tailmatch.callbacks.reports.html.callback import HtmlReport
+from tailmatch.callbacks.reports.html.page import FILE
 from tailmatch.command_line.completion import complete
 from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.help import arrange_help
 from tailmatch.command_line.parser import Parser
+from tailmatch.command_line.report import UNLABELED_IMAGES
 from tailmatch.command_line.results import results_of_fit
 from tailmatch.command_line.resume import resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
@@ -115,7 +118,7 @@ class TailmatchCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Add `--output` to `predict`, and arrange the help.
+        """Add `--output` to `predict` and `--report` to `test`, and arrange the help.
 
         Arguments take time to add. A subcommand gets none if another one was typed: only its line in the help is shown.
         """
@@ -131,6 +134,14 @@ class TailmatchCLI(LightningCLI):
                 "pseudo-labels (PseudoLabelWriter). Default: pseudo_labels.npz in run_dir, or predictions.csv in "
                 "run_dir for images without labels (UnlabeledImages, UnlabeledTable).",
             )
+        if subcommand == "test":
+            parser.add_argument(
+                "--report",
+                type=bool,
+                default=True,
+                help="Write report.html and label_next.csv into run_dir (`tailmatch report` does so later).",
+            )
+            parser.add_argument("--unlabeled_images", type=int | None, default=None, help=UNLABELED_IMAGES)
         if isinstance(parser, Parser):
             arrange_help(parser, subcommand)
         return parser
@@ -182,11 +193,17 @@ class TailmatchCLI(LightningCLI):
             settings.overwrite = False  # it is done, and not kept in the run's configuration
             return
         if self.subcommand == "test" and is_writer(settings.trainer):
-            self.held.enter_context(sole_output(Path(settings.run_dir) / "test_metrics.json"))
+            for file in self.files_of_test(settings):
+                self.held.enter_context(sole_output(file))
         # The best score of the training does not matter here, and its callbacks are left out on purpose.
         warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
         if self.stranger is not None:
             warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
+
+    def files_of_test(self, settings: Any) -> list[Path]:
+        """List the files of a test that one command alone may write at a time."""
+        folder = Path(settings.run_dir)
+        return [folder / "test_metrics.json", *([folder / FILE] if settings.report else [])]
 
     def instantiate_classes(self) -> None:
         """Build what was parsed, and nothing that a stranger's checkpoint named beside it."""
@@ -268,6 +285,18 @@ class TailmatchCLI(LightningCLI):
     def after_test(self) -> None:
         """Say where things are."""
         self._say(f"test metrics: {Path(self._get(self.config, 'run_dir')) / 'test_metrics.json'}")
+        self.say_where_the_report_is()
+
+    def say_where_the_report_is(self) -> None:
+        """Name the report, if there is one."""
+        report = self.html_report()
+        if report is not None and report.path is not None:
+            self._say(f"report: {report.path}")
+
+    def html_report(self) -> HtmlReport | None:
+        """Return the callback that writes the report of a test; None if none is written."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by its callback connector
+        return next((each for each in callbacks if isinstance(each, HtmlReport)), None)
 
     @rank_zero_only
     def _say(self, text: str) -> None:

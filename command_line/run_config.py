@@ -6,12 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from tailmatch.callbacks.reports.run_settings import all_settings
+from tailmatch.callbacks.reports.scalars import log_settings
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import CONFIG_KEY
+
+METRICS_BESIDE = ("val/balanced_accuracy", "val/top1", "val/macro_f1")
+"""The metrics that TensorBoard shows beside the settings."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -36,8 +42,9 @@ class RunConfig(SaveConfigCallback):
         """Write nothing yet: data or checkpoint may turn out not to fit."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the configuration of a fit; a test of the same run does not change it."""
+        """Save and log the configuration of a fit; a test of the same run does not change it."""
         super().setup(trainer, pl_module, "fit")
+        log_settings(trainer, all_settings(yaml.safe_load(self._text)), METRICS_BESIDE)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml`, on process 0."""

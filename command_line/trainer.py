@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from tailmatch.callbacks.checkpoints import checkpoint_callbacks
 from tailmatch.callbacks.reports.evaluation_table import EvaluationTable
+from tailmatch.callbacks.reports.html.callback import HtmlReport
 from tailmatch.callbacks.reports.metrics_table import MetricsTable
 from tailmatch.callbacks.reports.progress import DurationReport, progress_report
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, NetworkReport, SteppedBack, ViewGrid
@@ -58,6 +59,8 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
         callbacks += [DurationReport(), progress_report()]
     if settings.get("verbose"):
         callbacks.append(EvaluationTable())
+    if subcommand == "test" and settings.report:
+        callbacks.append(HtmlReport(run_dir, settings.unlabeled_images))
     if subcommand == "predict":
         callbacks += writers(configured, settings.data, run_dir, settings.output, settings.overwrite)
     if settings.trainer.enable_checkpointing is not False:

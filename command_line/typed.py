@@ -29,6 +29,8 @@ OPTIONS = (
     "weights_only",
     "verbose",
     "output",
+    "report",
+    "unlabeled_images",
 )
 """The first parts of the options of `fit`, `validate`, `test` and `predict`, known before Lightning is imported."""
 

@@ -24,11 +24,13 @@ TICK_LIMIT = 30
 """The largest number of classes whose names are written along an axis."""
 
 
-def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure, its size in inches, with axes below each other, outside the global state of pyplot."""
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: Sequence[float] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure, in inches and outside the global state of pyplot, with rows of axes in columns of some widths."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(rows)))
+    return figure, list(np.atleast_1d(figure.subplots(rows, len(columns), width_ratios=columns)).flat)
 
 
 @contextmanager
@@ -81,62 +83,6 @@ def class_axis(axis: Axes, class_names: Sequence[str]) -> None:
         axis.set_xticks(range(len(names)), names, rotation=45 if long else 0, ha="right" if long else "center")
     axis.set_xlabel("class")
     axis.set_xlim(-0.6, len(class_names) - 0.4)
-
-
-def class_counts_figure(table: dict[str, list[int]], class_names: Sequence[str]) -> Figure:
-    """Draw the number of images per class of each set, on a logarithmic scale."""
-    figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
-    places = np.arange(len(class_names))
-    for (name, counts), marker in zip(table.items(), "osD^v", strict=False):
-        known = np.array(counts, dtype=float)
-        known[known == 0] = np.nan
-        axis.plot(places, known, marker=marker, markersize=4, linewidth=1, label=f"{name} ({sum(counts):,})")
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:,.0f}")
-    axis.yaxis.set_minor_formatter("")
-    axis.set_ylabel("images")
-    axis.grid(axis="y", alpha=0.3)
-    axis.legend()
-    class_axis(axis, class_names)
-    return figure
-
-
-def recall_figure(recall: Tensor, class_counts: Sequence[int], class_names: Sequence[str]) -> Figure:
-    """Draw the recall of each class, with the labeled count above each bar for up to 30 classes."""
-    figure, [axis] = new_figure(max(6, min(14, 0.4 * len(class_names))), 4)
-    values = recall.float().cpu().nan_to_num(0).numpy()
-    axis.bar(np.arange(len(values)), values, color="tab:blue")
-    if len(class_names) <= TICK_LIMIT:
-        for place, (value, count) in enumerate(zip(values, class_counts, strict=True)):
-            axis.text(place, value + 0.01, str(count), ha="center", fontsize=7)
-        axis.set_title("number above a bar: labeled images", fontsize=8)
-    axis.set_ylim(0, 1.08)
-    axis.set_ylabel("recall")
-    axis.grid(axis="y", alpha=0.3)
-    class_axis(axis, class_names)
-    return figure
-
-
-def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix `[K, K]`: rows are true classes, scaled to sum 1, and columns predictions."""
-    counts = confusion.double().cpu()
-    rates = (counts / counts.sum(1, keepdim=True)).nan_to_num(0).numpy()
-    size = max(4.5, min(10, 0.45 * len(class_names) + 1.5))
-    figure, [axis] = new_figure(size + 0.8, size)
-    image = axis.imshow(rates, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, ax=axis, label="share of the true class")
-    if len(class_names) <= 20:
-        for row, column in np.ndindex(*rates.shape):
-            if rates[row, column] >= 0.005:
-                color = "white" if rates[row, column] > 0.5 else "black"
-                text = f"{100 * rates[row, column]:.0f}"
-                axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-    class_axis(axis, class_names)
-    if len(class_names) <= TICK_LIMIT:
-        axis.set_yticks(range(len(class_names)), list(map(short_name, class_names)))
-    axis.set_ylabel("true class")
-    axis.set_xlabel("predicted class")
-    return figure
 
 
 def views_figure(rows: dict[str, Tensor]) -> Figure:

@@ -1,6 +1,8 @@
 """Write the numbers of each validation of a fit as a table, `metrics.csv` in the run folder."""
 
 import csv
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,12 +14,14 @@ from tailmatch.lightning_modules.training.run_folder import run_folder
 class MetricsTable(Callback):
     """Report of all numbers of each validation of a fit as `metrics.csv`: one row each, with its step and epoch.
 
-    The numbers of the training are those that were logged last. A resumed fit keeps the rows up to its step. Each
-    validation replaces the file, which is whole at any time.
+    `seconds` is the time since the training began, without the time between a stop and a resume. The numbers of the
+    training are those that were logged last. A resumed fit keeps the rows up to its step. Each validation replaces the
+    file, which is whole at any time.
     """
 
     def __init__(self) -> None:
         self._rows: list[dict[str, str]] = []
+        self._began = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the rows of the run that is continued."""
@@ -26,12 +30,14 @@ class MetricsTable(Callback):
         if trainer.ckpt_path is not None and trainer.is_global_zero and file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
                 self._rows = [row for row in csv.DictReader(lines) if _step(row) <= trainer.global_step]
+        self._began = time.monotonic() - _seconds(self._rows)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row, and write the file."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
         row = {"step": str(trainer.global_step), "epoch": str(trainer.current_epoch + 1)}
+        row["seconds"] = f"{time.monotonic() - self._began:.1f}"
         row |= {name: f"{float(value):.9g}" for name, value in sorted(trainer.callback_metrics.items())}
         self._rows = [*(old for old in self._rows if _step(old) != trainer.global_step), row]
         names = dict.fromkeys(name for each in self._rows for name in each)
@@ -48,3 +54,10 @@ def _step(row: dict[str, str]) -> int:
     """Read the step of a row; one that has none, as after an edit by hand, is dropped by a resume."""
     text = row.get("step") or ""
     return int(text) if text.isdigit() else 2**63
+
+
+def _seconds(rows: list[dict[str, str]]) -> float:
+    """Read the seconds of the last row; 0 if it has none, as one of a former version."""
+    with suppress(ValueError):
+        return float((rows[-1].get("seconds") if rows else None) or 0)
+    return 0.0

@@ -3,19 +3,20 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports.class_figures import pseudo_label_figure
+from tailmatch.callbacks.reports.pseudo_label_totals import FILE, PseudoLabelTotals
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, is_known, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
+from tailmatch.lightning_modules.training.run_folder import run_folder
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
 """The counts of each class: `raw`, `refined` and `selected` by the pseudo-label, the others by the true class.
@@ -36,7 +37,8 @@ class PseudoLabelMonitor(Callback):
       `pseudo/accuracy_refined_class/<name>`: the accuracy, if the true classes of the unlabeled images are known. That
       of `selected` is weighted as the loss is.
 
-    The figure `pseudo/labels` shows the totals beside the target and the truth, and the accuracy of each class.
+    The figure `pseudo/labels` shows the totals beside the target and the truth, and the accuracy of each class. In a
+    run with a logger, `pseudo_label_totals.json` in the run folder has the numbers of all epochs, for the run's report.
 
     Args:
         target: The class totals to compare with: a list of K numbers, the path of a `prior.json` written by
@@ -57,6 +59,7 @@ class PseudoLabelMonitor(Callback):
         self._target_totals: Tensor | None = None  # only if a target is given
         self._truth: Tensor | None = None
         self._counts = torch.empty(0)
+        self._kept = PseudoLabelTotals()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Register with the method.
@@ -97,6 +100,12 @@ class PseudoLabelMonitor(Callback):
     def _count(self, row: str, classes: Tensor, weights: Tensor) -> None:
         self._counts[ROWS.index(row)].index_add_(0, classes, weights.double())
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the file of all epochs, or continue that of a resumed run."""
+        self._kept = PseudoLabelTotals()
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            self._kept.resume(run_folder(trainer) / FILE, trainer.global_step)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the counts of the epoch and reset them."""
         counts = dict(zip(ROWS, sum_over_processes(self._counts).cpu(), strict=True))
@@ -105,9 +114,22 @@ class PseudoLabelMonitor(Callback):
             return
         names = trainer.datamodule.class_names  # type: ignore[attr-defined]
         totals = self._totals(trainer, pl_module)
-        log_scalars(trainer, pseudo_label_scalars(counts, totals, names if self._truth is not None else None))
+        scalars = pseudo_label_scalars(counts, totals, names if self._truth is not None else None)
+        log_scalars(trainer, scalars)
+        if trainer.is_global_zero and trainer.loggers:
+            self._keep(trainer, scalars, counts, totals)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
-            figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, names))
+            labeled = trainer.datamodule.class_counts  # type: ignore[attr-defined]
+            figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, labeled, names))
+
+    def _keep(self, trainer: Trainer, scalars: dict[str, float], counts: dict[str, Tensor], totals: Tensor) -> None:
+        """Add the epoch to the file of all epochs."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        shares = {"raw": counts["raw"], "refined": counts["refined"], "target": totals, "truth": counts["truth"]}
+        shares = {name: row / row.sum() for name, row in shares.items() if row.sum()}
+        place = (trainer.current_epoch + 1, trainer.global_step)
+        self._kept.add(place, scalars, shares, torch.tensor(data.class_counts))
+        self._kept.write(run_folder(trainer) / FILE, data.class_names)
 
     def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
         """Find the target when it is shown, since refiners may register after this callback."""
@@ -154,28 +176,3 @@ def pseudo_label_scalars(counts: dict[str, Tensor], totals: Tensor, class_names:
                 share = counts["refined_correct"][k] / counts["truth"][k]
                 scalars[f"pseudo/accuracy_refined_class/{name}"] = float(share)
     return scalars
-
-
-def pseudo_label_figure(counts: dict[str, Tensor], totals: Tensor, class_names: list[str]) -> Figure:
-    """Draw the share of each class (bars: raw, refined; lines: target, truth) and below it the accuracy, if known."""
-    known = bool(counts["truth"].sum())
-    width = max(6, min(14, 0.5 * len(class_names)))
-    figure, axes = figures.new_figure(width, 6 if known else 3.5, rows=2 if known else 1)
-    places = np.arange(len(class_names))
-    for offset, name in ((-0.2, "raw"), (0.2, "refined")):
-        share = (counts[name] / counts[name].sum()).numpy()
-        axes[0].bar(places + offset, share, width=0.4, label=name)
-    axes[0].plot(places, (totals / totals.sum()).numpy(), "k_-", label="target")
-    if known:
-        axes[0].plot(places, (counts["truth"] / counts["truth"].sum()).numpy(), "r.:", label="truth")
-        for offset, name in ((-0.2, "raw"), (0.2, "refined")):
-            share = (counts[f"{name}_correct"] / counts["truth"]).nan_to_num(0).numpy()
-            axes[1].bar(places + offset, share, width=0.4, label=name)
-        axes[1].set_ylabel("accuracy")
-        axes[1].set_ylim(0, 1.05)
-    axes[0].set_ylabel("share of pseudo-labels")
-    axes[0].legend()
-    for axis in axes:
-        axis.grid(axis="y", alpha=0.3)
-        figures.class_axis(axis, class_names)
-    return figure

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports import class_figures, figures
 from tailmatch.datamodules.class_names import printable
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.networks.inputs import to_float
@@ -40,7 +40,8 @@ class ClassCountsReport(Callback):
         for warning in data.warnings():
             console.print(Text(printable(f"warning: {warning}"), style="yellow"))
         if trainer.ckpt_path is None:
-            figures.log_figure(trainer, "data/class_counts", figures.class_counts_figure(table, data.class_names))
+            log, names = figures.log_figure, data.class_names
+            log(trainer, "data/class_counts", class_figures.class_counts_figure(table, names))
 
 
 class NetworkReport(Callback):
@@ -105,10 +106,16 @@ class ViewGrid(Callback):
 
     def __init__(self, images: int = 8) -> None:
         self.images = images
+        self._is_due = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note whether the training begins; a resumed one has logged the figure."""
+        self._is_due = trainer.global_step == 0 and trainer.is_global_zero
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log the figure before the first step of the training."""
-        if trainer.global_step == 0 and trainer.is_global_zero:
+        """Log the figure before the first batch of the training; batches may be many until the first step."""
+        if self._is_due:
+            self._is_due = False
             rows = {
                 f"{stream}\n{name}": images
                 for stream, parts in batch.items()
@@ -155,6 +162,7 @@ class EvaluationFigures(Callback):
         result = pl_module.evaluations[stage]
         names = pl_module.class_names
         counts = pl_module.class_counts.tolist()
-        figures.log_figure(trainer, f"{stage}/recall", figures.recall_figure(result.recall, counts, names))
+        log = figures.log_figure  # it frees a figure that has no name
+        log(trainer, f"{stage}/recall", class_figures.recall_figure(result.recall, counts, names))
         if result.confusion is not None:
-            figures.log_figure(trainer, f"{stage}/confusion", figures.confusion_figure(result.confusion, names))
+            log(trainer, f"{stage}/confusion", class_figures.confusion_figure(result.confusion, counts, names))

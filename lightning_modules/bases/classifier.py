@@ -179,17 +179,22 @@ class ImageClassifier(ImageModule):
             return logits
         return logits.float() - blank_logits(self.network, self.blank, untagged(images).shape[-2:])
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the validation metrics with a batch; that of a process without further images is empty."""
-        images = network_input(self.network, batch)
-        if len(images):
-            self.val_metrics.update(self(images), batch["target"])
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor] | None:
+        """Update the validation metrics with a batch; return its logits `[B, K]`, or None for an empty batch."""
+        return self._evaluate(batch, self.val_metrics)
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Update the test metrics with a batch; that of a process without further images is empty."""
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor] | None:
+        """Update the test metrics with a batch; return its logits `[B, K]`, or None for an empty batch."""
+        return self._evaluate(batch, self.test_metrics)
+
+    def _evaluate(self, batch: dict[str, Tensor], metrics: LongTailMetrics) -> dict[str, Tensor] | None:
+        """Evaluate a batch; that of a process without further images is empty."""
         images = network_input(self.network, batch)
-        if len(images):
-            self.test_metrics.update(self(images), batch["target"])
+        if not len(images):
+            return None
+        logits = self(images)
+        metrics.update(logits, batch["target"])
+        return {"logits": logits}
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch: return its `index int64 [B]` unchanged, and `probs float32 [B, K]`."""

@@ -218,6 +218,7 @@ def test_outputs_have_one_writer_and_a_running_run_can_be_evaluated(tmp_path: Pa
         run_dir / "test_metrics.json": ["test", *last],
         table: ["predict", *last, f"--output={table}", "--data.predict_set=test"],
         tmp_path / "net.pt2": export,
+        run_dir / "report.html": ["report", str(run_dir)],
     }
     for number, (output, words) in enumerate(commands.items()):
         ready = tmp_path / f"ready-{number}"

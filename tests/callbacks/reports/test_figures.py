@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from tailmatch.callbacks.reports import figures
+from tailmatch.callbacks.reports import class_figures, figures
+from tailmatch.callbacks.reports.class_figures import confusion_figure
 
 
 def test_figures_that_are_logged_do_not_stay_in_memory(tmp_path: Path) -> None:
@@ -23,9 +24,9 @@ def test_figures_that_are_logged_do_not_stay_in_memory(tmp_path: Path) -> None:
     trainer = Trainer(logger=TensorBoardLogger(tmp_path), accelerator="cpu")
     gc.disable()  # as if it were long before its next full run
     try:
-        with mock.patch.object(figures, "new_figure", new_figure):
+        with mock.patch.object(class_figures, "new_figure", new_figure):
             for _ in range(3):
-                figures.log_figure(trainer, "confusion", figures.confusion_figure(torch.ones(3, 3), list("abc")))
+                figures.log_figure(trainer, "confusion", confusion_figure(torch.ones(3, 3), [3, 2, 1], list("abc")))
         alive = [figure for figure in made if figure() is not None]
     finally:
         gc.enable()

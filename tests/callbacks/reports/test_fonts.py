@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tailmatch.callbacks.reports import figures, fonts
+from tailmatch.callbacks.reports.class_figures import recall_figure
 from tailmatch.callbacks.reports.early_learning import early_figure
 from tailmatch.callbacks.reports.scalars import log_scalars
 
@@ -28,13 +29,13 @@ def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def drawn(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return figures.to_array(figures.recall_figure(torch.zeros(2), [1, 1], ["a", name]))
+    return figures.to_array(recall_figure(torch.zeros(2), [1, 1], ["a", name]))
 
 
 def test_names_are_text_and_nowhere_a_formula() -> None:
-    recall = figures.recall_figure(torch.ones(6), [1] * 6, STRANGE)
+    recall = recall_figure(torch.ones(6), [1] * 6, STRANGE)
     assert figures.to_array(recall).std() > 0
-    ticks = [label.get_text() for label in recall.axes[0].get_xticklabels()]
+    ticks = [label.get_text().removesuffix(" (1)") for label in recall.axes[0].get_yticklabels()]
     assert ticks == ["$0_to_$10", "[unknown]", "_background", "caf\\udce9", "two\\nlines", f"{'x' * 21}..."]
     curves = early_figure([1], torch.ones(1, 2, 6, dtype=torch.long), STRANGE)
     legend = curves.axes[0].get_legend()

@@ -11,11 +11,11 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from tailmatch.callbacks import DARP, DistributionAlignment, LastEvaluations, PseudoLabelMonitor
+from tailmatch.callbacks.reports.class_figures import pseudo_label_figure
 from tailmatch.callbacks.reports.figures import to_array
 from tailmatch.callbacks.reports.pseudo_label_monitor import (
     ROWS,
     kl_divergence,
-    pseudo_label_figure,
     pseudo_label_scalars,
 )
 from tailmatch.datamodules import Digits, ListedCounts
@@ -72,8 +72,9 @@ def test_an_epoch_by_hand() -> None:
     assert scalars["pseudo/accuracy_selected"] == pytest.approx(2 / 3)
     assert scalars["pseudo/accuracy_refined_class/ant"] == 0.5
     assert scalars["pseudo/kl_raw"] == pytest.approx(kl_divergence(counts["raw"], counts["truth"]))
-    figure = pseudo_label_figure(counts, torch.tensor([2.0, 2.0]), ["ant", "bee"])
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.75, 0.25, 0.25, 0.75]
+    figure = pseudo_label_figure(counts, torch.tensor([2.0, 2.0]), [1, 9], ["ant", "bee"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["bee", "ant"]  # most labels on top
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.25, 0.75, 0.75, 0.25]
     assert len(figure.axes) == 2 and to_array(figure).std() > 0
 
 

@@ -1,12 +1,15 @@
 """Reports: figures have the right content, tables the right numbers."""
 
 import io
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from rich.console import Console
 
 from tailmatch.callbacks import LastEvaluations
@@ -14,27 +17,8 @@ from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, ViewGrid, class_counts_table
 from tailmatch.datamodules import Digits, ListedCounts, PairNoise
 from tailmatch.datamodules.arguments import SettingsError
-
-
-def test_figures_are_images_of_what_they_are_given() -> None:
-    names = ["ant", "bee", "cow"]
-    confusion = figures.confusion_figure(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), names)
-    drawn = confusion.axes[0].images[0].get_array()
-    assert drawn.tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
-    assert [text.get_text() for text in confusion.axes[0].texts] == ["75", "25", "100"]
-    recall = figures.recall_figure(torch.tensor([0.5, float("nan"), 1.0]), [9, 3, 1], names)
-    assert [bar.get_height() for bar in recall.axes[0].patches] == [0.5, 0, 1]
-    counts = figures.class_counts_figure({"labeled": [9, 3, 1], "test": [2, 2, 2]}, names)
-    assert [line.get_ydata().tolist() for line in counts.axes[0].lines] == [[9, 3, 1], [2, 2, 2]]
-    for figure in (confusion, recall, counts):
-        image = figures.to_array(figure)
-        assert image.ndim == 3 and image.shape[2] == 3 and image.std() > 0
-
-
-def test_many_classes_draw_without_names() -> None:
-    names = [f"class {k}" for k in range(150)]
-    figure = figures.confusion_figure(torch.eye(150), names)
-    assert not figure.axes[0].texts and figures.to_array(figure).std() > 0
+from tailmatch.lightning_modules import Supervised
+from tailmatch.lightning_modules.networks import CifarResNet
 
 
 def test_view_grid_finds_the_views_of_any_method() -> None:
@@ -46,6 +30,20 @@ def test_view_grid_finds_the_views_of_any_method() -> None:
     assert all(v.shape == (2, 3, 4, 4) and torch.allclose(v, torch.tensor(0.2)) for v in views.values())
     strip = figures.views_figure(views).axes[1].images[0].get_array()
     assert strip.shape == (4, 8, 3)
+
+
+def test_views_are_drawn_once_however_many_batches_come_before_the_first_step(tmp_path: Path) -> None:
+    drawn: list[str] = []
+    data = Digits(image_size=8, class_counts=ListedCounts([4] * 10, [4] * 10), labeled_batch_size=8, steps_per_epoch=4)
+    model = Supervised(num_classes=10, network=partial(CifarResNet, depth=8))
+    trainer = Trainer(
+        accelerator="cpu", accumulate_grad_batches=3, max_steps=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, callbacks=[ViewGrid()],
+        use_distributed_sampler=False, limit_val_batches=0,
+    )  # fmt: skip
+    with mock.patch.object(figures, "log_figure", lambda trainer, tag, figure: drawn.append(tag)):
+        trainer.fit(model, datamodule=data)
+    assert drawn == ["data/views"] and trainer.global_step == 1
 
 
 def test_table_shows_totals_and_what_is_unknown() -> None:
