@@ -1,6 +1,7 @@
 """tailmatch: semi-supervised learning on long-tailed image data.
 
 Commands:
+  init      look at your images, and propose the settings of a first training
   fit       train a method on a data set
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
@@ -35,7 +36,7 @@ from tailmatch import __version__
 from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
-COMMANDS = ("fit", "validate", "test", "predict", "label", "refine", "select", "stream", "export", "configs")
+COMMANDS = ("init", "fit", "validate", "test", "predict", "label", "refine", "select", "stream", "export", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -113,7 +114,7 @@ def _imported(words: list[str]) -> Callable[[], object]:
     Raises:
         SettingsError: A file of `--config` does not exist. It is found before Lightning is imported.
     """
-    if words[0] in ("label", "refine", "select", "stream", "export"):
+    if words[0] in ("init", "label", "refine", "select", "stream", "export"):
         with SIGNALS.while_importing():
             own = import_module(f"tailmatch.command_line.{words[0]}")
         return partial(own.main, words[1:])

@@ -122,11 +122,8 @@ def read_table(
         MissingFileError: The file is missing.
         SettingsError: The file cannot be read, is empty or lacks a column, or a row is too long or too short.
     """
-    if not path.is_file():
-        what = ", which is a folder; give a file (images in class folders: ImageFolder)" if path.is_dir() else ""
-        raise MissingFileError(f"no table {path.resolve()}{what}")
+    names, chunks = _open(path, layout)
     headed = path.suffix.lower() == ".parquet" or layout.columns is None
-    names, chunks = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, layout)
     wanted = list(dict.fromkeys([image, *needed, *(name for name in optional if name in names)]))
     for name in wanted:
         if names.count(name) != 1:
@@ -141,7 +138,7 @@ def read_table(
         for coder, column in zip(coders, others, strict=True):
             coder.add(column)
     if not images:
-        raise SettingsError(f"{path}: the table is empty, it has no rows below its header")
+        raise SettingsError(f"{path}: {_NO_ROWS}")
     coded = {name: coder.finish() for name, coder in zip(wanted[1:], coders, strict=True)}
     table = Table(path, 2 if headed else 1, images, coded)
     for name, part in coded.items():
@@ -149,6 +146,30 @@ def read_table(
             if "\0" in value:
                 raise SettingsError(f"{table.first_place(name, value)} has a null character: {value!r}")
     return table
+
+
+def first_rows(path: Path, layout: TableFormat) -> dict[str, Sequence[str]]:
+    """Read the first rows of a table, at least one: the cells of each column by its name.
+
+    Raises:
+        MissingFileError: The file is missing.
+        SettingsError: The file cannot be read, or is empty.
+    """
+    names, chunks = _open(path, layout)
+    columns = next(chunks(names), None)
+    if columns is None:
+        raise SettingsError(f"{path}: {_NO_ROWS}")
+    return dict(zip(names, columns, strict=True))
+
+
+_NO_ROWS = "the table is empty, it has no rows below its header"
+
+
+def _open(path: Path, layout: TableFormat) -> tuple[list[str], Chunks]:
+    if not path.is_file():
+        what = ", which is a folder; give a file (images in class folders: ImageFolder)" if path.is_dir() else ""
+        raise MissingFileError(f"no table {path.resolve()}{what}")
+    return _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, layout)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -34,6 +34,10 @@ COUNTER = "num_batches_tracked"
 _refusal: ContextVar[str] = ContextVar("refusal", default="")
 
 
+class NotFetchedError(SettingsError):
+    """Published weights could not be downloaded."""
+
+
 @contextmanager
 def refuse_weights(reason: str) -> Iterator[None]:
     """Within this context, no state dict is downloaded or read; `read_file` still reads.
@@ -103,7 +107,7 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
         check_hash: Whether the file's name contains a hash that its content must match.
 
     Raises:
-        SettingsError: The file cannot be downloaded or read; the message says where to put the file by hand.
+        NotFetchedError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
     _check_allowed(url)
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
@@ -114,7 +118,7 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
             url, map_location="cpu", progress=False, check_hash=check_hash, weights_only=True
         )
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise SettingsError(
+        raise NotFetchedError(
             f"pretrained weights {url} could not be fetched or read ({error}). Without a network, download "
             f"that file elsewhere and put it at {file}, or give the path of a local copy"
         ) from error

@@ -5,6 +5,7 @@ import importlib
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,9 +17,11 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import label, refine, resume, select, stream
+from tailmatch.command_line import init, label, refine, resume, select, stream
 from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
+from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export
 from tests.documented_commands import PAGES, ROOT, Command, commands_of
 
@@ -103,7 +106,8 @@ def provide_runs(words: tuple[str, ...], template: Path) -> None:
             shutil.rmtree(run, ignore_errors=True)
     if re.search("--ckpt_path (best|last)", text):
         text += "".join(f" {run}/checkpoints/last.ckpt" for run in re.findall(r"--run_dir (\S+)", text))
-    settings = [(ROOT / "configs" / file).read_text() for file in re.findall(r"--config (\S+)", text)]
+    files = [Path(file) for file in re.findall(r"--config (\S+)", text)]
+    settings = [(file if file.is_file() else ROOT / "configs" / file).read_text() for file in files]
     text += re.sub("(?m)^#.*", "", " ".join(settings))
     for run, file in FILE_OF_RUN.findall(text):
         if not Path(run, "checkpoints/last.ckpt").exists():
@@ -126,8 +130,15 @@ def build(command: Command) -> None:
     elif command.words[0] in (parsed := {"label": label, "refine": refine, "select": select, "stream": stream}):
         parsed[command.words[0]].parser().parse_args(command.words[1:])
     else:
-        with mock.patch.object(export, "export"):
+        with mock.patch.object(export, "export"), mock.patch.object(init, "plan_for", proposed):
             cli.main(command.words)
+
+
+def proposed(asked: argparse.Namespace) -> Plan:
+    """What `tailmatch init` would propose for two classes."""
+    source = Source("tailmatch.datamodules.ImageFolder", {"root": asked.images}, can_merge=False)
+    plan = propose(source, Survey(["a", "b"], {"train": [9, 9]}, 0, 0, 0, 0), (32, "why"), "cpu", merge=False)
+    return replace(plan, network=Choice("CifarResNet"))
 
 
 class Parsed(Exception):

@@ -1,0 +1,128 @@
+"""`tailmatch init`: settings that run as they stand."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tailmatch.cli import main
+from tailmatch.command_line import plan as plans
+from tailmatch.command_line import step_times
+from tailmatch.command_line.plan import Choice, Source, image_size_for, networks_for, propose
+from tailmatch.command_line.plan_text import text_of
+from tailmatch.command_line.step_times import StepTimes
+from tailmatch.datamodules.files.survey import Survey
+from tests.datamodules.files.test_image_folder import save
+
+FOLDER = Source("tailmatch.datamodules.ImageFolder", {"root": "photos"}, can_merge=False)
+TABLE = Source("tailmatch.datamodules.ImageTable", {"table": "photos.csv"}, can_merge=True)
+SURVEY = Survey(["a", "b\n# x: 1", "c"], {"train": [90, 30, 1]}, 0, 0, 0, 0)
+
+
+def settings(source: Source, survey: Survey, device: str = "cpu") -> dict[str, Any]:
+    """The settings in the proposed file."""
+    plan = replace(propose(source, survey, (64, "why"), device, merge=True), network=Choice("CifarResNet"))
+    read: dict[str, Any] = yaml.safe_load(text_of(plan, "photos.yaml"))
+    return read
+
+
+@pytest.mark.parametrize(
+    ("sides", "device", "size"),
+    [([10, 20], "cpu", 32), ([100, 100, 900], "cpu", 96), ([30, 3000, 4000], "gpu", 224), ([40, 70, 90], "gpu", 64)],
+)
+def test_the_size_is_that_of_the_images_as_far_as_the_device_is_fast(sides: list[int], device: str, size: int) -> None:
+    assert image_size_for(sides, device)[0] == size
+
+
+def test_classes_that_cannot_be_measured_are_merged_in_a_table() -> None:
+    survey = replace(SURVEY, class_names=["a", "b", "c", "d"], counts={"train": [90, 30, 1, 2]})
+    assert settings(TABLE, survey)["data"]["init_args"]["min_class_count"] == 3
+    assert "min_class_count" not in settings(FOLDER, survey)["data"]["init_args"]
+    assert "min_class_count" not in settings(TABLE, SURVEY)["data"]["init_args"]  # a single one stays what it is
+
+
+def test_what_the_data_lack_is_held_out() -> None:
+    assert settings(FOLDER, SURVEY)["data"]["init_args"].items() >= {"val_holdout": 0.1, "test_holdout": 0.2}.items()
+    own = settings(FOLDER, replace(SURVEY, counts={"train": [90, 30, 1], "val": [5, 2, 0]}))
+    assert "val_holdout" not in own["data"]["init_args"] and own["data"]["init_args"]["test_holdout"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("counts", "unlabeled", "method"),
+    [
+        ([30, 30, 20], 0, "Supervised"),
+        ([90, 30, 1], 0, "Supervised"),
+        ([30, 30, 20], 50, "FixMatch"),
+        ([90, 30, 1], 50, "ADELLO"),
+    ],
+)
+def test_the_method_follows_the_data(counts: list[int], unlabeled: int, method: str) -> None:
+    model = settings(FOLDER, replace(SURVEY, counts={"train": counts}, unlabeled=unlabeled))["model"]
+    assert model["class_path"].endswith(f".{method}")
+    assert ("loss" in model["init_args"]) == (method == "Supervised" and counts[2] == 1)
+
+
+def test_a_name_of_a_class_ends_no_comment() -> None:
+    assert "x" not in settings(FOLDER, SURVEY)
+    assert settings(FOLDER, SURVEY, "gpu")["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_networks_without_weights_come_last() -> None:
+    assert [network.arguments["pretrained"] for network in networks_for("cpu", 96, None)][-2:] == [True, False]
+    assert {network.arguments["pretrained"] for network in networks_for("gpu", 96, "w.pth")} == {"w.pth"}
+
+
+def test_steps_fill_the_time_beside_the_validations() -> None:
+    assert StepTimes(step=0.5, validation=2.0).steps_in(60, 10) == 80
+    assert StepTimes(step=50.0, validation=20.0).steps_in(60, 10) == 10
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Images of two classes, and a network that is quick and needs no download."""
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "photos", "train/cat", "train/dog", count=10)
+    monkeypatch.setattr(plans, "networks_for", lambda *_: [Choice("CifarResNet", {"depth": 8})])
+    return tmp_path / "photos"
+
+
+def test_the_proposed_file_is_a_training(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, timed = step_times.time_steps, list[StepTimes]()
+
+    def scarce(config: Path) -> StepTimes:
+        """Run out of memory with many images in a step."""
+        if yaml.safe_load(config.read_text())["data"]["init_args"]["labeled_batch_size"] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        timed.append(real(config))
+        return timed[-1]
+
+    monkeypatch.setattr(step_times, "time_steps", scarce)
+    main(["init", str(photos), "--minutes", "0.1", "--cache_dir", "cache"])
+    written = yaml.safe_load(Path("photos.yaml").read_text())
+    assert written["data"]["init_args"]["labeled_batch_size"] == 5
+    assert 0 < timed[0].step < 5 and 0 < timed[0].validation < 5
+    assert "20 labeled images of 2 classes" in capsys.readouterr().out
+    assert sorted(path.name for path in photos.parent.iterdir()) == ["cache", "photos", "photos.yaml"]
+    main(["fit", "--config", "photos.yaml", "--data.cache_dir", "cache", "--data.steps_per_epoch", "1"])
+    assert Path("runs/photos/checkpoints/best.ckpt").is_file()
+    with pytest.raises(SystemExit, match=r"photos.yaml exists"):
+        main(["init", str(photos)])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photo"], "there is no photo: give a folder of images, or a table"),
+        (["photos", "--target_column", "a"], "--target_column is for a table, and photos is none"),
+        (["photos", "--minutes", "0"], "minutes is 0"),
+    ],
+)
+def test_wrong_arguments_have_one_message(words: list[str], message: str, photos: Path) -> None:
+    with pytest.raises(SystemExit, match=message):
+        main(["init", *words])
+    assert not list(photos.parent.glob("*.yaml*"))
