@@ -82,6 +82,7 @@ ROWS: dict[str, Row] = {
     "ADELLO": without_target("ADELLO", {}, "FlexDA", momentum=0.99),
     "SimPro": without_target("SimPro", {"every": 17}),
     "SimPro, tau 1": without_target("SimPro", {"every": 17, "tau": 1.0}),
+    "SimPro, tau 1, 10 updates": without_target("SimPro", {"every": 150, "tau": 1.0}),
     "FixMatchABC": without_target("FixMatchABC", {"strong_views": 2}),
     "CPE": without_target("CPE", {}),
     "ACR": without_target("ACR", {"warmup_steps": 150, "every": 50, "momentum": 0.95}),

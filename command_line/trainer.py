@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tailmatch.callbacks.checkpoints import checkpoint_callbacks
 from tailmatch.callbacks.reports.evaluation_table import EvaluationTable
 from tailmatch.callbacks.reports.metrics_table import MetricsTable
-from tailmatch.callbacks.reports.progress import progress_report
+from tailmatch.callbacks.reports.progress import DurationReport, progress_report
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, NetworkReport, SteppedBack, ViewGrid
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
@@ -55,7 +55,7 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
         callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures(), MetricsTable()]
     own = any(isinstance(callback, ProgressBar) for callback in configured)
     if settings.trainer.enable_progress_bar is not False and not own:
-        callbacks.append(progress_report())
+        callbacks += [DurationReport(), progress_report()]
     if settings.get("verbose"):
         callbacks.append(EvaluationTable())
     if subcommand == "predict":

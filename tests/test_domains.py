@@ -18,7 +18,7 @@ from tailmatch.callbacks.checkpoints import Checkpoints
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.heads import NCM
-from tailmatch.lightning_modules.networks import CifarResNet, TorchvisionNetwork
+from tailmatch.lightning_modules.networks import CifarResNet, TimmNetwork, TorchvisionNetwork
 from tests.trained_files import trained_file
 
 PACKAGES = (
@@ -135,13 +135,17 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }  # fmt: skip
 
 
+SMALL_NETWORKS: dict[type, dict[str, Any]] = {
+    TimmNetwork: {"name": "test_vit", "image_size": 32},
+    TorchvisionNetwork: {"name": "shufflenet_v2_x0_5"},
+}
 SMALLER = {"network", "queue_size", "class_names", "image_size", "targets"}
 
 
 def given_to(cls: type, known: Mapping[str, Any]) -> dict[str, Any]:
     """Valid arguments of a class, those that it needs and some more."""
-    small = {"name": "shufflenet_v2_x0_5"} if cls is TorchvisionNetwork else {}
-    return small | {name: known[name] for name, (_, needed) in arguments(cls).items() if needed or name in SMALLER}
+    made = {name: known[name] for name, (_, needed) in arguments(cls).items() if needed or name in SMALLER}
+    return made | SMALL_NETWORKS.get(cls, {})
 
 
 def outcome(cls: type, name: str, value: Any, given: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 
@@ -117,6 +117,47 @@ class LineProgress(ProgressBar):
             parts.append(f"{_duration((total - done) / speed)} left")
         parts += [f"{name} {value:.3f}" for name, value in (numbers or {}).items() if isinstance(value, float)]
         print(", ".join(part for part in parts if part), flush=True)
+
+
+class DurationReport(Callback):
+    """One line that says how long a fit will take, from its first steps; none for one of less than a minute.
+
+    The first step is left out, since it takes longer than others. Validations are not in the estimate. The device is
+    not waited for: over the seconds that are measured, it cannot fall far behind.
+
+    Args:
+        seconds: The least number of seconds that are measured.
+        steps: The least number of steps that are measured.
+    """
+
+    def __init__(self, seconds: float = 5, steps: int = 3) -> None:
+        self.seconds = seconds
+        self.steps = steps
+        self._first: tuple[float, int] | None = None
+        self._is_done = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to measure."""
+        self._first, self._is_done = None, not trainer.is_global_zero
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *step: Any) -> None:
+        """Print the line as soon as enough steps are measured."""
+        if self._is_done:
+            return
+        now, done = time.monotonic(), trainer.global_step
+        if self._first is None:
+            self._first = now, done
+        seconds, steps = now - self._first[0], done - self._first[1]
+        if seconds < self.seconds or steps < self.steps:
+            return
+        self._is_done = True
+        left = (total_steps(trainer) - done) * seconds / steps
+        if 60 <= left < float("inf"):
+            print(
+                f"about {_duration(left)} for {total_steps(trainer) - done:,.0f} more steps, {steps / seconds:.3g} a "
+                "second, and the validations",
+                flush=True,
+            )
 
 
 def _epoch(trainer: Trainer, epoch: int) -> str:

@@ -35,12 +35,14 @@ class FrozenBackbone(ImageClassifier):
         **kwargs: Other arguments of `ImageClassifier`.
 
     Raises:
-        SettingsError: `pretrained` is given.
+        SettingsError: `pretrained` or `tune` is given.
     """
 
     def __init__(
         self, num_classes: int, checkpoint: str, head: NewHead, *, pretrained: str | None = None, **kwargs: Any
     ) -> None:
+        if kwargs.get("tune") is not None:
+            raise SettingsError("tune is given, and the whole backbone is frozen: leave it out, or train Supervised")
         super().__init__(num_classes, **kwargs)
         if pretrained is not None:
             raise SettingsError(f"pretrained is {pretrained!r}, and the weights are those of checkpoint {checkpoint!r}")

@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from typing_extensions import Self
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
 from tailmatch.datamodules.arguments import SettingsError, check_count
@@ -23,7 +25,12 @@ from tailmatch.lightning_modules.training import length as training_length
 from tailmatch.lightning_modules.training.finish_epoch import FinishEpoch
 from tailmatch.lightning_modules.training.finite import check_weights
 from tailmatch.lightning_modules.training.monitors import check_training_monitors
-from tailmatch.lightning_modules.training.optimization import FixMatchSGD, check_optimizer, parameter_groups
+from tailmatch.lightning_modules.training.optimization import (
+    FixMatchSGD,
+    check_optimizer,
+    parameter_groups,
+    scale_rates,
+)
 from tailmatch.lightning_modules.training.optimizer_settings import (
     check_same_kind,
     prefer_new_settings,
@@ -31,6 +38,7 @@ from tailmatch.lightning_modules.training.optimizer_settings import (
 )
 from tailmatch.lightning_modules.training.schedules import CosineDecay, StepSchedule, check_schedule
 from tailmatch.lightning_modules.training.trainer_settings import check_precision, check_trainer
+from tailmatch.lightning_modules.training.tuning import Tuned, Tuning, set_frozen_modes
 from tailmatch.lightning_modules.training.weight_averaging import WeightAveraging
 from tailmatch.lightning_modules.views import View
 
@@ -56,6 +64,7 @@ class ImageModule(SavedModule):
         pretrained: Path or URL of weights with which a new fit begins, except for the head: a checkpoint of this
             package, a torchvision state dict, or one with names under `module.` or `encoder_q.` (see
             `load_pretrained`). A resumed or tested run does not read the file. None begins with the initial weights.
+        tune: Which parts of the network are trained, and at which learning rates; None trains all alike.
     """
 
     streams: tuple[str, ...] = ("labeled",)
@@ -86,6 +95,7 @@ class ImageModule(SavedModule):
         ema_decay: float | None = 0.999,
         decay_norm_and_bias: bool = False,
         pretrained: str | None = None,
+        tune: Tuning | None = None,
     ) -> None:
         super().__init__()
         check_count("num_classes", num_classes, 2)
@@ -97,6 +107,8 @@ class ImageModule(SavedModule):
             )
         self.network = as_network(network, num_classes)
         self.remember("network", self.network)
+        self._tuned = Tuned() if tune is None else tune.apply(self.network)
+        set_frozen_modes(self, self._tuned.frozen)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.decay_norm_and_bias = decay_norm_and_bias
@@ -147,6 +159,12 @@ class ImageModule(SavedModule):
         if self.pretrained is not None:
             self.print(load_pretrained(self.network, self.pretrained))
             self.pretrained = None  # a second fit continues from the first
+            self.network.begins_trained = True
+        if self._tuned.frozen and not self.network.begins_trained:
+            rank_zero_warn(
+                "a part of the network is frozen, and it has random weights: give pretrained weights "
+                "(the network's pretrained or weights, or the method's pretrained)"
+            )
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the weight averaging, which is part of the method and begins with the weights that `begin_fit` leaves.
@@ -174,18 +192,30 @@ class ImageModule(SavedModule):
                 "own, InMemory(images, targets, unlabeled=...), where images may be a torch Dataset"
             )
 
+    @property
+    def tuning(self) -> str:
+        """What is trained of the network and how, in words; empty if all of it is trained alike."""
+        if not self._tuned.summary:
+            return ""
+        counts = [(parameter.numel(), parameter.requires_grad) for parameter in self.network.parameters()]
+        trained, total = (sum(count for count, is_trained in counts if is_trained or every) for every in (False, True))
+        return f"{trained:,} of {total:,} parameters of the network are trained; {self._tuned.summary}"
+
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the network has the evaluated weights: the averages, if the method averages."""
         return self._averaging.applied(self) if self._averaging else nullcontext()
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer, for groups with and without weight decay, and the schedule, which advances each step.
+        """Make the optimizer and the schedule, which advances each step.
+
+        The parameter groups are those with and without weight decay, for each learning rate (`tune`).
 
         Raises:
             SettingsError: The optimizer's class or `check_optimizer` refuses a value, such as a momentum of 2; the
                 schedule is refused; or a training continues from the state of another kind of optimizer.
         """
-        groups = parameter_groups(self, self.decay_norm_and_bias)
+        rates = {f"network.{name}": rate for name, rate in self._tuned.rates.items()}
+        groups = parameter_groups(self, self.decay_norm_and_bias, rates)
         try:
             optimizer = self.optimizer(groups)
         except SettingsError:
@@ -193,6 +223,7 @@ class ImageModule(SavedModule):
         except ValueError as error:
             raise SettingsError(f"the optimizer cannot be made: {error}") from error
         check_optimizer(optimizer.defaults)
+        scale_rates(optimizer)
         self._settings = settings_of(optimizer)
         if self.continues():
             check_same_kind(self._settings, self._settings_before, self.loaded_from())
@@ -225,6 +256,12 @@ class ImageModule(SavedModule):
         return training_length.total_epochs(self.trainer)
 
     # Training
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules except frozen ones (`tune`), which stay in evaluation mode."""
+        super().train(mode)
+        set_frozen_modes(self, self._tuned.frozen)
+        return self
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Seed torch's generator from (seed, step, rank), then make the views of a training batch."""
@@ -268,6 +305,7 @@ class ImageModule(SavedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Prepare the network for the checkpoint's categories, before its weights are loaded."""
         super().on_load_checkpoint(checkpoint)
+        self.network.begins_trained = True
         self.network.take_vocabulary(checkpoint.get(CATEGORIES_KEY))
         self.pretrained = None  # a subsequent fit begins with the checkpoint's weights
 
@@ -282,3 +320,8 @@ class _BeginFit(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.ckpt_path is None and isinstance(pl_module, ImageModule):
             pl_module.begin_fit()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, ImageModule) and pl_module.tuning:
+            pl_module.print(f"tuning: {pl_module.tuning}")
+            set_frozen_modes(pl_module, pl_module._tuned.frozen)  # whatever modes there were before the fit

@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.adapters import merged_adapters
 from tailmatch.lightning_modules.checkpoints.configuration import read_configuration
 from tailmatch.lightning_modules.checkpoints.weights import not_tensors, read_file
 
@@ -32,6 +33,7 @@ class TrainedCheckpoint:
 
     Attributes:
         backbone: Tensors of the evaluated (averaged) network without its head, with their names in the network.
+            Adapters are merged into the weights that they change.
         head: Tensors of the head, with their names in the head.
         class_names: Names of the classes; None if the checkpoint has none.
         image_size: Height and width of the images it was evaluated on; None if the checkpoint does not say.
@@ -91,7 +93,7 @@ def checkpoint_of(content: object, path: str) -> TrainedCheckpoint:
     wrong += not_tensors(state or {})
     if wrong:
         raise SettingsError(f"checkpoint {path!r} has a {wrong[0]} of another kind than a run saves")
-    network = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+    network = merged_adapters({name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()})
     return TrainedCheckpoint(
         backbone={name: tensor for name, tensor in network.items() if not name.startswith(_HEAD)},
         head={name.removeprefix(_HEAD): tensor for name, tensor in network.items() if name.startswith(_HEAD)},

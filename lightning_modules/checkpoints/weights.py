@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.adapters import merged_adapters
 from tailmatch.lightning_modules.checkpoints.archives import check_archive
 from tailmatch.lightning_modules.checkpoints.differences import differing_tensors
 from tailmatch.lightning_modules.checkpoints.remote_files import is_url, local_file, shown_url
@@ -26,6 +28,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Channel standard deviations of ImageNet in [0, 1], as torchvision and efficientnet_pytorch use them."""
+
+SAFETENSORS = ".safetensors"
+"""Suffix of files that hold tensors alone."""
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's counter, which is unused without `momentum=None` and missing in weights saved before PyTorch 0.4.1."""
@@ -55,14 +60,15 @@ def refuse_weights(reason: str) -> Iterator[None]:
         _refusal.reset(token)
 
 
-def _check_allowed(source: str) -> None:
+def check_weights_allowed(source: str) -> None:
+    """Refuse to download or read a state dict within `refuse_weights`."""
     reason = _refusal.get()
     if reason:
         raise SettingsError(f"weights {source!r} are not read: {reason}")
 
 
 def read_file(path: str, mapped: bool = False) -> object:
-    """Read a file of tensors and plain values, written by `torch.save`.
+    """Read a file of tensors and plain values, written by `torch.save`; or of tensors alone, `.safetensors`.
 
     Args:
         path: Path or URL of the file (see `local_file`).
@@ -78,6 +84,8 @@ def read_file(path: str, mapped: bool = False) -> object:
         raise SettingsError(f"weights file {path!r} is a folder: give a file in it{example}")
     if not file.is_file():
         raise SettingsError(f"weights file {path!r} does not exist")
+    if file.suffix == SAFETENSORS:
+        return read_safetensors(path, file)
     _check_copy(path, file)
     try:
         mmap = mapped and zipfile.is_zipfile(file)
@@ -87,16 +95,38 @@ def read_file(path: str, mapped: bool = False) -> object:
     return content
 
 
+def read_safetensors(path: str, file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a `.safetensors` file, whose format has no room for code.
+
+    Args:
+        path: Path or URL that was given, for messages.
+        file: The file.
+
+    Raises:
+        SettingsError: safetensors is not installed, or the file is damaged.
+    """
+    if find_spec("safetensors") is None:
+        raise SettingsError(f"weights file {path!r} needs safetensors: pip install 'tailmatch[timm]'")
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(file))
+    except Exception as error:  # of a damaged file, also KeyError for an unknown type
+        raise SettingsError(f"weights file {path!r} cannot be read as safetensors: {error}") from error
+
+
 def read_state_dict(path: str) -> Mapping[str, Tensor]:
     """Read a file that holds a dict from parameter names to tensors, alone or as the `state_dict` of a checkpoint.
+
+    Adapters are merged into the weights that they change.
 
     Raises:
         SettingsError: There is no such file, it contains something else, or `refuse_weights` holds.
     """
-    _check_allowed(path)
+    check_weights_allowed(path)
     content = read_file(path)
     nested = content.get("state_dict") if isinstance(content, Mapping) else None
-    return _checked(nested if isinstance(nested, Mapping) else content, path)
+    return merged_adapters(_checked(nested if isinstance(nested, Mapping) else content, path))
 
 
 def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
@@ -109,7 +139,7 @@ def download_state_dict(url: str, check_hash: bool) -> Mapping[str, Tensor]:
     Raises:
         NotFetchedError: The file cannot be downloaded or read; the message says where to put the file by hand.
     """
-    _check_allowed(url)
+    check_weights_allowed(url)
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if file.is_file():
         check_archive(file)

@@ -21,6 +21,7 @@ from tailmatch.lightning_modules.checkpoints.remote_files import file_digest, lo
 from tailmatch.lightning_modules.checkpoints.trained_checkpoint import read_checkpoint
 from tailmatch.lightning_modules.inference.trained_network import check_classifies_by_network, trained_network
 from tailmatch.lightning_modules.networks import Network
+from tailmatch.lightning_modules.networks.adapters import adapter_tensors, merge_adapters
 from tailmatch.lightning_modules.networks.blank_image import debias_head
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import to_float
@@ -146,8 +147,9 @@ def export(
         check_weights(trained.network, infinite_by_design(trained.network))
         network, names, size = trained.network, trained.class_names, image_size or trained.image_size
         origin = {}
-        if trained.blank is not None:
+        if trained.blank is not None or adapter_tensors(network):
             network = copy.deepcopy(network)
+            merge_adapters(network)
             debias_head(network, trained.blank, size, f"the {type(trained).__name__}")
     else:
         source = read_checkpoint(trained)

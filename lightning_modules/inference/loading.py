@@ -17,7 +17,7 @@ from tailmatch.lightning_modules.networks import Network
 
 T = TypeVar("T", bound=ImageModule)
 
-_OF_TRAINING = ("optimizer", "lr_scheduler")
+_OF_TRAINING = ("optimizer", "lr_scheduler", "tune")
 """Arguments that only training needs. They may name packages that are not installed here."""
 
 _OF_PREDICTION = ("network", "head")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.networks.module_network import ModuleNetwork
     from tailmatch.lightning_modules.networks.network import Network, NetworkFactory
     from tailmatch.lightning_modules.networks.pretrained import load_pretrained
+    from tailmatch.lightning_modules.networks.timm_network import TimmNetwork
     from tailmatch.lightning_modules.networks.torchvision_network import TorchvisionNetwork
     from tailmatch.lightning_modules.networks.wide_resnet import WideResNet
 
@@ -23,6 +24,7 @@ __all__ = [
     "ModuleNetwork",
     "Network",
     "NetworkFactory",
+    "TimmNetwork",
     "TorchvisionNetwork",
     "WideResNet",
     "load_pretrained",
@@ -36,6 +38,7 @@ _HOMES = {
     "ModuleNetwork": "tailmatch.lightning_modules.networks.module_network",
     "Network": "tailmatch.lightning_modules.networks.network",
     "NetworkFactory": "tailmatch.lightning_modules.networks.network",
+    "TimmNetwork": "tailmatch.lightning_modules.networks.timm_network",
     "TorchvisionNetwork": "tailmatch.lightning_modules.networks.torchvision_network",
     "WideResNet": "tailmatch.lightning_modules.networks.wide_resnet",
     "load_pretrained": "tailmatch.lightning_modules.networks.pretrained",

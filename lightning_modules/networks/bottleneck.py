@@ -41,6 +41,8 @@ class BottleneckNetwork(Network):
             )
         super().__init__(num_classes, width, dropout=dropout, channels_last=backbone.channels_last)
         self.normalization_is_fixed = backbone.normalization_is_fixed
+        self.begins_trained = backbone.begins_trained
+        self.new_layers = ["bottleneck", "norm"]
         self.mean.copy_(backbone.mean)
         self.std.copy_(backbone.std)
         self.bottleneck = nn.Linear(backbone.feature_dim, width)

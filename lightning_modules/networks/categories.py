@@ -73,12 +73,14 @@ class CategoryNetwork(Network):
         super().__init__(num_classes, width, channels_last=backbone.channels_last)
         self.level_dropout = level_dropout
         self.normalization_is_fixed = backbone.normalization_is_fixed
+        self.begins_trained = backbone.begins_trained
         self.mean.copy_(backbone.mean)
         self.std.copy_(backbone.std)
         self.head = widened(backbone.head, self.feature_dim)
         del backbone.head, backbone.mean, backbone.std
         self.backbone = backbone
         self.category_embeddings = CategoryEmbeddings(levels, embedding_dim)
+        self.new_layers = ["category_embeddings", *(f"backbone.{name}" for name in backbone.new_layers)]
         self._has_values = False
         self._data: Mapping[str, Sequence[str]] | None = None
         self._empty: set[str] = set()  # levels that some image lacks

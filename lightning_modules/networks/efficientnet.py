@@ -78,6 +78,7 @@ class EfficientNet(Network):
             dropout = float(efficientnet_pytorch.utils.efficientnet_params(_PREFIX + name)[3])
         feature_dim = backbone._conv_head.out_channels
         super().__init__(num_classes, feature_dim, mean, std, dropout, channels_last, cosine_scale)
+        self.begins_trained = pretrained is not False
         self.backbone = backbone
         self._finish()
 

@@ -46,6 +46,8 @@ class ModuleNetwork(Network):
         SettingsError: The module cannot be run, or its output is neither logits nor features.
     """
 
+    begins_trained = True  # for all that is known
+
     def __init__(
         self,
         num_classes: int,

@@ -114,6 +114,12 @@ class Network(Described, nn.Module):
     takes_categories: bool = False
     """Whether the network uses the categories of an image as well; see `CategoryNetwork`."""
 
+    begins_trained: bool = False
+    """Whether the backbone was made with trained weights."""
+
+    new_layers: Sequence[str] = ()
+    """Names of modules that begin with random weights although they are outside the head."""
+
     def __init__(
         self,
         num_classes: int,

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.checkpoints.adapters import is_of_adapter
 from tailmatch.lightning_modules.checkpoints.weights import COUNTER, load_weights, read_state_dict
+from tailmatch.lightning_modules.networks.adapters import adapter_tensors
 from tailmatch.lightning_modules.networks.network import Network, NormalizedLinear
 
 PREFIXES = ("network.", "network.backbone.", "module.encoder_q.", "encoder_q.", "module.", "")
@@ -77,8 +79,8 @@ def load_classifier(network: Network, path: str, order: Sequence[int]) -> str:
 
 def _load_backbone(network: Network, state: Mapping[str, Tensor], path: str) -> tuple[str, dict[str, str]]:
     """Load the backbone; return the prefix of its names in the file, and these names by those of the network."""
-    own = network.state_dict()
-    backbone = [key for key in own if not key.startswith((HEAD, EMBEDDINGS)) and key not in NORMALIZATION]
+    kept = (HEAD, EMBEDDINGS, *NORMALIZATION, *adapter_tensors(network))
+    backbone = [key for key in network.state_dict() if not key.startswith((HEAD, EMBEDDINGS)) and key not in kept]
     prefix, names = max(
         ((prefix, _names_in_file(network, set(backbone), state, prefix)) for prefix in PREFIXES),
         key=lambda x: len(x[1]),
@@ -89,9 +91,7 @@ def _load_backbone(network: Network, state: Mapping[str, Tensor], path: str) -> 
             f"it has {_some(list(state))}; the backbone has {_some(backbone)} (known prefixes: "
             f"{', '.join(filter(None, PREFIXES))}); name the network that was trained, or rename the tensors"
         )
-    load_weights(
-        network, {key: state[name] for key, name in names.items()}, path, keep=(HEAD, EMBEDDINGS, *NORMALIZATION)
-    )
+    load_weights(network, {key: state[name] for key, name in names.items()}, path, keep=kept)
     return prefix, names
 
 
@@ -110,6 +110,7 @@ def _report(path: str, prefix: str, own: list[str], names: dict[str, str], in_fi
         "the head starts from random weights": [key for key in own if key.startswith(HEAD)],
         "channel statistics of the data": list(NORMALIZATION),
         "the embeddings start from random weights": [key for key in own if key.startswith(EMBEDDINGS)],
+        "adapters start without effect": [key for key in own if is_of_adapter(key)],
         "not in the file, and without effect": [key for key in own if key.endswith(COUNTER) and key not in names],
     }
     unused = sorted(set(in_file) - set(names.values()))

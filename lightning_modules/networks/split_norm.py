@@ -30,6 +30,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             raise SettingsError("a BatchNorm of momentum None cannot be split; give it a momentum such as 0.1")
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self.load_state_dict(norm.state_dict())
+        self.requires_grad_(norm.weight.requires_grad)
         self.splits = splits
         self.share = norm.momentum
 

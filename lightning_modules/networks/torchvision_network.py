@@ -67,6 +67,7 @@ class TorchvisionNetwork(Network):
                 transforms = published.transforms()
                 mean, std = transforms.mean, transforms.std
         super().__init__(num_classes, feature_dim, mean, std, channels_last=channels_last, cosine_scale=cosine_scale)
+        self.begins_trained = weights is not None
         self.backbone = backbone
         self._finish()
 

@@ -7,6 +7,7 @@ from tailmatch.lazy import lazily
 if TYPE_CHECKING:
     from tailmatch.lightning_modules.training.optimization import FixMatchSGD, MixMatchAdam, RetrainingSGD
     from tailmatch.lightning_modules.training.schedules import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
+    from tailmatch.lightning_modules.training.tuning import Tuning
 
 __all__ = [
     "CosineAnnealing",
@@ -16,6 +17,7 @@ __all__ = [
     "RetrainingSGD",
     "StepDecay",
     "StepSchedule",
+    "Tuning",
 ]
 
 _HOMES = {
@@ -26,6 +28,7 @@ _HOMES = {
     "RetrainingSGD": "tailmatch.lightning_modules.training.optimization",
     "StepDecay": "tailmatch.lightning_modules.training.schedules",
     "StepSchedule": "tailmatch.lightning_modules.training.schedules",
+    "Tuning": "tailmatch.lightning_modules.training.tuning",
 }
 
 if not TYPE_CHECKING:  # for a type checker, the names above are all there are

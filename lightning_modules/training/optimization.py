@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from tailmatch.datamodules.arguments import (
     SettingsError,
@@ -118,17 +118,35 @@ class MixMatchAdam(AdamW):
         super().__init__(params, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
 
 
-def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
-    """Return trainable parameters in two groups: with the optimizer's weight decay, and without any.
+def parameter_groups(
+    module: nn.Module, decay_norm_and_bias: bool = False, rates: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Return trainable parameters in groups: with the optimizer's weight decay and without any, for each rate.
 
     Args:
         module: Module with the parameters.
         decay_norm_and_bias: Whether to decay normalization weights and biases (parameters of one dimension) too. The
             authors of FixMatch only decay kernels.
+        rates: Factors of the learning rate, above 0, by the name of a parameter; 1 for all others, whose groups come
+            first. Where there are any, each group has its factor as `lr_factor`, for `scale_rates`.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    if decay_norm_and_bias:
-        return [{"params": parameters}]
-    groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim > 1]}]
-    plain = [p for p in parameters if p.ndim <= 1]
-    return groups + [{"params": plain, "weight_decay": 0.0}] if plain else groups
+    factors = rates or {}
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            by_factor.setdefault(factors.get(name, 1.0), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for factor, parameters in by_factor.items():
+        own = {"lr_factor": factor} if factors else {}
+        decayed = [p for p in parameters if decay_norm_and_bias or p.ndim > 1]
+        plain = [p for p in parameters if not (decay_norm_and_bias or p.ndim > 1)]
+        groups += [{"params": decayed, **own}] if decayed or not factors else []
+        groups += [{"params": plain, "weight_decay": 0.0, **own}] if plain else []
+    return groups
+
+
+def scale_rates(optimizer: Optimizer) -> None:
+    """Multiply the learning rate of each group that has an `lr_factor` by it; call this before a schedule is made."""
+    for group in optimizer.param_groups:
+        if "lr_factor" in group:
+            group["lr"] = group["lr"] * group["lr_factor"]

@@ -45,6 +45,7 @@ ROWS = [
     row("a cutout above 1", f"{FIT} --model.strong StrongView --model.strong.cutout 3", "cutout is 3"),
     row("a depth that does not exist", f"{FIT} --model.network WideResNet --model.network.depth 27", "depth is 27", "6n + 4"),
     row("an unknown network of torchvision", f"{FIT} --model.network TorchvisionNetwork --model.network.name resnet5000", "resnet5000", "resnet50"),
+    row("an unknown network of timm", f"{FIT} --model.network TimmNetwork --model.network.name resnet5000", "resnet5000", "resnet50"),
     row("weights that do not exist", f"{FIT} --model.network TorchvisionNetwork --model.network.name resnet18 --model.network.weights IMAGENET", "IMAGENET", "IMAGENET1K_V1"),
     row("a pretrained file that is missing", f"{FIT} --model.network EfficientNet --model.network.pretrained nowhere.pth", "nowhere.pth"),
     row("categories that the data lacks", f"{FIT} --model.network CategoryNetwork --model.network.levels [color]", "color", "category_columns"),

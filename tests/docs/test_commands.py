@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import timm
 import torch
 from efficientnet_pytorch import EfficientNet
 from PIL import Image
@@ -94,6 +95,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tailmatch"])
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", untrained)
+    create_model: Any = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained, pretrained_cfg_overlay, **options: create_model(name, **options)
+    )
     monkeypatch.setattr(resume, "local_file", lambda name: Path(name.removeprefix("https://example.org/models/")))
     return tmp_path
 

@@ -1,5 +1,6 @@
 """How far a run is: plain lines outside of a terminal, and a bar that counts epochs from 1 in one."""
 
+import itertools
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from rich.console import Console
 
 from tailmatch.callbacks.reports import progress
-from tailmatch.callbacks.reports.progress import LineProgress, TerminalProgress, progress_report
+from tailmatch.callbacks.reports.progress import DurationReport, LineProgress, TerminalProgress, progress_report
 
 
 class Logging(BoringModel):
@@ -22,7 +23,7 @@ class Logging(BoringModel):
         return super().training_step(batch, batch_idx)
 
 
-def trainer(report: Any, **limits: int) -> Trainer:
+def trainer(report: Any, **limits: Any) -> Trainer:
     """Make a trainer for the CPU that shows its progress by `report`."""
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     return Trainer(accelerator="cpu", devices=1, callbacks=report, **quiet, **limits)
@@ -47,6 +48,17 @@ def test_lines_say_step_epoch_speed_time_left_and_numbers(capsys: pytest.Capture
 def test_no_line_comes_before_its_time(capsys: pytest.CaptureFixture[str]) -> None:
     trainer(LineProgress(), max_steps=3, limit_val_batches=0).fit(Logging())
     assert "step" not in capsys.readouterr().out
+
+
+def test_a_line_says_after_the_first_steps_how_long_the_fit_will_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 2)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    trainer(DurationReport(), max_steps=40, limit_val_batches=0, enable_progress_bar=False).fit(Logging())
+    assert capsys.readouterr().out.count("about 0:01:12 for 36 more steps, 0.5 a second, and the validations") == 1
+    trainer(DurationReport(), max_steps=20, limit_val_batches=0, enable_progress_bar=False).fit(Logging())
+    assert "about" not in capsys.readouterr().out  # less than a minute
 
 
 def test_durations_have_days() -> None:

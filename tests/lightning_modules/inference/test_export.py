@@ -14,7 +14,14 @@ from torch import Tensor
 from tailmatch.command_line.export import main
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.lightning_modules.inference.export import export, exported, write_onnx, write_program
-from tailmatch.lightning_modules.networks import CifarResNet, EfficientNet, Network, TorchvisionNetwork, WideResNet
+from tailmatch.lightning_modules.networks import (
+    CifarResNet,
+    EfficientNet,
+    Network,
+    TimmNetwork,
+    TorchvisionNetwork,
+    WideResNet,
+)
 from tests.trained_files import NAMES, shaken, trained_file
 
 NETWORKS: list[tuple[type[Network], dict[str, Any]]] = [
@@ -22,6 +29,7 @@ NETWORKS: list[tuple[type[Network], dict[str, Any]]] = [
     (CifarResNet, {"depth": 8}),
     (CifarResNet, {"depth": 8, "cosine_scale": 10.0, "channels_last": False}),
     (EfficientNet, {}),
+    (TimmNetwork, {"name": "test_efficientnet"}),
     (TorchvisionNetwork, {"name": "resnet18"}),
 ]
 SIZE = (32, 24)

@@ -15,6 +15,7 @@ from tailmatch.lightning_modules.networks import (
     EfficientNet,
     Network,
     NetworkFactory,
+    TimmNetwork,
     TorchvisionNetwork,
     WideResNet,
 )
@@ -25,6 +26,8 @@ SMALL: dict[str, tuple[Callable[..., Network], dict[str, Any], int, int]] = {
     "cifar_resnet": (CifarResNet, {"depth": 8}, 16, 64),
     "efficientnet": (EfficientNet, {"drop_connect": 0.0}, 64, 1280),
     "torchvision": (TorchvisionNetwork, {"name": "resnet18"}, 64, 512),
+    "timm": (TimmNetwork, {"name": "test_resnet"}, 64, 96),
+    "timm transformer": (TimmNetwork, {"name": "test_vit"}, 64, 64),
 }
 every_network = pytest.mark.parametrize("which", SMALL)
 
@@ -227,6 +230,7 @@ class Method:
         ("EfficientNet", {"name": "b0", "pretrained": False, "dropout": None}, 0.2),
         ("TorchvisionNetwork", {"name": "resnet18", "weights": None}, 0.0),
         ("TorchvisionNetwork", {"name": "resnet18", "mean": [0.5] * 3, "std": [0.5] * 3}, 0.0),
+        ("TimmNetwork", {"name": "test_vit", "image_size": 32, "dropout": 0.25}, 0.25),
     ],
 )
 def test_yaml_gives_a_factory(cls: str, arguments: dict[str, Any], head_dropout: float) -> None:
