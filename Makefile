@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-spark check format tensorboard
+.PHONY: help install demo test test-spark check format docs tensorboard
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,15 @@ check: $(INSTALLED)  ## lint, format and types
 format: $(INSTALLED)  ## put the code into format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-docs  ## build the site in build/site; a dead link fails
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/doctrees . build/site
+	TAILMATCH_DOCS_TESTS=required $(BIN)/python -m pytest --quiet tests/docs/test_site.py
+	@echo 'Open build/site/index.html'
+
+$(VENV)/installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 tensorboard: $(INSTALLED)  ## show the logs of all runs
 	$(BIN)/tensorboard --logdir runs

@@ -1,4 +1,4 @@
-"""Find the commands that the documentation and the headers of the configurations name."""
+"""Find the commands that the documentation and the headers of the configurations name, and the code of tutorials."""
 
 import itertools
 import re
@@ -17,6 +17,9 @@ PAGES = [
     *sorted(page for page in ROOT.glob("docs/*.md") if page.name not in WITH_TESTS),
     *sorted((ROOT / "configs").rglob("*.yaml")),
 ]
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
+"""Pages whose blocks are run, one after the other, as a reader runs them."""
+
 COMMAND = re.compile(r"(?:\.venv/bin/)?(tailmatch |python -m (?:tailmatch|benchmarks)[.\w]* ?)")
 
 
@@ -39,14 +42,43 @@ def commands_of(page: Path) -> list[Command]:
     A part in square brackets is optional: the command is listed without it and with it. A loop `for X in A B; do ...;
     done` is listed once for each value. A program's name, alone or with one word, is no command but a mention.
     """
-    commands = [command for line in _lines(page) for command in _variants(line)]
-    return [command for command in commands if len(command.words) > (command.program == "tailmatch")]
-
-
-def _lines(page: Path) -> Iterator[str]:
     text = page.read_text()
     if page.suffix == ".yaml":
         text = "\n".join(line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#"))
+    return _commands_in(text)
+
+
+def steps_of(page: Path) -> list[Command | str]:
+    """List what a tutorial lets its reader run, in order: each command, and each block of Python as its text."""
+    steps: list[Command | str] = []
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE):
+        steps += [block] if language == "python" else _commands_in(block)
+    return steps
+
+
+def pictures_of(page: Path) -> list[str]:
+    """List the pictures beside a page that it shows."""
+    return re.findall(r"!\[[^\]]+\]\(([\w-]+\.png)\)", page.read_text())
+
+
+def shortened(code: str, **settings: int) -> str:
+    """Return Python code with other numbers for some keyword arguments, and without progress bars.
+
+    Raises:
+        AssertionError: The code has no such argument.
+    """
+    for setting, small in settings.items():
+        code, count = re.subn(rf"\b{setting}=\d+", f"{setting}={small}", code)
+        assert count, f"no {setting} on the page"
+    return re.sub(r"\bTrainer\(", "Trainer(enable_progress_bar=False, ", code)
+
+
+def _commands_in(text: str) -> list[Command]:
+    commands = [command for line in _lines(text) for command in _variants(line)]
+    return [command for command in commands if len(command.words) > (command.program == "tailmatch")]
+
+
+def _lines(text: str) -> Iterator[str]:
     text = re.sub(r"\\\n\s*", " ", text)
     for loop, name, values, body in re.findall(
         r"^(for (\w+) in ([^;\n]+); do\n(.*?)\ndone)", text, re.DOTALL | re.MULTILINE
