@@ -12,6 +12,7 @@ from tailmatch.datamodules.locks import sole_output
 
 if TYPE_CHECKING:
     from tailmatch.command_line.plan import Plan, Source
+    from tailmatch.command_line.step_times import StepTimes
     from tailmatch.datamodules.files.image_files import ImageFiles
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
@@ -96,6 +97,8 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
     plan = _timed(plan, asked)
     print(f"\nproposed: {plan.method.class_path}: {plan.method.why}")
     print(f"  {plan.network.class_path} {plan.network.arguments}: {plan.network.why}")
+    if plan.frozen:
+        print(f"  {plan.frozen}")
     print(f"  {plan.image_size[0]} pixels: {plan.image_size[1]}")
     if plan.least is not None:
         print(f"  {plan.least[1]}")
@@ -134,43 +137,55 @@ def _data(source: "Source", asked: argparse.Namespace, image_size: int) -> "Imag
 
 
 def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
-    """Choose the first network whose weights can be had, and the number of steps that fit in the time.
+    """Choose the first network whose weights can be had, what of it is trained, and the steps that fit in the time.
 
     Raises:
         SettingsError: The settings are wrong, or the file of weights cannot be read.
     """
-    import torch
-
-    from tailmatch.command_line.plan import EPOCHS, networks_for
-    from tailmatch.command_line.plan_text import text_of
-    from tailmatch.command_line.step_times import time_steps
+    from tailmatch.command_line.plan import FEW_STEPS, networks_for
     from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError
 
     networks = networks_for(plan.device, plan.image_size[0], asked.network, asked.weights)
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "config.yaml")
-        while True:
-            tried = replace(plan, network=networks[0])
-            config.write_text(text_of(tried, "config.yaml"), encoding="utf-8")
-            print(f"running a few steps of {tried.method.class_path} with {networks[0].class_path} ...", flush=True)
+    while True:
+        plan = replace(plan, network=networks[0])
+        try:
+            plan, times = _tried(plan)
+            break
+        except Exception as error:
+            missing = _cause(error, NotFetchedError)
+            if missing is None or len(networks) == 1:
+                raise
+            print(f"  {missing}")
+            networks = networks[1:]
+    _, whole = times.steps_in(60 * asked.minutes)
+    if plan.network.is_pretrained and whole < FEW_STEPS:
+        why = f"the head alone: {whole:,} steps with all of the network are too few to change it for the better"
+        plan, times = _tried(replace(plan, frozen=why))
+    epochs, steps = times.steps_in(60 * asked.minutes)
+    seconds = steps * times.step + epochs * times.validation
+    duration = f"a step takes {times.step:.3g} s here and a validation {times.validation:.3g} s: {seconds / 60:.1f} min"
+    return replace(plan, epochs=epochs, steps_per_epoch=steps // epochs, duration=duration)
+
+
+def _tried(plan: "Plan") -> tuple["Plan", "StepTimes"]:
+    """Run a few steps; with too little memory, of fewer images."""
+    import torch
+
+    from tailmatch.command_line.plan_text import text_of
+    from tailmatch.command_line.step_times import time_steps
+
+    while True:
+        what = f"{plan.method.class_path} with {plan.network.class_path}{', its head alone' if plan.frozen else ''}"
+        print(f"running a few steps of {what} ...", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder, "config.yaml")
+            config.write_text(text_of(plan, "config.yaml"), encoding="utf-8")
             try:
-                times = time_steps(config)
-                break
+                return plan, time_steps(config)
             except torch.OutOfMemoryError:
                 if plan.labeled_batch_size == 1:
                     raise
-                plan = replace(plan, labeled_batch_size=plan.labeled_batch_size // 2)
-            except Exception as error:
-                missing = _cause(error, NotFetchedError)
-                if missing is None or len(networks) == 1:
-                    raise
-                print(f"  {missing}")
-                networks = networks[1:]
-    steps = times.steps_in(60 * asked.minutes, EPOCHS)
-    per_epoch = max(1, steps // EPOCHS)
-    seconds = EPOCHS * (per_epoch * times.step + times.validation)
-    duration = f"a step takes {times.step:.3g} s here and a validation {times.validation:.3g} s: {seconds / 60:.1f} min"
-    return replace(tried, steps_per_epoch=per_epoch, duration=duration)
+        plan = replace(plan, labeled_batch_size=plan.labeled_batch_size // 2)
 
 
 def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:

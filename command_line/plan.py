@@ -19,6 +19,9 @@ LONG_TAIL = 3
 
 EPOCHS = 10
 
+VALIDATING = 0.2
+"""The largest share of the time that validations may take; with slower ones, there are fewer epochs."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -35,6 +38,11 @@ class Source:
     can_merge: bool
 
 
+FEW_STEPS = 1000
+"""With fewer steps, the head of a pretrained network alone is trained: in 200 steps of `benchmarks/own_images.py`, all
+of the network was no better than its head."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One proposal: a class with arguments, and why."""
@@ -42,6 +50,11 @@ class Choice:
     class_path: str
     arguments: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it is a network that begins with pretrained weights."""
+        return bool(self.arguments.get("pretrained") or self.arguments.get("weights"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,9 @@ class Plan:
         device: `cpu` or `gpu`.
         labeled_batch_size: The number of labeled images of a step.
         unlabeled_ratio: The number of unlabeled images of a step for each labeled one.
-        steps_per_epoch: The number of steps between two validations.
+        frozen: Why the head of the network alone is trained. Empty: all of the network is.
+        epochs: The number of epochs, each with a validation.
+        steps_per_epoch: The number of steps of an epoch.
         duration: What the duration was estimated from. Empty: it was not.
     """
 
@@ -73,6 +88,8 @@ class Plan:
     device: str
     labeled_batch_size: int
     unlabeled_ratio: int
+    frozen: str = ""
+    epochs: int = EPOCHS
     steps_per_epoch: int = 50
     duration: str = ""
 

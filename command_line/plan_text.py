@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tailmatch.command_line.plan import EPOCHS, Plan
+from tailmatch.command_line.plan import Plan
 from tailmatch.datamodules.class_names import printable
 
 
@@ -47,13 +47,25 @@ def text_of(plan: Plan, name: str) -> str:
         f"  class_path: tailmatch.lightning_modules.{plan.method.class_path}",
         "  init_args:",
         *_block(plan.method.arguments, 4),
-        f"    ema_decay: {averaging(plan.steps_per_epoch * EPOCHS)}  # averages over a twentieth of the steps",
+        f"    ema_decay: {averaging(plan.steps_per_epoch * plan.epochs)}  # averages over a twentieth of the steps",
         "    network:",
         f"      # {plan.network.why}",
         f"      class_path: tailmatch.lightning_modules.networks.{plan.network.class_path}",
         f"      init_args: {_flow(plan.network.arguments)}",
+    ]
+    if plan.frozen:
+        lines += [
+            "    tune:",
+            f"      # {plan.frozen}",
+            "      class_path: tailmatch.lightning_modules.training.Tuning",
+            "      init_args: {blocks: 0}",
+            "    optimizer:",
+            "      class_path: tailmatch.lightning_modules.training.FixMatchSGD",
+            "      init_args: {lr: 0.1}  # a head alone takes larger steps than a whole network",
+        ]
+    lines += [
         "trainer:",
-        f"  max_epochs: {EPOCHS}",
+        f"  max_epochs: {plan.epochs}",
         f"  accelerator: {plan.device}",
         "  devices: 1",
         f"  log_every_n_steps: {min(50, max(1, plan.steps_per_epoch // 5))}",

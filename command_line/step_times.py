@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.plan import EPOCHS, VALIDATING
 
 STEPS = 3
 """How many steps are timed, after a first one."""
@@ -33,9 +34,16 @@ class StepTimes:
     step: float
     validation: float
 
-    def steps_in(self, seconds: float, validations: int) -> int:
-        """Count the steps that fit in a time beside some validations, at least one for each of them."""
-        return max(validations, int((seconds - validations * self.validation) / self.step))
+    def steps_in(self, seconds: float) -> tuple[int, int]:
+        """Choose the number of epochs, each with a validation, and the number of steps in all that fit in a time.
+
+        Returns:
+            The epochs and the steps, a multiple of the epochs.
+        """
+        affordable = VALIDATING * seconds / self.validation if self.validation else EPOCHS
+        epochs = max(1, min(EPOCHS, int(affordable)))
+        per_epoch = int((seconds / epochs - self.validation) / self.step)
+        return epochs, epochs * max(1, per_epoch)
 
 
 class StepClock(Callback):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torchvision.models import shufflenet_v2_x0_5
 
 from tailmatch.cli import main
 from tailmatch.command_line import plan as plans
@@ -77,17 +78,27 @@ def test_networks_without_weights_come_last() -> None:
     assert [network.arguments["name"] for network in networks_for("gpu", 96, "resnet10t", None)] == ["resnet10t"]
 
 
-def test_steps_fill_the_time_beside_the_validations() -> None:
-    assert StepTimes(step=0.5, validation=2.0).steps_in(60, 10) == 80
-    assert StepTimes(step=50.0, validation=20.0).steps_in(60, 10) == 10
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        (StepTimes(step=0.5, validation=0.5), (10, 110)),
+        (StepTimes(step=0.5, validation=4.0), (3, 96)),  # three validations are a fifth of the time
+        (StepTimes(step=50.0, validation=90.0), (1, 1)),
+        (StepTimes(step=0.1, validation=0.0), (10, 600)),
+    ],
+)
+def test_steps_fill_the_time_beside_the_validations(times: StepTimes, found: tuple[int, int]) -> None:
+    assert times.steps_in(60) == found
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Images of two classes, and a network that is quick and needs no download."""
+    """Images of two classes, and weights that need no download."""
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "photos", "train/cat", "train/dog", count=10)
-    monkeypatch.setattr(plans, "networks_for", lambda *_: [Choice("CifarResNet", {"depth": 8})])
+    torchvision = Choice("TorchvisionNetwork", {"name": "shufflenet_v2_x0_5", "weights": "weights.pth"})
+    torch.save(shufflenet_v2_x0_5().state_dict(), "weights.pth")
+    monkeypatch.setattr(plans, "networks_for", lambda *_: [torchvision])
     return tmp_path / "photos"
 
 
@@ -107,9 +118,10 @@ def test_the_proposed_file_is_a_training(
     main(["init", str(photos), "--minutes", "0.1", "--cache_dir", "cache"])
     written = yaml.safe_load(Path("photos.yaml").read_text())
     assert written["data"]["init_args"]["labeled_batch_size"] == 5
-    assert 0 < timed[0].step < 5 and 0 < timed[0].validation < 5
+    assert len(timed) == 2 and 0 < timed[1].step < 5 and 0 < timed[1].validation < 5
+    assert written["model"]["init_args"]["tune"]["init_args"] == {"blocks": 0}  # of all of it, too few steps fit
     assert "20 labeled images of 2 classes" in capsys.readouterr().out
-    assert sorted(path.name for path in photos.parent.iterdir()) == ["cache", "photos", "photos.yaml"]
+    assert sorted(path.name for path in photos.parent.iterdir()) == ["cache", "photos", "photos.yaml", "weights.pth"]
     main(["fit", "--config", "photos.yaml", "--data.cache_dir", "cache", "--data.steps_per_epoch", "1"])
     assert Path("runs/photos/checkpoints/best.ckpt").is_file()
     with pytest.raises(SystemExit, match=r"photos.yaml exists"):
