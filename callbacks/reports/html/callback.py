@@ -52,6 +52,7 @@ class HtmlReport(Callback):
         self._collector = Collector(0)
         self._seen: Outcomes | None = None
         self._pool: Pool | str = ""
+        self._failure: Exception | None = None
         self.path: Path | None = None
 
     # While images are evaluated
@@ -78,13 +79,22 @@ class HtmlReport(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the predictions of all processes together, and predict unlabeled images.
 
-        This is before the end of the test, when remedies that adjust logits stop.
+        This is before the end of the test, when remedies that adjust logits stop, and before the method writes the
+        metrics of the test, which are not to be lost: an error is raised after that.
         """
         self._seen = self._collector.gathered() if self._collector.size else None
-        self._pool = self._predicted_pool(trainer, pl_module)
+        try:
+            self._pool = self._predicted_pool(trainer, pl_module)
+        except Exception as error:
+            if trainer.world_size > 1:  # the others wait for this process
+                raise
+            self._failure = error
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report, on process 0."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         if not trainer.is_global_zero or not isinstance(pl_module, ImageClassifier):
             return
         material = material_of(trainer, pl_module, self.folder)

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import platform
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +27,8 @@ YAML_LENGTH = 60_000
 
 MOST_ROWS = 2000
 """The number of classes in a table; of more, it has the first and the last half of that."""
+
+_COUNT = re.compile(r"[0-9]{1,18}")
 
 CURVES = {
     "evaluation": ("validation", ("val/balanced_accuracy", "val/top1", "val/macro_f1"), True),
@@ -75,7 +79,7 @@ def _duration(last: dict[str, str]) -> Iterator[tuple[str, str]]:
         seconds = float(last.get("seconds") or "nan")
     except ValueError:
         return
-    if seconds == seconds and seconds > 0:
+    if math.isfinite(seconds) and seconds > 0:
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         text = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
@@ -152,8 +156,11 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-        rows = list(csv.DictReader(lines))
-    return [row for row in rows if (row.get("step") or "").isdigit() and (row.get("epoch") or "").isdigit()]
+        try:
+            rows = list(csv.DictReader(lines))
+        except csv.Error:  # such as a cell of more than 131,072 characters
+            return []
+    return [row for row in rows if all(_COUNT.fullmatch(row.get(name) or "") for name in ("step", "epoch"))]
 
 
 def training_charts(folder: Path) -> list[Chart] | str:
@@ -195,7 +202,7 @@ def pseudo_label_charts(material: Material) -> dict[str, Any] | str:
             "left_out": left_out,
             "most": most,
         }
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return f"{FILE} is not as it was written: {type(error).__name__}"
 
 
@@ -211,14 +218,20 @@ def _over_epochs(rows: list[dict[str, Any]]) -> Iterator[Chart | None]:
 
 
 def _groups(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": group, **{name: row[group].get(name) for name in SHARES}} for group in ("many", "medium", "few")]
+    return [{"name": group} | _shares(row[group]) for group in ("many", "medium", "few")]
+
+
+def _shares(values: dict[str, Any]) -> dict[str, float | None]:
+    """Give each of `SHARES` as a number; None for one that is not there."""
+    return {name: None if values.get(name) is None else float(values[name]) for name in SHARES}
 
 
 def _last(last: dict[str, list[float]], names: list[str], material: Material) -> list[dict[str, Any]]:
     """Give the shares of each class in the last epoch, the most labels first."""
     counts = None if material.data is None else torch.tensor(material.data.class_counts)
     order = list(range(len(names))) if counts is None or len(counts) != len(names) else _by_frequency(counts)
-    return [{"name": shown(names[k]), "truth": None} | {key: values[k] for key, values in last.items()} for k in order]
+    shares = [_shares({"refined": last["refined"][k]} | {name: last[name][k] for name in last}) for k in order]
+    return [{"name": shown(names[k])} | each for k, each in zip(order, shares, strict=True)]
 
 
 def middle_left_out(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

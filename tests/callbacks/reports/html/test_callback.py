@@ -92,3 +92,14 @@ def test_few_unlabeled_images_are_predicted_for_the_evaluated_ones(images: int, 
     assert report._most_unlabeled() == predicted
     with pytest.raises(SettingsError, match="unlabeled_images is -1"):
         HtmlReport(tmp_path, unlabeled_images=-1)
+
+
+@pytest.mark.filterwarnings("ignore:The dataloader")
+def test_an_error_of_the_report_loses_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no memory is left")
+
+    monkeypatch.setattr("tailmatch.callbacks.reports.html.callback.rows_of_set", failing)
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        evaluated(tmp_path, "test", unlabeled_images=30)
+    assert 0 <= json.loads((tmp_path / "test_metrics.json").read_text())["metrics"]["top1"] <= 1

@@ -90,6 +90,27 @@ def test_what_a_run_lacks_is_left_out_with_a_line(tmp_path: Path) -> None:
     assert not (tmp_path / "label_next.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "row", ["²,1,1", f"{'9' * 5000},1,1", f"1,{'9' * 5000},1", "1,1,inf", f'1,1,"{"x" * 140_000}"'], ids=range(5)
+)
+def test_metrics_that_nobody_wrote_end_no_report(tmp_path: Path, row: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"step,epoch,seconds\n{row}\n", encoding="utf-8")
+    assert tuple(Page(write_report(Material(tmp_path)).read_text(encoding="utf-8")).sections) == PARTS
+
+
+@pytest.mark.parametrize(
+    "last",
+    ['{"raw": [1], "refined": ["x"]}', '{"raw": [1], "refined": [null]}', '{"raw": [1]}', "[" * 100_000],
+    ids=["text", "null", "none", "deep"],
+)
+def test_totals_that_nobody_wrote_end_no_report(tmp_path: Path, last: str) -> None:
+    row = '{"epoch": 1, "kl_raw": 1, "many": {}, "medium": {}, "few": {}}'
+    text = f'{{"epochs": [{row}], "last": {last}, "class_names": ["a"]}}'
+    (tmp_path / "pseudo_label_totals.json").write_text(text)
+    page = Page(write_report(Material(tmp_path)).read_text(encoding="utf-8"))
+    assert "pseudo_label_totals.json is not as it was written" in page.sections["pseudo"]
+
+
 def test_pictures_stay_within_their_bytes() -> None:
     image = torch.randint(0, 256, (3, 200, 100), dtype=torch.uint8)
     pictures = Thumbnails(budget=20_000)
