@@ -1,6 +1,7 @@
 """`tailmatch init`: look at a user's images, and propose the settings of a first training on them."""
 
 import argparse
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,7 +66,7 @@ def main(args: Sequence[str]) -> None:
         plan = plan_for(asked)
         with whole_file(output) as partial:
             partial.write_text(text_of(plan, str(output)), encoding="utf-8")
-    print(f"\nsettings: {output}\n  tailmatch fit --config {output}", flush=True)
+    print(f"\nsettings: {output}\n  tailmatch fit --config {shlex.quote(str(output))}", flush=True)
 
 
 def plan_for(asked: argparse.Namespace) -> "Plan":
@@ -78,22 +79,23 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
 
     from tailmatch.command_line.plan import image_size_for, propose
     from tailmatch.datamodules.arguments import SettingsError
+    from tailmatch.datamodules.class_names import printable
     from tailmatch.datamodules.files.survey import shorter_sides, survey
 
     device = "gpu" if torch.cuda.is_available() else "cpu"
     source = _source(asked)
-    data = _data(source, asked, asked.image_size or 32)
+    data = _data(source, 32 if asked.image_size is None else asked.image_size)
     lists = data.list_files()
     sides = shorter_sides(data, lists).tolist()
     if not sides:
-        raise SettingsError(f"{asked.images}: none of its files is an image that can be read")
+        raise SettingsError(f"{asked.images}: {_why_none(data.root, lists['train'].keys)}")
     size = image_size_for(sides, device)
     if asked.image_size is not None:
         size = asked.image_size, "as asked"
-    data = _data(source, asked, size[0])
+    data = _data(source, size[0])
     plan = propose(source, survey(data, lists), size, device, merge=True)
     for line in plan.facts:
-        print(line, flush=True)
+        print(printable(line), flush=True)
     plan = _timed(plan, asked)
     print(f"\nproposed: {plan.method.class_path}: {plan.method.why}")
     print(f"  {plan.network.class_path} {plan.network.arguments}: {plan.network.why}")
@@ -101,9 +103,16 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
         print(f"  {plan.frozen}")
     print(f"  {plan.image_size[0]} pixels: {plan.image_size[1]}")
     if plan.least is not None:
-        print(f"  {plan.least[1]}")
+        print(f"  {printable(plan.least[1])}")
     print(f"  {plan.duration}", flush=True)
     return plan
+
+
+def _why_none(root: Path, keys: Sequence[str]) -> str:
+    """Say why none of the images can be read: they are elsewhere, or broken."""
+    if keys and not (root / keys[0]).exists():
+        return f"none of its images is there, such as {root / keys[0]}: give the folder of its paths with --root"
+    return "none of its files is an image that can be read"
 
 
 def _source(asked: argparse.Namespace) -> "Source":
@@ -112,7 +121,7 @@ def _source(asked: argparse.Namespace) -> "Source":
     from tailmatch.datamodules.arguments import MissingFileError, SettingsError
     from tailmatch.datamodules.files.column_guess import guess_columns
 
-    path = Path(asked.images)
+    path, cache = Path(asked.images), {"cache_dir": asked.cache_dir} if asked.cache_dir else {}
     if not path.exists():
         raise MissingFileError(f"there is no {path}: give a folder of images, or a table of them ({', '.join(TABLES)})")
     if path.suffix.lower() not in TABLES or path.is_dir():
@@ -121,18 +130,18 @@ def _source(asked: argparse.Namespace) -> "Source":
             raise SettingsError(
                 f"--{typed[0]} is for a table, and {path} is none: its name ends in {', '.join(TABLES)}"
             )
-        return Source("tailmatch.datamodules.ImageFolder", {"root": asked.images}, can_merge=False)
+        return Source("tailmatch.datamodules.ImageFolder", {"root": asked.images, **cache}, can_merge=False)
     columns = guess_columns(path, asked.image_column, asked.target_column)
     places = {name: vars(asked)[name] for name in ("root", "unlabeled_root") if vars(asked)[name]}
-    arguments = {"table": asked.images, "image_column": columns.image, "target_column": columns.target, **places}
-    return Source("tailmatch.datamodules.ImageTable", arguments, can_merge=True)
+    arguments = {"table": asked.images, "image_column": columns.image, "target_column": columns.target}
+    return Source("tailmatch.datamodules.ImageTable", {**arguments, **places, **cache}, can_merge=True)
 
 
-def _data(source: "Source", asked: argparse.Namespace, image_size: int) -> "ImageFiles":
+def _data(source: "Source", image_size: int) -> "ImageFiles":
     from tailmatch import datamodules
 
     made = getattr(datamodules, source.class_path.rpartition(".")[2])
-    data: ImageFiles = made(**source.arguments, image_size=image_size, cache_dir=asked.cache_dir, on_bad_image="skip")
+    data: ImageFiles = made(**source.arguments, image_size=image_size, on_bad_image="skip")
     return data
 
 

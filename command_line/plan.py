@@ -126,7 +126,7 @@ def propose(source: Source, survey: Survey, image_size: tuple[int, str], device:
     holdouts = {name: share for name, share in missing.items() if not sum(survey.counts.get(name[:-8], ()))}
     small = fewest(survey.labeled, survey.class_names, LEAST_IMAGES) if source.can_merge and merge else []
     least = None
-    if len(small) > 1:
+    if 1 < len(small) < len(survey.class_names):  # else a single class would be left
         least = (
             LEAST_IMAGES,
             f"{len(small)} classes have fewer images ({_some(small)}), too few for training, validation and test; they "

@@ -1,5 +1,6 @@
 """Write the plan of a training as YAML, with the reason of each setting as a comment."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -20,8 +21,8 @@ def text_of(plan: Plan, name: str) -> str:
     run_dir = f"runs/{name.rpartition('/')[2].rpartition('.')[0] or name}"
     lines = [
         f"# Proposed by `tailmatch init` on {date.today()}. Change what you know better.",
-        f"#   tailmatch fit --config {name}",
-        f"#   tailmatch test --run_dir {run_dir} --ckpt_path best",
+        f"#   tailmatch fit --config {shlex.quote(name)}",
+        f"#   tailmatch test --run_dir {shlex.quote(run_dir)} --ckpt_path best",
         "# The images:",
         *(f"#   {fact}" for fact in plan.facts),
         *_block({"run_dir": run_dir}),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.files.listing import is_image
 from tailmatch.datamodules.files.table import TableFormat, first_rows
 
@@ -75,4 +76,4 @@ def _described(name: str, cells: Sequence[str]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN]) or 'none'}{more}"
+    return f"{', '.join(map(printable, names[:SHOWN])) or 'none'}{more}"

@@ -43,6 +43,14 @@ def test_classes_that_cannot_be_measured_are_merged_in_a_table() -> None:
     assert settings(TABLE, survey)["data"]["init_args"]["min_class_count"] == 3
     assert "min_class_count" not in settings(FOLDER, survey)["data"]["init_args"]
     assert "min_class_count" not in settings(TABLE, SURVEY)["data"]["init_args"]  # a single one stays what it is
+    tiny = replace(SURVEY, counts={"train": [1, 2, 1]})
+    assert "min_class_count" not in settings(TABLE, tiny)["data"]["init_args"]  # else one class would be left
+
+
+def test_commands_with_odd_names_can_be_pasted() -> None:
+    plan = replace(propose(FOLDER, SURVEY, (64, "why"), "cpu", merge=True), network=Choice("CifarResNet"))
+    lines = text_of(plan, "my photos.yaml").splitlines()
+    assert lines[1].endswith("fit --config 'my photos.yaml'") and "--run_dir 'runs/my photos' --ckpt" in lines[2]
 
 
 def test_what_the_data_lack_is_held_out() -> None:
@@ -95,7 +103,7 @@ def test_steps_fill_the_time_beside_the_validations(times: StepTimes, found: tup
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Images of two classes, and weights that need no download."""
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "photos", "train/cat", "train/dog", count=10)
+    save(tmp_path / "photos", "train/cat\x1b[31m", "train/dog", count=10)
     torchvision = Choice("TorchvisionNetwork", {"name": "shufflenet_v2_x0_5", "weights": "weights.pth"})
     torch.save(shufflenet_v2_x0_5().state_dict(), "weights.pth")
     monkeypatch.setattr(plans, "networks_for", lambda *_: [torchvision])
@@ -118,11 +126,13 @@ def test_the_proposed_file_is_a_training(
     main(["init", str(photos), "--minutes", "0.1", "--cache_dir", "cache"])
     written = yaml.safe_load(Path("photos.yaml").read_text())
     assert written["data"]["init_args"]["labeled_batch_size"] == 5
+    assert written["data"]["init_args"]["cache_dir"] == "cache"
     assert len(timed) == 2 and 0 < timed[1].step < 5 and 0 < timed[1].validation < 5
     assert written["model"]["init_args"]["tune"]["init_args"] == {"blocks": 0}  # of all of it, too few steps fit
-    assert "20 labeled images of 2 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "20 labeled images of 2 classes" in said and r"(cat\x1b[31m)" in said  # which colors no terminal
     assert sorted(path.name for path in photos.parent.iterdir()) == ["cache", "photos", "photos.yaml", "weights.pth"]
-    main(["fit", "--config", "photos.yaml", "--data.cache_dir", "cache", "--data.steps_per_epoch", "1"])
+    main(["fit", "--config", "photos.yaml", "--data.steps_per_epoch", "1"])
     assert Path("runs/photos/checkpoints/best.ckpt").is_file()
     with pytest.raises(SystemExit, match=r"photos.yaml exists"):
         main(["init", str(photos)])
@@ -134,9 +144,14 @@ def test_the_proposed_file_is_a_training(
         (["photo"], "there is no photo: give a folder of images, or a table"),
         (["photos", "--target_column", "a"], "--target_column is for a table, and photos is none"),
         (["photos", "--minutes", "0"], "minutes is 0"),
+        (["photos", "--image_size", "0"], "image_size is 0"),
+        (["moved.csv"], r"none of its images is there, such as .*a.png: give the folder of its paths with --root"),
+        (["unnamed.csv"], r"--target_column; .* are k\\x1b \(2 values\)$"),
     ],
 )
 def test_wrong_arguments_have_one_message(words: list[str], message: str, photos: Path) -> None:
+    Path("moved.csv").write_text("image,label\na.png,x\nb.png,y\n")
+    Path("unnamed.csv").write_text("image,k\x1b\na.png,x\nb.png,y\n")
     with pytest.raises(SystemExit, match=message):
         main(["init", *words])
     assert not list(photos.parent.glob("*.yaml*"))
