@@ -129,8 +129,8 @@ def propose(source: Source, survey: Survey, image_size: tuple[int, str], device:
     if len(small) > 1:
         least = (
             LEAST_IMAGES,
-            f"{len(small)} classes have fewer images ({_some(small)}), too few for training, validation and test; they "
-            "become one class, `other`",
+            f"{len(small)} classes have fewer than {LEAST_IMAGES} images ({_some(small)}), too few for training, "
+            "validation and test; they become one class, `other`",
         )
     return Plan(
         source=source,

@@ -85,6 +85,7 @@ def test_networks_without_weights_come_last() -> None:
         (StepTimes(step=0.5, validation=4.0), (3, 96)),  # three validations are a fifth of the time
         (StepTimes(step=50.0, validation=90.0), (1, 1)),
         (StepTimes(step=0.1, validation=0.0), (10, 600)),
+        (StepTimes(step=13.0, validation=1.0), (4, 4)),  # ten epochs of a step each would take twice the time
     ],
 )
 def test_steps_fill_the_time_beside_the_validations(times: StepTimes, found: tuple[int, int]) -> None:
@@ -134,6 +135,7 @@ def test_the_proposed_file_is_a_training(
         (["photo"], "there is no photo: give a folder of images, or a table"),
         (["photos", "--target_column", "a"], "--target_column is for a table, and photos is none"),
         (["photos", "--minutes", "0"], "minutes is 0"),
+        (["photos", "--weights", "weight.pth"], "--weights is weight.pth, and there is no such file"),
     ],
 )
 def test_wrong_arguments_have_one_message(words: list[str], message: str, photos: Path) -> None:
