@@ -12,7 +12,7 @@ from torchvision.models import shufflenet_v2_x0_5
 from tailmatch.cli import main
 from tailmatch.command_line import plan as plans
 from tailmatch.command_line import step_times
-from tailmatch.command_line.plan import Choice, Source, image_size_for, networks_for, propose
+from tailmatch.command_line.plan import Choice, Source, image_size_for, networks_for, propose, with_frozen
 from tailmatch.command_line.plan_text import text_of
 from tailmatch.command_line.step_times import StepTimes
 from tailmatch.datamodules.files.survey import Survey
@@ -64,6 +64,13 @@ def test_the_method_follows_the_data(counts: list[int], unlabeled: int, method: 
     model = settings(FOLDER, replace(SURVEY, counts={"train": counts}, unlabeled=unlabeled))["model"]
     assert model["class_path"].endswith(f".{method}")
     assert ("loss" in model["init_args"]) == (method == "Supervised" and counts[2] == 1)
+
+
+def test_with_a_frozen_network_rare_classes_are_found_by_logit_adjustment() -> None:
+    plan = propose(FOLDER, replace(SURVEY, unlabeled=50), (64, "why"), "cpu", merge=True)
+    assert (plan.method.class_path, with_frozen(plan, 90).method.class_path) == ("ADELLO", "Supervised")
+    read = yaml.safe_load(text_of(replace(with_frozen(plan, 90), network=Choice("EfficientNet")), "photos.yaml"))
+    assert read["model"]["init_args"]["tune"]["init_args"] == {"blocks": 0} and "callbacks+" not in read["trainer"]
 
 
 def test_a_name_of_a_class_ends_no_comment() -> None:
