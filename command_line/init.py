@@ -149,7 +149,7 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
     Raises:
         SettingsError: The settings are wrong, or the file of weights cannot be read.
     """
-    from tailmatch.command_line.plan import FEW_STEPS, networks_for
+    from tailmatch.command_line.plan import FEW_STEPS, networks_for, with_frozen
     from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError
 
     networks = networks_for(plan.device, plan.image_size[0], asked.network, asked.weights)
@@ -166,8 +166,7 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
             networks = networks[1:]
     _, whole = times.steps_in(60 * asked.minutes)
     if plan.network.is_pretrained and whole < FEW_STEPS:
-        why = f"the head alone: {whole:,} steps with all of the network are too few to change it for the better"
-        plan, times = _tried(replace(plan, frozen=why))
+        plan, times = _tried(with_frozen(plan, whole))
     epochs, steps = times.steps_in(60 * asked.minutes)
     seconds = steps * times.step + epochs * times.validation
     duration = f"a step takes {times.step:.3g} s here and a validation {times.validation:.3g} s: {seconds / 60:.1f} min"
