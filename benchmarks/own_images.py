@@ -53,8 +53,10 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[dict[str, Any
     "fixmatch": ("FixMatch", {}, {}, []),
     "fixmatch_balanced_sampling": ("FixMatch", {}, _BALANCED, []),
     "fixmatch_udal": ("FixMatch", {}, {}, [{"class_path": "FlexDA", "init_args": {"target": "labeled"}}]),
+    "adello": ("ADELLO", {}, {}, [{"class_path": "FlexDA", "init_args": {"momentum": 0.95}}]),
 }
-"""Method, its arguments, those of the data, and callbacks. The last two are candidates for the best remedy."""
+"""Method, its arguments, those of the data, and callbacks. The last three are candidates for the best remedy. ADELLO
+needs the number of steps: `--steps`."""
 
 COLUMNS = {"top-1": "top1", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
 

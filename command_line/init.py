@@ -51,15 +51,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run `tailmatch init`."""
+    """Run `tailmatch init`.
+
+    Raises:
+        MissingFileError: The file of weights does not exist.
+        SettingsError: The output exists, or see `plan_for`.
+    """
     asked = parser().parse_args(args)
     with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
         from tailmatch.command_line.plain_warnings import plain_warnings
         from tailmatch.command_line.plan_text import text_of
-        from tailmatch.datamodules.arguments import check_positive
+        from tailmatch.datamodules.arguments import MissingFileError, check_positive
         from tailmatch.datamodules.output_files import check_free, whole_file
     plain_warnings()
     check_positive("minutes", asked.minutes)
+    if asked.weights is not None and not Path(asked.weights).is_file():  # before all images are decoded
+        raise MissingFileError(f"--weights is {asked.weights}, and there is no such file")
     output = asked.output or Path(f"{Path(asked.images).resolve().stem}.yaml")
     with sole_output(output):
         check_free(output, asked.overwrite == "true")
@@ -151,7 +158,7 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
     Raises:
         SettingsError: The settings are wrong, or the file of weights cannot be read.
     """
-    from tailmatch.command_line.plan import FEW_STEPS, networks_for
+    from tailmatch.command_line.plan import FEW_STEPS, networks_for, with_frozen
     from tailmatch.lightning_modules.checkpoints.weights import NotFetchedError
 
     networks = networks_for(plan.device, plan.image_size[0], asked.network, asked.weights)
@@ -164,15 +171,16 @@ def _timed(plan: "Plan", asked: argparse.Namespace) -> "Plan":
             missing = _cause(error, NotFetchedError)
             if missing is None or len(networks) == 1:
                 raise
-            print(f"  {missing}")
+            print(f"  {missing} (--weights FILE)", flush=True)
             networks = networks[1:]
     _, whole = times.steps_in(60 * asked.minutes)
     if plan.network.is_pretrained and whole < FEW_STEPS:
-        why = f"the head alone: {whole:,} steps with all of the network are too few to change it for the better"
-        plan, times = _tried(replace(plan, frozen=why))
+        plan, times = _tried(with_frozen(plan, whole))
     epochs, steps = times.steps_in(60 * asked.minutes)
     seconds = steps * times.step + epochs * times.validation
     duration = f"a step takes {times.step:.3g} s here and a validation {times.validation:.3g} s: {seconds / 60:.1f} min"
+    if seconds > 60 * asked.minutes:
+        duration += f", more than the {asked.minutes:g} min asked for: one step and a validation are the least"
     return replace(plan, epochs=epochs, steps_per_epoch=steps // epochs, duration=duration)
 
 

@@ -1,7 +1,7 @@
 """Propose the settings of a first training on a user's images, with the reason of each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tailmatch.datamodules.files.survey import Survey, fewest
@@ -18,6 +18,8 @@ LONG_TAIL = 3
 """The ratio of the largest to the smallest class from which a remedy for class imbalance is proposed."""
 
 EPOCHS = 10
+
+LOGIT_ADJUSTED = {"loss": {"class_path": "tailmatch.lightning_modules.losses.LogitAdjusted"}}
 
 VALIDATING = 0.2
 """The largest share of the time that validations may take; with slower ones, there are fewer epochs."""
@@ -129,8 +131,8 @@ def propose(source: Source, survey: Survey, image_size: tuple[int, str], device:
     if 1 < len(small) < len(survey.class_names):  # else a single class would be left
         least = (
             LEAST_IMAGES,
-            f"{len(small)} classes have fewer images ({_some(small)}), too few for training, validation and test; they "
-            "become one class, `other`",
+            f"{len(small)} classes have fewer than {LEAST_IMAGES} images ({_some(small)}), too few for training, "
+            "validation and test; they become one class, `other`",
         )
     return Plan(
         source=source,
@@ -189,8 +191,26 @@ def method_for(survey: Survey) -> Choice:
         )
     if not imbalanced:
         return Choice("Supervised", {}, "there are no unlabeled images, and the classes are alike")
-    loss = {"class_path": "tailmatch.lightning_modules.losses.LogitAdjusted"}
-    return Choice("Supervised", {"loss": loss}, f"there are no unlabeled images, and {ratio}")
+    return Choice("Supervised", LOGIT_ADJUSTED, f"there are no unlabeled images, and {ratio}")
+
+
+def with_frozen(plan: Plan, steps: int) -> Plan:
+    """Propose to train the head of a pretrained network alone, with the method that is best then.
+
+    Args:
+        plan: A plan that trains all of the network.
+        steps: The number of its steps that fit in the time.
+    """
+    why = f"the head alone: {steps:,} steps with all of the network are too few to change it for the better"
+    method = plan.method
+    if method.class_path == "ADELLO":
+        method = Choice(
+            "Supervised",
+            LOGIT_ADJUSTED,
+            "the classes are of unequal size, and in a short training of a head, logit adjustment found more rare "
+            "classes than FixMatch and ADELLO; the unlabeled images are not used (docs/own-data.md)",
+        )
+    return replace(plan, frozen=why, method=method)
 
 
 def networks_for(device: str, image_size: int, network: str | None, weights: str | None) -> list[Choice]:

@@ -38,10 +38,10 @@ class StepTimes:
         """Choose the number of epochs, each with a validation, and the number of steps in all that fit in a time.
 
         Returns:
-            The epochs and the steps, a multiple of the epochs.
+            The epochs and the steps, a multiple of the epochs. One step is the least, even where it takes longer.
         """
         affordable = VALIDATING * seconds / self.validation if self.validation else EPOCHS
-        epochs = max(1, min(EPOCHS, int(affordable)))
+        epochs = max(1, min(EPOCHS, int(affordable), int(seconds / (self.step + self.validation))))
         per_epoch = int((seconds / epochs - self.validation) / self.step)
         return epochs, epochs * max(1, per_epoch)
 

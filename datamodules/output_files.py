@@ -28,7 +28,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise SettingsError(
             f"{path} exists: remove it, name another output, or set overwrite to true (--overwrite true; "
-            "for predict, --output FILE names another output)"
+            "for init and predict, --output FILE names another output)"
         )
     check_writable(path)
 

@@ -41,7 +41,8 @@ def folder_layout(root: Path) -> FolderLayout:
         SettingsError: A split has two folders.
     """
     if not root.is_dir():
-        hint = "; if it is a table of images, use ImageTable (--data.table)" if root.is_file() else ""
+        hint = "" if root.is_absolute() else f"; {root} is relative to the folder in which this runs, {Path.cwd()}"
+        hint = "; if it is a table of images, use ImageTable (--data.table)" if root.is_file() else hint
         raise MissingFileError(
             f"root {root.resolve()} is no folder, so there are no class folders in {root.resolve() / 'train'}{hint}"
         )

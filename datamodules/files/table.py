@@ -5,6 +5,7 @@ Python runs for a single row. Messages count rows as a spreadsheet does: the fir
 """
 
 import csv
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -128,8 +129,11 @@ def read_table(
     for name in wanted:
         if names.count(name) != 1:
             what = f"{'two columns' if name in names else 'no column'} {name!r}; its columns are {_some(names)}"
+            folded = {other.casefold(): other for other in names}
+            near = [] if name in names else difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.8)
             hint = " (of a file without header, give `columns`; remove what stands above a header)" if headed else ""
             hint = " (is the `delimiter` right?)" if len(names) == 1 and path.suffix.lower() != ".parquet" else hint
+            hint = f"; did you mean {folded[near[0]]!r}?" if near else hint
             raise SettingsError(f"{path}: {what}{hint}")
     images: list[str] = []
     coders = [_Coder() for _ in wanted[1:]]

@@ -99,8 +99,9 @@ def duplicate_warnings(sets: Mapping[str, ImageRows | None]) -> list[str]:
             if len(shared):
                 keys = others.images.keys or ()
                 examples = [keys[row] for row in others.rows[shared[:NAMED]].tolist()] if keys else []
+                have = "image has" if len(shared) == 1 else "images have"
                 found.append(
-                    f"{len(shared)} {other} images have the same content as a {name} image, which makes the figures "
+                    f"{len(shared)} {other} {have} the same content as a {name} image, which makes the figures "
                     f"too good: {', '.join(examples)}{' ...' if len(shared) > NAMED else ''}"
                 )
     return found

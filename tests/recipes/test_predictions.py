@@ -87,7 +87,7 @@ def test_a_checkpoint_and_a_folder_are_enough(
     assert sorted({*before, "out/photos.csv"}) == files(tmp_path)  # no logs, no cache, no reports
     cli.main(predict)
     assert files(checkpoint.parent) == ["best.ckpt", "predictions.csv"]
-    with pytest.raises(SystemExit, match=r"predictions.csv exists: .*--overwrite true; for predict, --output FILE"):
+    with pytest.raises(SystemExit, match=r"predictions.csv exists: .*--overwrite true; for init and predict, --output"):
         cli.main(predict)  # though the fit was told to overwrite
     cli.main([*predict, "--overwrite=true"])
     (checkpoint.parent / "predictions.csv").unlink()

@@ -161,6 +161,8 @@ def test_an_image_is_resized_at_its_shorter_side_and_cropped_in_the_middle(tmp_p
 def test_folder_names_what_is_wrong(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no class folders in .*nowhere/train"):
         ImageFolder(str(folder / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"; no/where is relative to the folder in which this runs, /"):
+        ImageFolder("no/where")
     (folder / "train" / "empty").mkdir()
     with pytest.raises(ValueError, match="class folder .*train/empty has no images"):
         open_folder(folder)

@@ -228,6 +228,8 @@ def test_pools_come_from_a_folder_or_another_table(folder: Path, tmp_path: Path)
         ([], "the table is empty"),
         (["image,target"], "the table is empty, it has no rows below its header"),
         (["picture,target", "a.png,1"], r"no column 'image'; its columns are \['picture', 'target'\]"),
+        (["Image,target", "a.png,1"], r"no column 'image'; .*; did you mean 'Image'\?$"),
+        (["image1.jpg,3", "image2.jpg,1"], r"no column 'image'; .* \(of a file without header, give `columns`"),
         (["image,target,image", "a.png,1,b.png"], "two columns 'image'"),
         (["image,target", "a.png,1", "b.png"], r"row 3 has 1 cells, and there are 2 columns"),
         (["image,target", "", "b.png,1"], r"row 2 has 0 cells"),

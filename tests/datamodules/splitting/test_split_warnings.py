@@ -39,7 +39,7 @@ def test_contents_in_two_sets_are_named() -> None:
     val = ImageRows(pool([3, 2, 7], "b"), torch.arange(3))  # 2 is not among the rows of train
     test = ImageRows(pool([7, 7, 9], "c"), torch.arange(3))
     first, second = duplicate_warnings({"training": train, "validation": val, "test": test})
-    assert first.startswith("1 validation images have the same content as a training image") and first.endswith(": b0")
+    assert first.startswith("1 validation image has the same content as a training image") and first.endswith(": b0")
     assert second.startswith("2 test images have the same content as a validation") and second.endswith(": c0, c1")
     assert duplicate_warnings({"validation": val, "test": val}) == []
     assert duplicate_warnings({"training": train, "validation": None}) == []
