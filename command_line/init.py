@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tailmatch.command_line.step_times import StepTimes
     from tailmatch.datamodules.files.image_files import ImageFiles
 
+MOST_MINUTES = 4 * 7 * 24 * 60
+
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -61,10 +63,12 @@ def main(args: Sequence[str]) -> None:
     with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
         from tailmatch.command_line.plain_warnings import plain_warnings
         from tailmatch.command_line.plan_text import text_of
-        from tailmatch.datamodules.arguments import MissingFileError, check_positive
+        from tailmatch.datamodules.arguments import MissingFileError, SettingsError, check_positive
         from tailmatch.datamodules.output_files import check_free, whole_file
     plain_warnings()
     check_positive("minutes", asked.minutes)
+    if asked.minutes > MOST_MINUTES:
+        raise SettingsError(f"minutes is {asked.minutes:g}; it must be at most {MOST_MINUTES:,}, four weeks")
     if asked.weights is not None and not Path(asked.weights).is_file():  # before all images are decoded
         raise MissingFileError(f"--weights is {asked.weights}, and there is no such file")
     output = asked.output or Path(f"{Path(asked.images).resolve().stem}.yaml")

@@ -150,6 +150,7 @@ def test_the_proposed_settings_have_trained_a_few_steps(
         (["photo"], "there is no photo: give a folder of images, or a table"),
         (["photos", "--target_column", "a"], "--target_column is for a table, and photos is none"),
         (["photos", "--minutes", "0"], "minutes is 0"),
+        (["photos", "--minutes", "1e300"], "minutes is 1e.300; it must be at most 40,320, four weeks"),
         (["photos", "--image_size", "0"], "image_size is 0"),
         (["moved.csv"], r"none of its images is there, such as .*a.png: give the folder of its paths with --root"),
         (["unnamed.csv"], r"--target_column; .* are k\\x1b \(2 values\)$"),
