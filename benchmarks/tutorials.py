@@ -1,6 +1,6 @@
 """Run a tutorial as it stands, at its full size, and put the pictures that it makes beside it.
 
-    python -m benchmarks.tutorials docs/tutorials/python.md --folder /tmp/tutorial
+    python -m benchmarks.tutorials docs/tutorials/python.md --folder tutorial
 
 The folder has the data that the tutorial names. Each block of Python and each command is run there, in order, and the
 seconds that it takes are printed. `tests/docs/test_tutorials.py` runs the same blocks on small data.
