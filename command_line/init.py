@@ -104,7 +104,7 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
     if asked.image_size is not None:
         size = asked.image_size, "as asked"
     data = _data(source, size[0])
-    plan = propose(source, survey(data, lists), size, device, merge=True)
+    plan = propose(source, survey(data, lists), size, device)
     for line in plan.facts:
         print(printable(line), flush=True)
     plan = _timed(plan, asked)

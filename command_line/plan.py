@@ -19,6 +19,13 @@ LONG_TAIL = 3
 
 EPOCHS = 10
 
+FEW_STEPS = 1000
+"""With fewer steps, the head of a pretrained network alone is trained: in 200 steps of `benchmarks/own_images.py`, all
+of the network was no better than its head."""
+
+UNLABELED_RATIO = 2
+"""The unlabeled images for each labeled one in a step."""
+
 LOGIT_ADJUSTED = {"loss": {"class_path": "tailmatch.lightning_modules.losses.LogitAdjusted"}}
 
 VALIDATING = 0.2
@@ -30,7 +37,7 @@ class Source:
     """Where the images are.
 
     Attributes:
-        class_path: The data module that reads them.
+        class_path: The path of the data module that reads them.
         arguments: Its arguments that say where the images are.
         can_merge: Whether it can put small classes together.
     """
@@ -38,11 +45,6 @@ class Source:
     class_path: str
     arguments: dict[str, Any]
     can_merge: bool
-
-
-FEW_STEPS = 1000
-"""With fewer steps, the head of a pretrained network alone is trained: in 200 steps of `benchmarks/own_images.py`, all
-of the network was no better than its head."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,6 @@ class Plan:
         network: The network.
         device: `cpu` or `gpu`.
         labeled_batch_size: The number of labeled images of a step.
-        unlabeled_ratio: The number of unlabeled images of a step for each labeled one.
         frozen: Why the head of the network alone is trained. Empty: all of the network is.
         epochs: The number of epochs, each with a validation.
         steps_per_epoch: The number of steps of an epoch.
@@ -89,7 +90,6 @@ class Plan:
     network: Choice
     device: str
     labeled_batch_size: int
-    unlabeled_ratio: int
     frozen: str = ""
     epochs: int = EPOCHS
     steps_per_epoch: int = 50
@@ -114,7 +114,7 @@ def image_size_for(sides: Sequence[int], device: str) -> tuple[int, str]:
     return size, reason
 
 
-def propose(source: Source, survey: Survey, image_size: tuple[int, str], device: str, merge: bool) -> Plan:
+def propose(source: Source, survey: Survey, image_size: tuple[int, str], device: str) -> Plan:
     """Propose all settings but the network and the number of steps.
 
     Args:
@@ -122,11 +122,12 @@ def propose(source: Source, survey: Survey, image_size: tuple[int, str], device:
         survey: What is in them.
         image_size: The result of `image_size_for`, or the size that the user wants.
         device: `cpu` or `gpu`.
-        merge: Whether small classes may be put together.
     """
     missing = {"val_holdout": 0.1, "test_holdout": 0.2}
-    holdouts = {name: share for name, share in missing.items() if not sum(survey.counts.get(name[:-8], ()))}
-    small = fewest(survey.labeled, survey.class_names, LEAST_IMAGES) if source.can_merge and merge else []
+    holdouts = {
+        name: share for name, share in missing.items() if not sum(survey.counts.get(name.removesuffix("_holdout"), ()))
+    }
+    small = fewest(survey.labeled, survey.class_names, LEAST_IMAGES) if source.can_merge else []
     least = None
     if 1 < len(small) < len(survey.class_names):  # else a single class would be left
         least = (
@@ -144,14 +145,13 @@ def propose(source: Source, survey: Survey, image_size: tuple[int, str], device:
         network=Choice(""),
         device=device,
         labeled_batch_size=batch_size_for(survey, device),
-        unlabeled_ratio=2,
     )
 
 
 def batch_size_for(survey: Survey, device: str) -> int:
-    """Choose the labeled images of a step: no step needs an image twice, with two unlabeled images for each."""
+    """Choose the labeled images of a step: no step needs an image twice."""
     most = 64 if device == "gpu" else 32
-    available = [sum(survey.counts["train"])] + ([survey.unlabeled // 2] if survey.unlabeled else [])
+    available = [sum(survey.counts["train"])] + ([survey.unlabeled // UNLABELED_RATIO] if survey.unlabeled else [])
     return max(1, min(most, *available))
 
 

@@ -25,7 +25,7 @@ SURVEY = Survey(["a", "b\n# x: 1", "c"], {"train": [90, 30, 1]}, 0, 0, 0, 0)
 
 def settings(source: Source, survey: Survey, device: str = "cpu") -> dict[str, Any]:
     """The settings in the proposed file."""
-    plan = replace(propose(source, survey, (64, "why"), device, merge=True), network=Choice("CifarResNet"))
+    plan = replace(propose(source, survey, (64, "why"), device), network=Choice("CifarResNet"))
     read: dict[str, Any] = yaml.safe_load(text_of(plan, "photos.yaml"))
     return read
 
@@ -48,7 +48,7 @@ def test_classes_that_cannot_be_measured_are_merged_in_a_table() -> None:
 
 
 def test_commands_with_odd_names_can_be_pasted() -> None:
-    plan = replace(propose(FOLDER, SURVEY, (64, "why"), "cpu", merge=True), network=Choice("CifarResNet"))
+    plan = replace(propose(FOLDER, SURVEY, (64, "why"), "cpu"), network=Choice("CifarResNet"))
     lines = text_of(plan, "my photos.yaml").splitlines()
     assert lines[1].endswith("fit --config 'my photos.yaml'") and "--run_dir 'runs/my photos' --ckpt" in lines[2]
 
@@ -75,7 +75,7 @@ def test_the_method_follows_the_data(counts: list[int], unlabeled: int, method: 
 
 
 def test_with_a_frozen_network_rare_classes_are_found_by_logit_adjustment() -> None:
-    plan = propose(FOLDER, replace(SURVEY, unlabeled=50), (64, "why"), "cpu", merge=True)
+    plan = propose(FOLDER, replace(SURVEY, unlabeled=50), (64, "why"), "cpu")
     assert (plan.method.class_path, with_frozen(plan, 90).method.class_path) == ("ADELLO", "Supervised")
     read = yaml.safe_load(text_of(replace(with_frozen(plan, 90), network=Choice("EfficientNet")), "photos.yaml"))
     assert read["model"]["init_args"]["tune"]["init_args"] == {"blocks": 0} and "callbacks+" not in read["trainer"]

@@ -146,7 +146,7 @@ def build(command: Command) -> None:
 def proposed(asked: argparse.Namespace) -> Plan:
     """What `tailmatch init` would propose for two classes."""
     source = Source("tailmatch.datamodules.ImageFolder", {"root": asked.images}, can_merge=False)
-    plan = propose(source, Survey(["a", "b"], {"train": [9, 9]}, 0, 0, 0, 0), (32, "why"), "cpu", merge=False)
+    plan = propose(source, Survey(["a", "b"], {"train": [9, 9]}, 0, 0, 0, 0), (32, "why"), "cpu")
     return replace(plan, network=Choice("CifarResNet"))
 
 
