@@ -23,6 +23,7 @@ from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.studies.cells import cells_of, chosen_cells
+from tailmatch.command_line.studies.search import trial_cell
 from tailmatch.command_line.studies.study import levels_where, read_study, study_file
 from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export
@@ -156,7 +157,13 @@ def build_study(words: tuple[str, ...]) -> None:
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
     sweep.check_extra(extra)
-    cells = cells_of(study, extra)
+    if study.search is not None:
+        params = {
+            name: each.low if each.values == () else each.values[0] for name, each in study.search.parameters.items()
+        }
+        cells = [trial_cell(study, 0, params, tuple(extra))]
+    else:
+        cells = cells_of(study, extra)
     assert chosen_cells(cells, *levels_where(asked.where, study))
     seen = set[tuple[str, str]]()
     for cell in cells:

@@ -128,6 +128,19 @@ def test_a_command_that_outlives_its_sweep_is_waited_for(tmp_path: Path, capsys:
     assert calls(tmp_path, found[0]) == ["fit", "test"] and capsys.readouterr().out.count("waiting for") == 1
 
 
+def test_a_command_that_meets_one_that_has_outlived_its_sweep_is_no_failure(tmp_path: Path) -> None:
+    """The other one had not yet taken its lock when this sweep looked."""
+    [cell] = cells(tmp_path, {"bad": {}})
+    runs = runner(tmp_path, [cell])
+    runs._try(cell)
+    with sole_writer(tmp_path / "out" / "bad-seed0" / "run.lock", "it", ""):
+        while runs._running:
+            runs._look_after()
+        assert cell.name in runs._waiting and not runs.outcome.failed
+    (tmp_path / "out" / "mended").touch()
+    assert len(runs.run().done) == 1 and calls(tmp_path, cell) == ["fit", "fit", "test"]
+
+
 def test_a_stop_lets_the_trainings_save_their_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = cells(tmp_path, {"slow": {}, "good": {}})
     ready = tmp_path / "out" / "slow-seed0" / "ready"
