@@ -72,19 +72,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"Files to write, beside the table in the terminal: {', '.join(ENDINGS)}.",
     )
-    for name, text in (
-        ("per_class", "Show the recall of each class, too"),
-        ("force", "Compare runs that cannot be compared; the caption then says what differs"),
-        ("overwrite", "Replace existing files"),
-    ):
-        made.add_argument(
-            f"--{name}",
-            nargs="?",
-            choices=("true", "false"),
-            const="true",
-            default="false",
-            help=f"{text} (default: false).",
-        )
+    made.add_argument("--per_class", action="store_true", help="Show the recall of each class, too.")
+    made.add_argument(
+        "--force", action="store_true", help="Compare runs that cannot be compared; the caption says what differs."
+    )
+    made.add_argument(
+        "--overwrite", choices=("true", "false"), default="false", help="Replace existing files (default: false)."
+    )
     return made
 
 
@@ -95,7 +89,7 @@ def main(args: Sequence[str]) -> None:
         if file.suffix.lower() not in ENDINGS:
             raise SettingsError(f"--output is {file}; its name must end with {', '.join(ENDINGS)}")
         check_free(file, asked.overwrite == "true")
-    table, lines = compare(asked.runs, asked.metrics, asked.by, asked.per_class == "true", asked.force == "true")
+    table, lines = compare(asked.runs, asked.metrics, asked.by, asked.per_class, asked.force)
     for line in lines:
         print(line)
     print_table(table)
@@ -142,6 +136,8 @@ def compare(
         raise SettingsError(refusal(differing))
     names = choose_metrics(results, metrics)
     table = Table(found.titles, names, rows_of(results, found, names, axes), forced=differing)
+    titles = {str((result.run.cell or {}).get("study") or "") for result in results}
+    table.title = titles.pop() if len(titles) == 1 else ""
     table.caption, table.notes = caption_of(results, names, found.beside), lacking_notes(table.rows, names)
     for file, study in studies:
         add_published(table, file, study, [result.run for result in results])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tailmatch.command_line.comparison.results import Result, facts_value
+from tailmatch.command_line.comparison.results import Result, facts_value, some_of
 from tailmatch.command_line.comparison.runs import Run
 from tailmatch.datamodules.class_names import names_digest
 
@@ -28,7 +28,7 @@ class Difference:
     values: dict[str, list[str]]
 
     def __str__(self) -> str:
-        parts = [f"{value} in {_named(names)}" for value, names in self.values.items()]
+        parts = [f"{value} in {some_of(names, MOST_NAMED)}" for value, names in self.values.items()]
         return f"{self.what}: {'; '.join(parts)}"
 
 
@@ -57,7 +57,7 @@ def refusal(found: Sequence[Difference]) -> str:
 
 def _over_all(results: Sequence[Result]) -> Iterator[Difference]:
     runs = [result.run for result in results]
-    for what in ("evaluation", "evaluated images"):
+    for what in ("evaluation", "best by", "chosen on", "evaluated images"):
         yield from _differing(what, runs, [result.protocol.get(what) for result in results])
     numbers = list(map(_number_of_classes, results))
     classes = list(_differing("number of classes", runs, numbers))
@@ -172,9 +172,3 @@ def _differing(what: str, runs: Sequence[Run], values: Sequence[str | None]) -> 
             names.setdefault(value, []).append(run.name)
     if len(names) > 1:
         yield Difference(what, dict(sorted(names.items(), key=lambda item: len(item[1]))))
-
-
-def _named(names: Sequence[str]) -> str:
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
-    return f"{', '.join(names[: MOST_NAMED - 1])} and {len(names) - MOST_NAMED + 1} more"

@@ -52,7 +52,7 @@ def html_text(table: Table) -> str:
     panels = panels_of(measured)
     metric = table.metrics[0]
     parts = {
-        "title": "Comparison",
+        "title": shown(table.title) or "Comparison",
         "legend": [shown(sentence, 5000) for sentence in table.legend()],
         "heads": [shown(head) for head in [*table.heads, *table.metrics]],
         "left": len(table.heads),

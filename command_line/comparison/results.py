@@ -63,20 +63,26 @@ def choose_source(runs: Sequence[Run], asked: Source | None, metrics: Sequence[s
         if any(READ[source](run) is not None for run in runs):
             return source
     wanted = FILES["best_validation"] if of_validation else FILES["test" if asked is None else asked]
-    named = ", ".join(run.name for run in runs[:10]) + (f" and {len(runs) - 10} more" if len(runs) > 10 else "")
+    named = some_of([run.name for run in runs])
     raise SettingsError(f"there is nothing to compare: no run has {wanted}; there are {named}")
 
 
 def results_of(runs: Sequence[Run], source: Source) -> tuple[list[Result], list[str]]:
-    """Read the numbers of runs from one source, and give a line about each run that has none."""
-    results, lines = [], []
+    """Read the numbers of runs from one source, and give a line about those that have none."""
+    results, without = [], []
     for run in runs:
         result = READ[source](run)
         if result is None:
-            lines.append(f"left out: {run.name} has no {FILES[source].replace('RUN', run.name)}")
+            without.append(run.name)
         else:
             results.append(result)
-    return results, lines
+    return results, [f"left out, since there is no {FILES[source]}: {some_of(without)}"] if without else []
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """List names; of many the first ones, and how many more there are."""
+    left_out = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left_out} more" if left_out > 0 else "")
 
 
 def choose_metrics(results: Sequence[Result], asked: Sequence[str]) -> list[str]:
@@ -110,32 +116,25 @@ def _test(run: Run) -> Result | None:
     recall = {name: None if value is None else as_float(value) for name, value in run.test.get("recall", {}).items()}
     metrics = {name: as_float(value) for name, value in run.test["metrics"].items()}
     step = run.test.get("step")
-    protocol = {"evaluation": _evaluation(run), "evaluated images": "test images"}
+    protocol = _checkpoint(run) | {"evaluated images": "test images"}
     return Result(run, metrics, recall, protocol, step if isinstance(step, int) else None)
 
 
-def _evaluation(run: Run) -> str | None:
-    """Say which weights were tested; None if it is not known."""
+def _checkpoint(run: Run) -> dict[str, str | None]:
+    """Say which weights were tested, and by what they were chosen; None for what is not known."""
     checkpoint = (run.test or {}).get("checkpoint")
     members = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     stems = sorted({Path(str(each)).stem for each in members if each is not None})
-    if not stems:
-        return None
-    return " and ".join(_kind(run, stem) for stem in stems)
-
-
-def _kind(run: Run, stem: str) -> str:
+    if len(stems) != 1:
+        return {"evaluation": " and ".join(f"checkpoint {stem}" for stem in stems) or None}
+    [stem] = stems
     if stem == "last":
-        return "last checkpoint"
+        return {"evaluation": "last checkpoint"}
     if stem != "best" and not stem.startswith("best-"):
-        return f"checkpoint {stem}"
-    monitors = _monitors(run)
-    if stem == "best":
-        by = monitors[0] if monitors else None
-    else:
-        by = next((name for name in monitors if name.rpartition("/")[2] == stem.removeprefix("best-")), stem)
-    chosen = f"best checkpoint by {by}" if by else "best checkpoint"
-    return chosen + (", chosen on the test images" if run.data.get("validate_on_test") is True else "")
+        return {"evaluation": f"checkpoint {stem}"}
+    monitors, metric = _monitors(run), stem.removeprefix("best").removeprefix("-")
+    by = next((name for name in monitors if not metric or name.rpartition("/")[2] == metric), metric or None)
+    return {"evaluation": "best checkpoint", "best by": by, "chosen on": _validated(run)}
 
 
 def _monitors(run: Run) -> list[str]:
@@ -152,7 +151,10 @@ def _last_evaluations(run: Run) -> Result | None:
     return Result(run, metrics, protocol={"evaluation": evaluation, "evaluated images": _validated(run)})
 
 
-def _validated(run: Run) -> str:
+def _validated(run: Run) -> str | None:
+    """Name the images of the validations; None if it is not known."""
+    if not run.data:
+        return None
     return "test images" if run.data.get("validate_on_test") is True else "validation images"
 
 
@@ -170,7 +172,10 @@ def _best_validation(run: Run) -> Result | None:
     checkpoint = run.config.get("checkpoint")
     smallest = isinstance(checkpoint, dict) and checkpoint.get("mode") == "min"
     _, place = min((value, -place) for value, place in finite) if smallest else max(finite)
-    return _of_row(run, run.curve[abs(place)], f"best validation by {monitor}")
+    result = _of_row(run, run.curve[abs(place)], "best validation")
+    if result is not None:
+        result.protocol = {**result.protocol, "best by": monitor, "chosen on": _validated(run)}
+    return result
 
 
 def _of_row(run: Run, row: dict[str, str], evaluation: str) -> Result | None:
@@ -180,6 +185,13 @@ def _of_row(run: Run, row: dict[str, str], evaluation: str) -> Result | None:
         return None
     protocol = {"evaluation": evaluation, "evaluated images": _validated(run)}
     return Result(run, metrics, protocol=protocol, step=int(row["step"]))
+
+
+def described(protocol: Mapping[str, str | None]) -> str:
+    """Say how numbers were measured, in a few words."""
+    by, chosen_on = protocol.get("best by"), protocol.get("chosen on")
+    words = [protocol.get("evaluation") or "unknown checkpoint", *([f"by {by}"] if by else [])]
+    return " ".join(words) + (f", chosen on {chosen_on}" if chosen_on == "test images" else "")
 
 
 READ: dict[Source, Callable[[Run], Result | None]] = {

@@ -148,7 +148,7 @@ def read_run(folder: Path) -> Run:
     if config is not None:
         run.config, run.settings = config, flat_settings(config)
     else:
-        run.settings = {"run": folder.resolve().name}
+        run.settings = {"model": folder.resolve().name}
     run.facts = _json(folder / "run.json") or {}
     run.test = _checked_test(folder / "test_metrics.json")
     last = folder / "last_evaluations.json"

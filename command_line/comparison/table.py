@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailmatch.command_line.comparison.checks import Difference
-from tailmatch.command_line.comparison.results import Result, facts_value
+from tailmatch.command_line.comparison.results import Result, described, facts_value, some_of
 from tailmatch.command_line.comparison.settings import NONE, Columns, columns_of
 from tailmatch.datamodules.class_names import printable
 
@@ -75,6 +75,7 @@ class Table:
         forced: What makes the rows not comparable, which were compared all the same.
         notes: Sentences about single numbers.
         sources: The sources of published numbers.
+        title: The title of the study; empty if the runs are of none or of several.
         class_names: The classes whose recall is shown, the one with the most labels first; empty if it is not.
     """
 
@@ -85,6 +86,7 @@ class Table:
     forced: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    title: str = ""
     class_names: list[str] = field(default_factory=list)
 
     @property
@@ -176,8 +178,7 @@ def lacking_notes(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
             if not math.isfinite(each.metrics.get(name, math.nan))
         ]
         if runs:
-            more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
-            notes.append(f"{name} is left out of the mean where it is no number: {', '.join(runs[:5])}{more}.")
+            notes.append(f"{name} is left out of the mean where it is no number: {some_of(runs, 5)}.")
     return notes
 
 
@@ -186,8 +187,8 @@ def caption_of(results: Sequence[Result], metrics: Sequence[str], beside: Sequen
     shares = any(is_share(name) for name in metrics)
     units = ["in percent"] * shares + ["loss in nats"] * ("loss" in metrics)
     sentences = [", ".join(["Mean ± sample standard deviation over the seeds", *units]) + "."]
-    images = {f"{result.protocol.get('evaluated images')}" for result in results}
-    evaluations = list(dict.fromkeys(result.protocol.get("evaluation") or "unknown checkpoint" for result in results))
+    images = {result.protocol.get("evaluated images") or "unknown images" for result in results}
+    evaluations = list(dict.fromkeys(described(result.protocol) for result in results))
     numbers = {facts_value(result.run, "images", "test") for result in results} - {None}
     data = list(dict.fromkeys(result.run.settings.get("data", "") for result in results))
     of = f"{numbers.pop():,} " if images == {"test images"} and len(numbers) == 1 else ""
@@ -195,9 +196,8 @@ def caption_of(results: Sequence[Result], metrics: Sequence[str], beside: Sequen
     how = " or ".join(evaluations)
     sentences.append(f"{how[0].upper()}{how[1:]}, on {of}{' or '.join(sorted(images))}{where}.")
     if beside:
-        listed = [f"{name} ({', '.join(values[:4])}{', ...' if len(values) > 4 else ''})" for name, values in beside]
-        more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
-        sentences.append(f"With these columns, other settings differ, too: {', '.join(listed[:12])}{more}.")
+        listed = [f"{name} ({some_of(values, 4)})" for name, values in beside]
+        sentences.append(f"With these columns, other settings differ, too: {some_of(listed, 12)}.")
     return [printable(sentence) for sentence in sentences]
 
 

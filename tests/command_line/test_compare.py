@@ -159,7 +159,12 @@ def test_runs_that_cannot_be_compared_are_refused(runs: Path, spoil: Any, messag
 def test_a_choice_on_the_test_images_is_another_evaluation(tmp_path: Path) -> None:
     make_run(tmp_path / "a", config())
     make_run(tmp_path / "b", config("MixMatch", data={"validate_on_test": True}))
-    assert "chosen on the test images" in refused(tmp_path)
+    assert f"chosen on: validation images in {tmp_path / 'a'}; test images in {tmp_path / 'b'}" in refused(tmp_path)
+    change(tmp_path / "a" / "test_metrics.json", checkpoint="a/checkpoints/best-few.ckpt")
+    assert f"best by: few in {tmp_path / 'a'}; val/balanced_accuracy in" in refused(tmp_path)
+    for name in "ab":
+        change(tmp_path / name / "test_metrics.json", checkpoint="last.ckpt")
+    assert table_of(tmp_path).caption[1] == "Last checkpoint, on 1,200 test images of Digits."
 
 
 def test_test_images_that_a_seed_draws_are_compared_within_the_seed(tmp_path: Path) -> None:
@@ -188,7 +193,9 @@ def test_a_run_of_python_needs_no_configuration(tmp_path: Path) -> None:
         for file in ("config.yaml", "run.json"):
             (tmp_path / name / file).unlink()
     table = table_of(tmp_path)
-    assert table.titles == ["run"] and [row.values for row in table.rows] == [("mine",), ("yours",)]
+    assert table.titles == ["method"] and [row.values for row in table.rows] == [("mine",), ("yours",)]
+    make_run(tmp_path / "other", config())
+    assert [row.values for row in table_of(tmp_path).rows] == [("mine",), ("FixMatch",), ("yours",)]
 
 
 def test_two_folders_of_one_setting_and_seed_are_named(runs: Path) -> None:
