@@ -109,8 +109,11 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def holds_results(folder: Path) -> bool:
-    """Tell whether a folder is that of a run."""
-    return folder.is_dir() and any((folder / name).is_file() for name in PARTS)
+    """Tell whether a folder is that of a run, or may not be looked into."""
+    try:
+        return folder.is_dir() and any((folder / name).is_file() for name in PARTS)
+    except PermissionError:
+        return True
 
 
 def natural(path: Path) -> list[tuple[int, str]]:

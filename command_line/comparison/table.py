@@ -168,8 +168,9 @@ def cell_of(values: Sequence[float]) -> Cell | None:
 
 
 def lacking_notes(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    """Name the numbers of runs that are missing, or are no finite number, and so are in no mean."""
-    notes = []
+    """Name unfinished runs, and numbers of runs that are in no mean: they are missing, or are no finite number."""
+    unfinished = [each.run.name for row in rows for each in row.results if each.run.facts.get("finished") is False]
+    notes = [f"Not trained to the end: {some_of(unfinished, 5)}."] if unfinished else []
     for name in metrics:
         runs = [
             f"{each.run.name} ({each.metrics.get(name, 'missing')})"

@@ -156,6 +156,14 @@ def test_runs_that_cannot_be_compared_are_refused(runs: Path, spoil: Any, messag
     )
 
 
+def test_a_table_of_unfinished_runs_says_so(runs: Path) -> None:
+    for folder in runs.iterdir():
+        change(folder / "run.json", finished=False)
+    assert table_of(runs).notes[0].startswith(f"Not trained to the end: {runs / 'FixMatch-0'}, ")
+    change(runs / "FixMatch-0" / "run.json", steps=60)
+    assert "training: unfinished at step 60 in" in refused(runs)
+
+
 def test_a_choice_on_the_test_images_is_another_evaluation(tmp_path: Path) -> None:
     make_run(tmp_path / "a", config())
     make_run(tmp_path / "b", config("MixMatch", data={"validate_on_test": True}))
