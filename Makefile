@@ -23,8 +23,8 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 	$(BIN)/tailmatch test --run_dir runs/demo --ckpt_path best
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
 
-test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+test: $(INSTALLED)  ## run the tests, except those of Spark
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/spark
 
 test-spark: $(VENV)/installed-spark  ## run the tests that need Spark and Java 17
 	TAILMATCH_SPARK_TESTS=required $(BIN)/python -m pytest tests/spark

@@ -5,6 +5,7 @@ Commands:
   fit       train a method on a data set
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
+  sweep     train and test all combinations that the file of a study names
   report    write one page about a run: its result, mistakes, and images to label next
   compare   lay out runs as a table: mean and deviation over seeds, as text, Markdown, CSV, LaTeX or a page
   predict   write predictions or pseudo-labels of a checkpoint to a file
@@ -39,8 +40,8 @@ from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
 COMMANDS = (
-    "init", "fit", "validate", "test", "report", "compare", "predict", "label", "refine", "select", "stream", "export",
-    "configs",
+    "init", "fit", "validate", "test", "sweep", "report", "compare", "predict", "label", "refine", "select", "stream",
+    "export", "configs",
 )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def _imported(words: list[str]) -> Callable[[], object]:
     Raises:
         SettingsError: A file of `--config` does not exist. It is found before Lightning is imported.
     """
-    if words[0] in ("init", "label", "refine", "select", "stream", "export", "report", "compare"):
+    if words[0] in ("init", "sweep", "label", "refine", "select", "stream", "export", "report", "compare"):
         with SIGNALS.while_importing():
             own = import_module(f"tailmatch.command_line.{words[0]}")
         return partial(own.main, words[1:])

@@ -70,7 +70,8 @@ def find(name: str) -> Path | None:
 def suggestion(name: str) -> str:
     """Suggest packaged files with similar names, or how to list all: the end of a message about an unknown name."""
     asked = Path(name.removeprefix("./").removeprefix("configs/")).with_suffix("")
-    known = {file: Path(file).with_suffix("") for file in packaged()}
+    study = asked.parts[:1] == ("studies",)  # which is for `sweep`, not for `--config`
+    known = {file: Path(file).with_suffix("") for file in packaged() if file.startswith("studies/") == study}
     near = difflib.get_close_matches(str(asked), map(str, known.values()), cutoff=0.7)
     of_file = difflib.get_close_matches(asked.name, [stem.name for stem in known.values()], cutoff=0.7)
     found = [f"{stem}.yaml" for stem in near]

@@ -202,7 +202,7 @@ def _tried(plan: "Plan") -> tuple["Plan", "StepTimes"]:
             config = Path(folder, "config.yaml")
             config.write_text(text_of(plan, "config.yaml"), encoding="utf-8")
             try:
-                return plan, time_steps(config)
+                return plan, time_steps(["--config", str(config)])
             except torch.OutOfMemoryError:
                 if plan.labeled_batch_size == 1:
                     raise

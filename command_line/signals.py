@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -90,9 +90,14 @@ class StopSignals:
             print(Stop(signum), file=sys.stderr, flush=True)
         os._exit(exit_code(signum))
 
-    def _watch(self, arrivals: int, over: threading.Event) -> None:
-        """Read the signals that arrive, and end the process if its main thread does not come to handle one."""
+    def _watch(self, arrivals: int, over: threading.Event, asks: Sequence[int]) -> None:
+        """Read the signals that arrive, and end the process if its main thread does not come to handle one that asks.
+
+        Python writes every signal with a handler of its own to the pipe, such as SIGCHLD where a library handles it.
+        """
         while arrived := os.read(arrivals, 1):
+            if arrived[0] not in asks:
+                continue
             if over.wait(AT_ONCE):
                 break
             if self.received is None and not self.deferred:
@@ -118,7 +123,7 @@ class StopSignals:
         os.set_blocking(written, False)
         wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
         over = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=[arrivals, over], daemon=True)
+        watcher = threading.Thread(target=self._watch, args=[arrivals, over, signals], daemon=True)
         watcher.start()
         try:
             yield

@@ -2,14 +2,15 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import math
+import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import EPOCHS, VALIDATING
+from tailmatch.lightning_modules.training.length import total_epochs, total_steps
 
-STEPS = 3
-"""How many steps are timed, after a first one."""
+STEPS, SECONDS = 3, 1.0
+"""How many steps are timed at least, after a first one, and for how long if they are short."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,19 @@ class StepTimes:
     Attributes:
         step: Seconds of a training step.
         validation: Seconds of a validation of all images; 0 without validation images.
+        steps: The steps of the whole training; infinite if nothing but time limits it.
+        epochs: Its epochs, each with a validation; infinite likewise.
     """
 
     step: float
     validation: float
+    steps: float = math.inf
+    epochs: float = math.inf
+
+    @property
+    def training(self) -> float:
+        """Seconds of the whole training, validations included; infinite if its length is not known."""
+        return self.steps * self.step + (self.epochs * self.validation if self.validation else 0.0)
 
     def steps_in(self, seconds: float) -> tuple[int, int]:
         """Choose the number of epochs, each with a validation, and the number of steps in all that fit in a time.
@@ -47,20 +58,29 @@ class StepTimes:
 
 
 class StepClock(Callback):
-    """Times training steps and validation batches, with all work of the device done."""
+    """Times a few training steps, which then end, and validation batches, with all work of the device done."""
 
     def __init__(self) -> None:
-        self.steps: list[float] = []
+        self.ends: list[float] = []
         self.batches: list[float] = []
         self._begun = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Begin a step; the loading of its batch is not in it, since it is small."""
-        self._begin(trainer)
+    @property
+    def step(self) -> float:
+        """Seconds of a step, from the end of the one before: loading and views are in it."""
+        return statistics.median(after - before for before, after in itertools.pairwise(self.ends))
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Note when the first step begins, which counts if it is the only one."""
+        self.ends = [time.perf_counter()]
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """End a step."""
-        self.steps.append(self._elapsed(trainer))
+        """End a step, and the training after the last one that is timed."""
+        _wait(trainer.lightning_module)
+        self.ends.append(time.perf_counter())
+        if len(self.ends) == 3:
+            del self.ends[0]  # the first step is slower than the others
+        trainer.should_stop = len(self.ends) > STEPS and self.ends[-1] - self.ends[0] > SECONDS
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Begin a batch."""
@@ -84,11 +104,11 @@ def _wait(module: LightningModule) -> None:
         torch.cuda.synchronize(module.device)
 
 
-def time_steps(config: Path) -> StepTimes:
-    """Train a configuration for a few steps in a folder that is removed, and validate one batch.
+def time_steps(words: Sequence[str]) -> StepTimes:
+    """Train for a few steps in a folder that is removed, and validate one batch.
 
     Args:
-        config: The YAML file of a training.
+        words: Settings of a training, as on the command line of `tailmatch fit`; without `--run_dir`.
 
     Raises:
         SettingsError: The settings are wrong, such as weights that cannot be fetched.
@@ -97,9 +117,7 @@ def time_steps(config: Path) -> StepTimes:
     with tempfile.TemporaryDirectory() as folder, _quiet():
         cli = TailmatchCLI(
             [
-                "fit",
-                *("--config", str(config), "--run_dir", f"{folder}/run"),
-                *("--data.steps_per_epoch", str(1 + STEPS), "--trainer.max_epochs", "1"),
+                *("fit", *words, "--run_dir", f"{folder}/run"),
                 *("--trainer.limit_val_batches", "2", "--trainer.logger", "false"),
                 *("--trainer.enable_checkpointing", "false", "--trainer.enable_progress_bar", "false"),
                 *("--trainer.callbacks+", "tailmatch.command_line.step_times.StepClock"),
@@ -110,8 +128,10 @@ def time_steps(config: Path) -> StepTimes:
         images = cli.datamodule.val
         batches = 0 if images is None else math.ceil(len(images) / cli.datamodule.eval_batch_size)
     return StepTimes(
-        step=sum(clock.steps[1:]) / STEPS,
-        validation=batches * clock.batches[-1] if batches else 0.0,
+        step=clock.step,
+        validation=batches * clock.batches[-1] if clock.batches else 0.0,
+        steps=total_steps(trainer),
+        epochs=total_epochs(trainer),
     )
 
 

@@ -164,6 +164,8 @@ def config_content(value: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         there = "" if content is None else f" but a {type(content).__name__}"
         raise SettingsError(f"--config {value} has no settings in it{there}; it must be YAML, `name: value`")
+    if "axes" in content:
+        raise SettingsError(f"--config is {value}, which is a study: run it by `tailmatch sweep {value}`")
     return content
 
 

@@ -9,6 +9,7 @@ from tailmatch.command_line.comparison.results import ALIASES
 from tailmatch.command_line.comparison.runs import Run, is_number
 from tailmatch.command_line.comparison.settings import NONE
 from tailmatch.command_line.comparison.table import Cell, Row, Table
+from tailmatch.command_line.studies.study import option_text
 from tailmatch.datamodules.arguments import SettingsError
 
 SCALES = {"percent": 0.01, "share": 1.0}
@@ -33,7 +34,7 @@ def axes_of(study: Mapping[str, Any]) -> dict[str, list[str]]:
         if isinstance(levels, dict) and isinstance(levels.get("values"), list):
             levels = levels["values"]
         if isinstance(levels, dict | list):
-            found[str(axis)] = [str(level) for level in levels]
+            found[option_text(axis)] = [option_text(level) for level in levels]
     return found
 
 
@@ -103,5 +104,5 @@ def _row(file: Path, source: str, row: Any, scale: float) -> tuple[dict[str, str
     where, mean, std = [row.get(name) if isinstance(row, dict) else None for name in ("where", "mean", "std")]
     if not isinstance(where, dict) or not is_number(mean) or not (std is None or is_number(std)):
         raise SettingsError(f"a published row of {source} in {file} needs where, mean and std or none: {row!r:.100}")
-    levels = {str(axis): str(level) for axis, level in where.items()}
+    levels = {option_text(axis): option_text(level) for axis, level in where.items()}
     return levels, Cell(float(mean) * scale, None if std is None else float(std) * scale, 0)

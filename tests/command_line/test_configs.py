@@ -44,7 +44,9 @@ def test_headers_name_a_command_or_what_is_overlaid() -> None:
         comments = [line for line in head if line.startswith("#")]
         assert comments, file
         assert file.split("/")[0] in ("trainer",) or any(
-            part in line for line in comments for part in ("tailmatch fit", "tailmatch test", "overlay on")
+            part in line
+            for line in comments
+            for part in ("tailmatch fit", "tailmatch test", "tailmatch sweep", "overlay on")
         ), file
 
 

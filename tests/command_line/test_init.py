@@ -1,5 +1,6 @@
 """`tailmatch init`: settings that run as they stand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,11 +124,11 @@ def test_the_proposed_settings_have_trained_a_few_steps(
 ) -> None:
     real, timed = step_times.time_steps, list[StepTimes]()
 
-    def scarce(config: Path) -> StepTimes:
+    def scarce(words: Sequence[str]) -> StepTimes:
         """Run out of memory with many images in a step."""
-        if yaml.safe_load(config.read_text())["data"]["init_args"]["labeled_batch_size"] > 8:
+        if yaml.safe_load(Path(words[1]).read_text())["data"]["init_args"]["labeled_batch_size"] > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        timed.append(real(config))
+        timed.append(real(words))
         return timed[-1]
 
     monkeypatch.setattr(step_times, "time_steps", scarce)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tailmatch.callbacks import DARP, EarlyLearningCurves
 from tailmatch.callbacks.remedies import pseudo_label_generator
+from tailmatch.command_line import signals
 from tailmatch.command_line.signals import SAME_REQUEST, Stop, StopSignals, requeue
 from tailmatch.datamodules.files import image_cache
 from tailmatch.lightning_modules import ImageClassifier
@@ -194,6 +195,21 @@ with SIGNALS.handled():
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr) == (143, "stopped by SIGTERM\n")
+
+
+def test_the_end_of_another_process_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data loader handles SIGCHLD, which then arrives like a signal that asks to stop."""
+    monkeypatch.setattr(signals, "AT_ONCE", 0.05)
+    ended = list[int]()
+    monkeypatch.setattr(StopSignals, "_end_here", lambda self, signum: ended.append(signum))
+    before = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    try:
+        with StopSignals().handled():
+            subprocess.run(["true"], check=True)
+            time.sleep(0.3)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert ended == []
 
 
 def test_an_error_that_a_stop_leads_to_is_no_error(monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:

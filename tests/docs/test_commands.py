@@ -18,10 +18,12 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import compare, init, label, refine, report, resume, select, stream
+from tailmatch.command_line import compare, init, label, refine, report, resume, select, stream, sweep
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
+from tailmatch.command_line.studies.cells import cells_of, chosen_cells
+from tailmatch.command_line.studies.study import levels_where, read_study, study_file
 from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export
 from tests.documented_commands import PAGES, ROOT, Command, commands_of
@@ -132,6 +134,8 @@ def build(command: Command) -> None:
             cli.main(command.words)
     elif command.words[0] in ("fit", "validate", "test", "predict"):
         Built([*command.words, *[f"--trainer.{word}" for word in CPU]])
+    elif command.words[0] == "sweep":
+        build_study(command.words[1:])
     elif command.words[0] == "report":
         asked, others = report.parser().parse_known_args(command.words[1:])
         words = report.words_of_test(asked.run, asked.ckpt_path or "best", asked.unlabeled_images, others)
@@ -143,6 +147,26 @@ def build(command: Command) -> None:
     else:
         with mock.patch.object(export, "export"), mock.patch.object(init, "plan_for", proposed):
             cli.main(command.words)
+
+
+def build_study(words: tuple[str, ...]) -> None:
+    """Build the first training or test of cells that have each level of the study at least once."""
+    asked, extra = sweep.parser().parse_known_args(words)
+    study, out = read_study(study_file(asked.study)), Path("runs/study")
+    shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
+    sweep.check_extra(extra)
+    cells = cells_of(study, extra)
+    assert chosen_cells(cells, *levels_where(asked.where, study))
+    seen = set[tuple[str, str]]()
+    for cell in cells:
+        if not (seen and cell.levels.items() <= seen):
+            seen |= cell.levels.items()
+            cell.write_settings(out)
+            found = [word for word in cell.words(cell.commands[0], out) if word != "--ckpt_path=auto"]
+            for run, file in re.findall(r"(runs/study/[^/\s]+)/(\S+)", " ".join(found)):
+                if Path(run).name != cell.name:
+                    raise AssertionError(f"{cell} needs {file} of {run}, and no cell before it has made it")
+            Built([*found, *[f"--trainer.{word}" for word in CPU]])
 
 
 def proposed(asked: argparse.Namespace) -> Plan:

@@ -1,0 +1,1 @@
+"""Studies: many trainings that one file describes, run by `tailmatch sweep`."""

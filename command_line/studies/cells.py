@@ -1,0 +1,249 @@
+"""The trainings of a study: one cell for each combination of levels and each seed."""
+
+import hashlib
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where, option_text
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.output_files import whole_file
+
+WITH_SETTINGS = ("fit", "validate", "test", "predict")
+"""Commands that take settings, and the folder of the run."""
+
+LONGEST_NAME = 150
+
+_PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study, with its evaluation.
+
+    Attributes:
+        name: The name of its folder.
+        levels: Its level on each axis.
+        seed: Its seed.
+        parts: What the study, the levels and the combinations add, in the order of the command line.
+        needs: Names of placeholders, and the names of the cells that must be done first, whose folders they stand for.
+        commands: The commands that are run, one after the other.
+        shown: Whether its results are a row of the table.
+        extra: Words that are typed after all settings.
+        digest: A hash of all that it depends on; another one means another training.
+    """
+
+    name: str
+    levels: Mapping[str, str]
+    seed: int
+    parts: tuple[Part, ...]
+    needs: Mapping[str, str]
+    commands: tuple[str, ...]
+    shown: bool
+    extra: tuple[str, ...]
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join([*self.levels.values(), f"seed {self.seed}"])
+
+    def words(self, command: str, out: Path, settings: Path | None = None) -> list[str]:
+        """Make the words of a command of this cell, as one would type them after `tailmatch`.
+
+        Args:
+            command: One of `commands`.
+            out: The folder of the study.
+            settings: The folder of the files that `write_settings` writes.
+        """
+        folders = self._values(out)
+        words = [filled(word, folders, command) for word in shlex.split(command)]
+        if words[0] not in WITH_SETTINGS:
+            return words
+        if command == next(each for each in self.commands if each.split()[0] in WITH_SETTINGS):
+            words += self._settings(settings or self._own(out), folders)
+        words.append(f"--run_dir={out / self.name}")
+        return words
+
+    def write_settings(self, out: Path, settings: Path | None = None) -> None:
+        """Write the files that the command of `words` names; the arguments are the same."""
+        for number, part in enumerate(self.parts, 1):
+            if part.settings:
+                content = _filled_in(part.settings, self._values(out), part.name)
+                with whole_file((settings or self._own(out)) / f"{number}.yaml") as partial:
+                    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+                    partial.write_text(f"# {part.name}\n{text}", encoding="utf-8")
+
+    def _own(self, out: Path) -> Path:
+        return out / self.name / "settings"
+
+    def _values(self, out: Path) -> dict[str, str]:
+        """Map each placeholder to what it stands for."""
+        folders = {name: str(out / cell) for name, cell in self.needs.items()}
+        return folders | {"run": str(out / self.name), "seed": str(self.seed)}
+
+    def _settings(self, settings: Path, folders: Mapping[str, str]) -> list[str]:
+        """Make the options that give a command its settings; those of the study are in files."""
+        words = []
+        for number, part in enumerate(self.parts, 1):
+            words += [f"--config={config}" for config in part.configs]
+            if part.settings:
+                words.append(f"--config={settings / f'{number}.yaml'}")
+        for part in self.parts:
+            words += [
+                f"--{name}={filled(option_text(value), folders, part.name)}" for name, value in part.options.items()
+            ]
+        words += [*self.extra, f"--seed_everything={self.seed}"]
+        return [*words, "--ckpt_path=auto"] if self.commands[0].split()[0] == "fit" else words
+
+
+def cells_of(study: Study, extra: Sequence[str] = ()) -> list[Cell]:
+    """List the cells of a study, in the order in which they are run: the seeds of a combination follow each other.
+
+    Args:
+        study: The study.
+        extra: Words that are typed after the settings of each cell.
+
+    Raises:
+        SettingsError: Nothing is left to run, there are too many cells, two have the same name, or what one needs is
+            not a cell.
+    """
+    combinations = list(_combinations(study))
+    if not combinations:
+        raise SettingsError(f"{study.common.name}: `exclude` leaves no combination of levels")
+    cells = dict[str, Cell]()
+    for levels, seed in itertools.product(combinations, study.seeds):
+        cell = _cell(study, levels, seed, tuple(extra))
+        same = cells.setdefault(cell.name.casefold(), cell)
+        if same is not cell:
+            raise SettingsError(
+                f"{study.common.name}: {same} and {cell} would have the same folder, {cell.name}: rename a level"
+            )
+    digested: dict[str, Cell] = {}
+    by_name = {cell.name: cell for cell in cells.values()}
+    for cell in by_name.values():
+        _digest(cell, by_name, digested, ())
+    return [digested[name] for name in by_name]
+
+
+def chosen_cells(cells: Sequence[Cell], where: Where, seeds: Sequence[int] | None) -> list[Cell]:
+    """Choose the cells of some levels and seeds."""
+    return [cell for cell in cells if _matches(cell.levels, where) and (seeds is None or cell.seed in seeds)]
+
+
+def with_needed(chosen: Sequence[Cell], cells: Sequence[Cell]) -> list[Cell]:
+    """Add to some cells those that they need, and those that these need, each after what it needs."""
+    by_name, found = {cell.name: cell for cell in cells}, dict[str, Cell]()
+
+    def add(cell: Cell) -> None:
+        for name in cell.needs.values():
+            add(by_name[name])
+        found.setdefault(cell.name, cell)
+
+    for cell in chosen:
+        add(cell)
+    return list(found.values())
+
+
+def filled(text: str, values: Mapping[str, str], name: str) -> str:
+    """Replace `${name}` in a text.
+
+    Raises:
+        SettingsError: There is no value of that name.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise SettingsError(
+                f"{name}: {match[0]} stands for nothing; there are " + ", ".join(f"${{{known}}}" for known in values)
+            )
+        return values[match[1]]
+
+    return _PLACEHOLDER.sub(value, text)
+
+
+def _filled_in(value: Any, values: Mapping[str, str], name: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled_in(inner, values, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(inner, values, name) for inner in value]
+    return filled(value, values, name) if isinstance(value, str) else value
+
+
+def _combinations(study: Study) -> Iterator[dict[str, str]]:
+    count = len(study.seeds)
+    for axis in study.axes.values():
+        count *= len(axis)
+    if count > MOST_CELLS:
+        raise SettingsError(f"{study.common.name}: {count:,} trainings, and a study has at most {MOST_CELLS:,}")
+    named: list[list[str]] = [list(levels) for levels in study.axes.values()]
+    for chosen in itertools.product(*named):
+        levels = dict(zip(study.axes, chosen, strict=True))
+        if not any(_matches(levels, where) for where in study.exclude):
+            yield levels
+
+
+def _matches(levels: Mapping[str, str], where: Where) -> bool:
+    return all(levels[axis] in wanted for axis, wanted in where.items())
+
+
+def _cell(study: Study, levels: Mapping[str, str], seed: int, extra: tuple[str, ...]) -> Cell:
+    parts = [study.common, *(study.axes[axis][level] for axis, level in levels.items())]
+    parts += [part for where, part in study.combinations if _matches(levels, where)]
+    needs, shown = dict[str, str](), True
+    commands: tuple[str, ...] = COMMANDS
+    for part in parts:
+        for need, changed in part.needs.items():
+            needs[need] = _needed(study, levels, changed, seed, part.name)
+        commands = part.commands or commands
+        shown = shown if part.shown is None else part.shown
+    cell = Cell(_folder(levels, seed), levels, seed, tuple(parts), needs, commands, shown, extra)
+    for command in cell.commands:  # finds placeholders that stand for nothing
+        cell.words(command, Path())
+    for part in cell.parts:
+        known = {name: "" for name in (*needs, "run", "seed")}
+        _filled_in(dict(part.settings), known, part.name)
+    return cell
+
+
+def _needed(study: Study, levels: Mapping[str, str], changed: Mapping[str, str], seed: int, name: str) -> str:
+    for axis, level in changed.items():
+        if level not in study.axes.get(axis, {}):
+            raise SettingsError(f"{name}: needs has {axis}: {level}, and there is no such level")
+    needed = {**levels, **changed}
+    if any(_matches(needed, where) for where in study.exclude):
+        raise SettingsError(f"{name}: needs {', '.join(needed.values())}, which `exclude` leaves out")
+    return _folder(needed, seed)
+
+
+def _folder(levels: Mapping[str, str], seed: int) -> str:
+    """Name the folder of a cell: its levels and its seed, of letters and digits of any script, `.`, `_` and `-`."""
+    words = [re.sub(r"[^\w.]+", "_", level).strip("_.") or "_" for level in levels.values()]
+    name = "-".join([*words, f"seed{seed}"])
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(json.dumps(list(levels.values())).encode()).hexdigest()[:8]
+    return f"{name.encode()[: LONGEST_NAME - 30].decode(errors='ignore')}-{mark}-seed{seed}"
+
+
+def _digest(cell: Cell, cells: Mapping[str, Cell], done: dict[str, Cell], path: tuple[str, ...]) -> str:
+    """Hash all that a cell depends on, the cells that it needs included.
+
+    Raises:
+        SettingsError: Cells need each other.
+    """
+    if cell.name in done:
+        return done[cell.name].digest
+    if cell.name in path:
+        raise SettingsError(f"{cell.parts[-1].name}: cells need each other: {' needs '.join([*path, cell.name])}")
+    needs = {name: _digest(cells[needed], cells, done, (*path, cell.name)) for name, needed in cell.needs.items()}
+    parts = [[part.contents, part.settings, part.options] for part in cell.parts]
+    content = json.dumps([parts, needs, cell.commands, cell.extra, cell.seed], sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    done[cell.name] = Cell(**{**vars(cell), "digest": digest})
+    return digest

@@ -1,0 +1,85 @@
+"""Show what a sweep would run, and how long it takes: as measured before, or by a few steps of each setting."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailmatch.command_line.errors import message_for_user
+from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
+from tailmatch.command_line.studies.record import Record
+from tailmatch.command_line.studies.running import duration
+from tailmatch.command_line.studies.study import Study
+
+
+def show_plan(study: Study, cells: Sequence[Cell], out: Path, jobs: int | None) -> None:
+    """Print the cells with what is known of each, and then the time of those that are left.
+
+    Settings of which a cell is done take as long as it took. Of others, a few steps are run, one setting after the
+    other; the time is that of the training alone.
+    """
+    records = [Record.of(cell, study.title, out) for cell in cells]
+    print(f"{study.title}: {len(cells)} cells in {out}")
+    for number, (cell, record) in enumerate(zip(cells, records, strict=True)):
+        needs = f" (needs {', '.join(sorted(cell.needs.values()))})" if cell.needs else ""
+        print(f"  {number:>4}  {state(cell, record):9}  {cell}{needs}", flush=True)
+    left = [cell for cell, record in zip(cells, records, strict=True) if not record.is_done(cell)]
+    if not left:
+        return
+    print("\ntime of each, as measured or by a few steps (Ctrl-C if you know enough):", flush=True)
+    known = {_levels(cell): record.seconds for cell, record in zip(cells, records, strict=True) if record.is_done(cell)}
+    total, unknown = 0.0, 0
+    for levels in dict.fromkeys(map(_levels, left)):
+        same = [cell for cell in left if _levels(cell) == levels]
+        if levels in known:
+            seconds, how = known[levels], "as measured"
+        else:
+            seconds, how = _measured(same[0], out, study.threads)
+        print(f"  {', '.join(levels) or study.title}: {len(same)} x {_time(seconds)}{how and ': ' + how}", flush=True)
+        if math.isfinite(seconds):
+            total += seconds * len(same)
+        else:
+            unknown += len(same)
+    places = len(environments(jobs, study.threads, visible_gpus(), usable_cores()))
+    rest = f", and {unknown} of which the time is not known" if unknown else ""
+    print(f"in all: {duration(total)}{rest}; {places} at a time", flush=True)
+
+
+def state(cell: Cell, record: Record) -> str:
+    """Say in a word how far a cell is."""
+    if record.is_done(cell):
+        return "done"
+    return "failed" if record.failed else "begun" if record.done or record.seconds else "to run"
+
+
+def _levels(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.levels.values())
+
+
+def _measured(cell: Cell, out: Path, threads: int | None) -> tuple[float, str]:
+    """Run a few steps of a cell; return the seconds of the training, and how they were found."""
+    if cell.commands[0].split()[0] != "fit":
+        return math.nan, "it is no training"
+    import torch
+
+    from tailmatch.command_line.step_times import time_steps
+
+    before = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        cell.write_settings(out, Path(folder))
+        words = cell.words(cell.commands[0], out, Path(folder))
+        try:
+            torch.set_num_threads(threads or before)
+            times = time_steps([word for word in words[1:] if not word.startswith(("--run_dir=", "--ckpt_path="))])
+        except Exception as error:
+            return math.nan, message_for_user(error) or f"{type(error).__name__}: {error}"
+        finally:
+            torch.set_num_threads(before)
+    if not math.isfinite(times.steps):
+        return math.nan, "its length is not known"
+    return times.training, f"{times.steps:,.0f} steps, {1 / times.step:.3g} a second"
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if math.isfinite(seconds) else "?"

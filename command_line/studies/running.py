@@ -1,0 +1,276 @@
+"""Run the cells of a study: some at a time, each in processes of its own, together with other machines."""
+
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tailmatch.command_line.signals import Stop
+from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.record import LOG, Record
+from tailmatch.datamodules.locks import InUseError, sole_writer
+
+POLL = 0.1
+"""Seconds between two looks at the processes that run."""
+
+BUSY = 2.0
+"""Seconds until a cell that another process holds is tried again."""
+
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
+"""Exit codes of a process that was killed, such as one for which the memory was too small."""
+
+LOCK = "cell.lock"
+
+OF_COMMANDS = ("run.lock", "test_metrics.json.lock")
+"""Locks of the commands of a cell, which outlive a sweep that was killed."""
+
+
+@dataclass
+class Running:
+    """A cell that this process runs.
+
+    Attributes:
+        cell: The cell.
+        record: What is known of it.
+        held: Holds its lock.
+        place: The number of the place that it has.
+        process: The process of its present command.
+        log: Where the process writes.
+        began: When the present command began, in seconds of `time.monotonic`.
+    """
+
+    cell: Cell
+    record: Record
+    held: ExitStack
+    place: int
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    began: float
+
+    @property
+    def command(self) -> str:
+        """The command that runs."""
+        return self.cell.commands[len(self.record.done)]
+
+
+@dataclass
+class Outcome:
+    """How a sweep went: the cells that are done, and the message of each that is not."""
+
+    done: list[Cell] = field(default_factory=list)
+    failed: dict[str, tuple[Cell, str]] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs cells until each is done or has failed; several of these may share the folder of a study.
+
+    A cell belongs to the process that holds its lock, which ends with the process. What another one runs is waited for,
+    since it may be killed: then this one goes on with it. A command that is killed is continued once. Cells that need a
+    failed one are not run.
+
+    Args:
+        title: The title of the study.
+        cells: The cells, each after those that it needs.
+        out: The folder of the study.
+        places: The environment variables of each place; so many cells run at a time.
+        program: The words that start `tailmatch`, before those of a command.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        cells: Sequence[Cell],
+        out: Path,
+        places: Sequence[Mapping[str, str]],
+        program: Sequence[str] = (sys.executable, "-m", "tailmatch.cli"),
+    ) -> None:
+        self.title = title
+        self.program = program
+        self.out = out
+        self.places = places
+        self.outcome = Outcome()
+        self._waiting = {cell.name: cell for cell in cells}
+        self._total = len(cells)
+        self._running: list[Running] = []
+        self._busy_until = dict[str, float]()
+        self._began = time.time()
+        self._seconds = dict[tuple[str, ...], list[float]]()
+        self._killed = set[str]()
+
+    def run(self) -> Outcome:
+        """Run the cells.
+
+        Raises:
+            Stop: A signal asked to stop. The trainings that ran have saved their state.
+        """
+        try:
+            while self._waiting or self._running:
+                self._look_after()
+                self._fill()
+                time.sleep(POLL)
+        except BaseException as error:
+            self._stop_all()
+            if isinstance(error, Stop):
+                error.hint = ": the same command continues"
+            raise
+        return self.outcome
+
+    # Cells to run
+
+    def _fill(self) -> None:
+        """Begin as many cells as there are free places."""
+        for cell in list(self._waiting.values()):
+            if len(self._running) == len(self.places):
+                return
+            missing = next(
+                (self.outcome.failed[name] for name in cell.needs.values() if name in self.outcome.failed), None
+            )
+            if missing is not None:
+                self._end(cell, f"needs {missing[0]}, which has failed")
+            elif any(name in self._waiting or self._runs(name) for name in cell.needs.values()):
+                continue
+            elif self._busy_until.get(cell.name, 0) < time.monotonic():
+                self._try(cell)
+
+    def _runs(self, name: str) -> bool:
+        return any(running.cell.name == name for running in self._running)
+
+    def _try(self, cell: Cell) -> None:
+        """Begin a cell, unless another process has it, or has ended it."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(sole_writer(self.out / cell.name / LOCK, str(cell), "wait until it ends"))
+                for lock in OF_COMMANDS:  # of a command that has outlived its sweep
+                    with sole_writer(self.out / cell.name / lock, str(cell), "wait until it ends"):
+                        pass
+            except InUseError as error:
+                if cell.name not in self._busy_until:
+                    self._say(f"waiting for {error}".removesuffix(": wait until it ends"))
+                self._busy_until[cell.name] = time.monotonic() + BUSY
+                return
+            record = Record.of(cell, self.title, self.out)
+            if record.is_done(cell):
+                self._end(cell)
+                self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
+            elif record.failed is not None and record.failed["time"] > self._began:
+                self._end(cell, str(record.failed["message"]))
+            else:
+                record.failed = None
+                record.write(self.out / cell.name)
+                cell.write_settings(self.out)
+                del self._waiting[cell.name]
+                self._say(f"{'continues' if record.done or record.seconds else 'begins'}: {cell}")
+                self._begin(cell, record, held.pop_all(), self._free_place())
+
+    def _free_place(self) -> int:
+        taken = {running.place for running in self._running}
+        return next(place for place in range(len(self.places)) if place not in taken)
+
+    def _begin(self, cell: Cell, record: Record, held: ExitStack, place: int) -> None:
+        """Start the next command of a cell."""
+        command = cell.commands[len(record.done)]
+        words = cell.words(command, self.out)
+        log = (self.out / cell.name / LOG).open("ab")
+        log.write(f"$ tailmatch {shlex.join(words)}\n".encode())
+        log.flush()
+        environment = {**os.environ, **self.places[place]}
+        process = subprocess.Popen(
+            [*self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+        )
+        self._running.append(Running(cell, record, held, place, process, log, time.monotonic()))
+
+    # Cells that run
+
+    def _look_after(self) -> None:
+        """Note what has ended, and start what follows."""
+        for running in list(self._running):
+            code = running.process.poll()
+            if code is not None:
+                self._running.remove(running)
+                running.log.close()
+                self._after(running, code)
+
+    def _after(self, running: Running, code: int) -> None:
+        cell, record, folder = running.cell, running.record, self.out / running.cell.name
+        record.seconds += time.monotonic() - running.began
+        again = code in KILLED and cell.name not in self._killed
+        if again:
+            self._killed.add(cell.name)
+            self._say(f"killed: {cell}; it is continued, once")
+        elif code:
+            record.fail(running.command, code, folder / LOG)
+        else:
+            record.done.append(running.command)
+        record.write(folder)
+        if again or not (code or record.is_done(cell)):
+            self._begin(cell, record, running.held, running.place)
+            return
+        running.held.close()
+        if code:
+            assert record.failed is not None
+            self._end(cell, f"{record.failed['message']} ({running.command.split()[0]}; see {folder / LOG})")
+        else:
+            self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
+            self._end(cell)
+            self._say(f"done: {cell}{result_of(folder)}, {duration(record.seconds)}{self._left()}")
+
+    def _end(self, cell: Cell, message: str | None = None) -> None:
+        self._waiting.pop(cell.name, None)
+        if message is None:
+            self.outcome.done.append(cell)
+        else:
+            self.outcome.failed[cell.name] = (cell, message)
+            self._say(f"failed: {cell}: {message}")
+
+    def _left(self) -> str:
+        """Estimate how long the rest takes, from cells of the same levels, or from all that are known."""
+        known = [seconds for each in self._seconds.values() for seconds in each]
+        rest = [*self._waiting.values(), *(running.cell for running in self._running)]
+        if not rest or not known:
+            return ""
+        seconds = sum(
+            statistics.mean(self._seconds.get(tuple(cell.levels.values()), [statistics.median(known)])) for cell in rest
+        )
+        return f"; about {duration(seconds / min(len(self.places), len(rest)))} left"
+
+    def _stop_all(self) -> None:
+        """Stop what runs, and wait until it has saved its state."""
+        if not self._running:
+            return
+        self._say(f"stopping: {len(self._running)} of the trainings save{'s' * (len(self._running) == 1)} its state")
+        for running in self._running:
+            with suppress(OSError):
+                running.process.send_signal(signal.SIGTERM)
+        for running in self._running:
+            running.process.wait()
+            running.record.seconds += time.monotonic() - running.began
+            running.record.write(self.out / running.cell.name)
+            running.held.close()
+
+    def _say(self, text: str) -> None:
+        ended = len(self.outcome.done) + len(self.outcome.failed)
+        print(f"{time.strftime('%H:%M:%S')} [{ended} of {self._total}] {text}", flush=True)
+
+
+def result_of(folder: Path) -> str:
+    """Give the balanced accuracy of the test of a run; empty if there was none."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        metrics = json.loads((folder / "test_metrics.json").read_text(encoding="utf-8"))["metrics"]
+        return f": balanced accuracy {100 * metrics['balanced_accuracy']:.1f} %"
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """Write a time as one would say it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,333 @@
+"""Read the file of a study: what is compared, over which seeds, and the settings that all its trainings share."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tailmatch.command_line.typed import config_content, config_file
+from tailmatch.command_line.yaml_text import read_yaml
+from tailmatch.datamodules.arguments import MissingFileError, SettingsError
+
+SETTINGS = ("data", "model", "trainer", "checkpoint")
+"""Parts of a configuration that a study may have, for all its trainings or for one level."""
+
+OF_PART = ("configs", "options", "needs", "commands", "shown")
+"""Keys of a level, or of the study, beside settings."""
+
+OF_STUDY = ("title", "axes", "combinations", "exclude", "seeds", "threads", "published")
+"""Keys of a study, beside those of a level."""
+
+OF_SWEEP = ("run_dir", "ckpt_path", "seed_everything", "overwrite")
+"""Settings that `sweep` gives each training, so that a study cannot have them."""
+
+COMMANDS = ("fit", "test --ckpt_path best")
+"""What is run for each combination, unless the study says otherwise."""
+
+MOST_CELLS = 100_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the study as a whole, a level or a combination adds to the command lines of its trainings.
+
+    Attributes:
+        name: What it is, for messages.
+        configs: Configurations, as `--config` takes them; their settings come before those of the part itself.
+        contents: The settings in each of `configs`.
+        settings: Settings as in a configuration.
+        options: Options of the command line by name, without dashes, which come after all configurations.
+        needs: Names of other trainings that must be done first, and the levels in which they differ from this one.
+        commands: The commands that are run; None for those of the study.
+        shown: Whether the results are rows of the table; None for what the study says.
+    """
+
+    name: str
+    configs: tuple[str, ...] = ()
+    contents: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    commands: tuple[str, ...] | None = None
+    shown: bool | None = None
+
+
+Where = Mapping[str, tuple[str, ...]]
+"""Levels by axis; a combination is meant if it has one of them on each axis that is named."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, read from a file by `read_study`.
+
+    Attributes:
+        title: What the table is called.
+        text: The content of the file.
+        common: What all trainings share.
+        axes: Each axis with its levels, in the order of the file. A study without axes compares nothing but seeds.
+        combinations: What some combinations of levels have besides.
+        exclude: Combinations of levels that are not run.
+        seeds: The seeds of each combination.
+        threads: The number of threads of a training; None for as many as its share of the cores.
+    """
+
+    title: str
+    text: str
+    common: Part
+    axes: Mapping[str, Mapping[str, Part]]
+    combinations: tuple[tuple[Where, Part], ...]
+    exclude: tuple[Where, ...]
+    seeds: tuple[int, ...]
+    threads: int | None
+
+
+def study_file(name: str) -> Path:
+    """Find the file of a study: that of the path, or else the packaged one of that name, such as `studies/demo.yaml`.
+
+    Raises:
+        MissingFileError: There is neither.
+    """
+    try:
+        found = Path(config_file(name))
+    except MissingFileError as error:
+        raise MissingFileError(str(error).replace("--config is", "the study is", 1)) from error
+    if not found.is_file():
+        raise MissingFileError(f"the study is {name}, and there is no such file")
+    return found
+
+
+def read_study(file: Path) -> Study:
+    """Read a study.
+
+    Raises:
+        SettingsError: The file is not YAML, has an unknown key or an unknown level, or names a configuration that is
+            not there.
+    """
+    content = read_yaml(file, str(file))
+    if not isinstance(content, dict) or not ({"axes", "seeds", *OF_PART} & content.keys()):
+        raise SettingsError(f"{file} is not a study: it must have `axes`, as `tailmatch sweep --help` shows")
+    where = str(file)
+    _check_keys(content, (*OF_STUDY, *OF_PART, *SETTINGS), where)
+    axes = {
+        _name(axis, where): _levels(levels, f"{where}, axis {axis}")
+        for axis, levels in _mapping(content.get("axes") or {}, f"{where}: axes").items()
+    }
+    combinations = []
+    for number, entry in enumerate(_list(content.get("combinations"), f"{where}: combinations"), 1):
+        name = f"{where}, combination {number}"
+        entry = dict(_mapping(entry, name))
+        chosen = _where(entry.pop("where", None), axes, name)
+        combinations.append((chosen, _part(entry, name)))
+    exclude = [_where(each, axes, f"{where}: exclude") for each in _list(content.get("exclude"), f"{where}: exclude")]
+    threads = content.get("threads")
+    if threads is not None:
+        _check_positive(threads, f"{where}: threads")
+    common = {key: value for key, value in content.items() if key not in OF_STUDY}
+    return Study(
+        title=str(content.get("title") or file.stem),
+        text=file.read_text(encoding="utf-8-sig"),
+        common=_part(common, where),
+        axes=axes,
+        combinations=tuple(combinations),
+        exclude=tuple(exclude),
+        seeds=_seeds(content.get("seeds", 1), where),
+        threads=threads,
+    )
+
+
+def levels_where(words: Iterable[str], study: Study) -> tuple[Where, tuple[int, ...] | None]:
+    """Read what the command line chooses: `AXIS=LEVEL`, several levels separated by commas, and `seed=0`.
+
+    Returns:
+        The levels by axis, and the seeds; None for all.
+
+    Raises:
+        SettingsError: There is no such axis, level or seed.
+    """
+    chosen, seeds = dict[str, Any](), None
+    for word in words:
+        axis, equals, text = word.partition("=")
+        if not equals:
+            raise SettingsError(
+                f"--where has {word}; it must be AXIS=LEVEL, such as {next(iter(study.axes), 'seed')}=..."
+            )
+        if axis == "seed" and axis not in study.axes:
+            texts = [part.strip() for part in text.split(",")]
+            known = {str(seed): seed for seed in study.seeds}
+            unknown = [part for part in texts if part not in known]
+            if unknown:
+                raise SettingsError(f"--where: there is no seed {unknown[0]}; the study has {', '.join(known)}")
+            seeds = tuple(known[part] for part in texts)
+            continue
+        levels = study.axes.get(axis, {})
+        chosen[axis] = [text] if text in levels else [part.strip() for part in text.split(",")]
+    return _where(chosen, study.axes, "--where") if chosen else {}, seeds
+
+
+def _levels(content: Any, name: str) -> dict[str, Part]:
+    """Read the levels of an axis: a mapping of each, or the values of one option."""
+    if isinstance(content, dict) and content.keys() == {"option", "values"}:
+        option, values = content["option"], _list(content["values"], f"{name}: values")
+        if not isinstance(option, str):
+            raise SettingsError(
+                f"{name}: option is {option!r}; it must be one of the command line, such as model.optimizer.lr"
+            )
+        content = {_shown(value): {"options": {option: value}} for value in values}
+    levels = {_name(level, name): _part(value, f"{name}, {level}") for level, value in _mapping(content, name).items()}
+    if not levels:
+        raise SettingsError(f"{name} has no level")
+    return levels
+
+
+def _part(content: Any, name: str) -> Part:
+    if isinstance(content, str):
+        content = {"configs": content}
+    content = _mapping({} if content is None else content, name)
+    _check_keys(content, (*OF_PART, *SETTINGS), name)
+    configs = content.get("configs") or []
+    configs = tuple([configs] if isinstance(configs, str) else _list(configs, f"{name}: configs"))
+    for config in configs:
+        if not isinstance(config, str):
+            raise SettingsError(f"{name}: configs has {config!r}; it must have names of YAML files")
+    options = {str(key).lstrip("-"): value for key, value in _mapping(content.get("options") or {}, name).items()}
+    _check_not_of_sweep(options, name)
+    needs = {
+        _name(need, name): {_name(axis, name): _name(level, name) for axis, level in _mapping(levels, name).items()}
+        for need, levels in _mapping(content.get("needs") or {}, f"{name}: needs").items()
+    }
+    return Part(
+        name=name,
+        configs=configs,
+        contents=tuple(_content_of(config, name) for config in configs),
+        settings={key: value for key, value in content.items() if key in SETTINGS},
+        options=options,
+        needs=needs,
+        commands=_commands(content.get("commands"), name),
+        shown=_shown_or_not(content.get("shown"), name),
+    )
+
+
+def _content_of(config: str, name: str) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        SettingsError: It is not there, or not a mapping.
+    """
+    try:
+        return config_content(config_file(config))
+    except SettingsError as error:
+        raise type(error)(f"{name}: {str(error).replace('--config is ', 'configs has ')}") from error
+
+
+def _commands(content: Any, name: str) -> tuple[str, ...] | None:
+    if content is None:
+        return None
+    commands = tuple(str(each) for each in _list(content, f"{name}: commands"))
+    known = ("fit", "validate", "test", "predict", "label", "refine", "select", "report", "export")
+    for command in commands:
+        first = command.split()[0] if command.split() else ""
+        if first not in known:
+            raise SettingsError(f"{name}: commands has {command!r}; it must begin with one of {', '.join(known)}")
+    if not commands:
+        raise SettingsError(f"{name}: commands is empty; leave it out for {', '.join(COMMANDS)}")
+    return commands
+
+
+def _where(content: Any, axes: Mapping[str, Mapping[str, Part]], name: str) -> Where:
+    """Read a choice of levels.
+
+    Raises:
+        SettingsError: There is no such axis or level.
+    """
+    chosen = {}
+    for axis, levels in _mapping(content, f"{name}: where").items():
+        if axis not in axes:
+            raise SettingsError(f"{name}: there is no axis {axis}{_near(axis, axes)}")
+        texts = [_shown(each) for each in (levels if isinstance(levels, list) else [levels])]
+        for text in texts:
+            if text not in axes[axis]:
+                raise SettingsError(f"{name}: the axis {axis} has no level {text}{_near(text, axes[axis])}")
+        chosen[str(axis)] = tuple(texts)
+    return chosen
+
+
+def _seeds(content: Any, name: str) -> tuple[int, ...]:
+    if isinstance(content, int) and not isinstance(content, bool) and 0 < content <= MOST_CELLS:
+        return tuple(range(content))
+    fine = isinstance(content, list) and content and all(type(each) is int and 0 <= each < 2**32 for each in content)
+    if not fine or len(set(content)) < len(content):
+        raise SettingsError(f"{name}: seeds is {content!r}; it must be a number of seeds, or a list such as [0, 1, 2]")
+    return tuple(content)
+
+
+def _shown_or_not(content: Any, name: str) -> bool | None:
+    if content is not None and not isinstance(content, bool):
+        raise SettingsError(f"{name}: shown is {content!r}; it must be true or false")
+    return content
+
+
+def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], name: str) -> None:
+    _check_not_of_sweep(content, name)
+    for key in content:
+        if key not in known:
+            raise SettingsError(f"{name}: unknown key {key}{_near(key, known)}")
+
+
+def _check_not_of_sweep(content: Mapping[Any, Any], name: str) -> None:
+    for key in content:
+        if str(key) in OF_SWEEP:
+            advice = "seeds are listed under `seeds`" if key == "seed_everything" else "leave it out"
+            raise SettingsError(f"{name}: {key} is given by sweep to each training; {advice}")
+
+
+def _check_positive(value: Any, name: str) -> None:
+    if type(value) is not int or value < 1:
+        raise SettingsError(f"{name} is {value!r}; it must be an integer above 0")
+
+
+def _mapping(content: Any, name: str) -> Mapping[Any, Any]:
+    if not isinstance(content, dict):
+        raise SettingsError(f"{name} is {_kind(content)}; it must be a mapping, `name: value`")
+    return content
+
+
+def _list(content: Any, name: str) -> list[Any]:
+    if content is not None and not isinstance(content, list):
+        raise SettingsError(f"{name} is {_kind(content)}; it must be a list, `[a, b]`")
+    return content or []
+
+
+def _name(value: Any, where: str) -> str:
+    """Read a name of an axis or a level; YAML reads `on` and `no` as truth values, which nobody means by a name."""
+    if isinstance(value, bool) or value is None:
+        raise SettingsError(f"{where}: a name is {_shown(value)} to YAML; write it in quotes")
+    text = _shown(value)
+    if not text.strip() or len(text) > 200:
+        raise SettingsError(f"{where}: the name {text[:50]!r} is empty or longer than 200 characters")
+    return text
+
+
+def _shown(value: Any) -> str:
+    """Write a value as on a command line."""
+    return value if isinstance(value, str) else option_text(value)
+
+
+def option_text(value: Any) -> str:
+    """Write the value of an option for a command line: text as it is, everything else as YAML in one line."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _kind(content: Any) -> str:
+    return "empty" if content is None else f"{content!r:.60}"
+
+
+def _near(name: Any, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    return f"\n  Did you mean: {near[0]}?" if near else f"; there are {', '.join(names[:20])}"

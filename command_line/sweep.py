@@ -1,0 +1,136 @@
+"""`tailmatch sweep`: run all trainings and tests that the file of a study describes."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailmatch.command_line.signals import SIGNALS
+
+EPILOG = """\
+A study is a YAML file:
+
+  title: Digits                      what the table is called
+  configs: [demo.yaml]               settings of all trainings; `data`, `model` and `trainer` may follow
+  axes:                              what is compared: all combinations of their levels
+    method:
+      FixMatch: {}
+      FixMatch + DebiasPL: callbacks/debiaspl.yaml
+    rate: {option: model.optimizer.lr, values: [0.03, 0.1]}
+  seeds: 3                           or a list of them
+
+docs/studies.md describes the rest. examples:
+  tailmatch sweep studies/demo.yaml --dry-run        what would be run, and how long it takes
+  tailmatch sweep studies/demo.yaml --out runs/demo-study --jobs 2
+  tailmatch sweep studies/demo.yaml --where method=FixMatch seed=0
+  tailmatch sweep mine.yaml --data.root /data        options of `tailmatch fit` may follow, for all trainings
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    made = argparse.ArgumentParser(
+        prog="tailmatch sweep",
+        usage="tailmatch sweep STUDY [--out FOLDER] [--jobs N] [--where AXIS=LEVEL ...] [--cell I] [--dry-run] "
+        "[option of `tailmatch fit` ...]",
+        description="Train and test every cell of a study: each combination of levels with each seed. What is done is "
+        "skipped, what was stopped or killed continues exactly, and a cell that fails does not stop the others. "
+        "The same command on several machines with a shared folder shares the cells.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("study", metavar="STUDY", help="A file, or the name of one of this package (studies/demo.yaml).")
+    made.add_argument("--out", type=Path, help="Folder of the runs (default: runs/NAME-study).")
+    made.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="How many trainings run at a time (default: one on each GPU; without a GPU one, or if the study has "
+        "`threads`, as many as have that many cores each).",
+    )
+    made.add_argument(
+        "--where", nargs="+", default=[], metavar="AXIS=LEVEL", help="Only these levels (a,b for several) and seeds."
+    )
+    made.add_argument(
+        "--cell", type=int, metavar="I", help="Only this cell, from 0 on, and what it needs: for an array of SLURM."
+    )
+    made.add_argument(
+        "--dry-run", "--dry_run", action="store_true", help="Run nothing: list the cells, and time a few steps of each."
+    )
+    return made
+
+
+def main(args: Sequence[str]) -> None:
+    """Run `tailmatch sweep`.
+
+    Raises:
+        SettingsError: The study, or what is asked for, cannot be run.
+    """
+    asked, extra = parser().parse_known_args(args)
+    with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
+        from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
+        from tailmatch.command_line.studies.study import levels_where, read_study, study_file
+        from tailmatch.datamodules.arguments import SettingsError
+    file = study_file(asked.study)
+    study = read_study(file)
+    check_extra(extra)
+    cells = cells_of(study, extra)
+    chosen = chosen_cells(cells, *levels_where(asked.where, study))
+    if not chosen:
+        raise SettingsError(f"--where {shlex.join(asked.where)} leaves none of the {len(cells)} cells")
+    if asked.cell is not None:
+        if not 0 <= asked.cell < len(chosen):
+            raise SettingsError(f"--cell is {asked.cell}; it must be from 0 to {len(chosen) - 1}")
+        chosen = [chosen[asked.cell]]
+    out = asked.out or Path("runs", f"{file.stem}-study")
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
+    if asked.dry_run:
+        from tailmatch.command_line.studies.costs import show_plan
+
+        show_plan(study, with_needed(chosen, cells), out, asked.jobs)
+        return
+    sys.exit(run(study, with_needed(chosen, cells), out, asked.jobs))
+
+
+def check_extra(extra: Sequence[str]) -> None:
+    """Check the options that follow, before anything is run.
+
+    Raises:
+        SettingsError: One is misspelled, or is one that `sweep` gives.
+    """
+    from tailmatch.command_line.studies.study import OF_SWEEP
+    from tailmatch.command_line.typed import Typed, misspelled_option
+    from tailmatch.datamodules.arguments import SettingsError
+
+    for word in extra:
+        name = word.split("=")[0].removeprefix("--")
+        if name in OF_SWEEP or (name in ("config", "-c") and word.startswith("-")):
+            raise SettingsError(f"sweep takes no {word.split('=')[0]}: put it into the file of the study")
+    if extra and not extra[0].startswith("-"):
+        raise SettingsError(f"sweep takes one study, and there is {extra[0]} besides")
+    misspelled = misspelled_option(Typed.read(["fit", *extra]))
+    if misspelled is not None:
+        raise SettingsError(misspelled)
+
+
+def run(study, cells, out: Path, jobs: int | None) -> int:  # type: ignore[no-untyped-def]
+    """Run cells, and say how it went; return the exit code."""
+    from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
+    from tailmatch.command_line.studies.record import Record
+    from tailmatch.command_line.studies.running import Runner
+    from tailmatch.datamodules.output_files import check_writable, whole_file
+
+    places = environments(jobs, study.threads, visible_gpus(), usable_cores())
+    for cell in cells:
+        Record.of(cell, study.title, out)  # refuses a folder of something else, before anything is run
+    check_writable(out / "study.yaml")
+    with whole_file(out / "study.yaml") as partial:
+        partial.write_text(study.text, encoding="utf-8")
+    outcome = Runner(study.title, cells, out, places).run()
+    for cell, message in outcome.failed.values():
+        print(f"failed: {cell}: {message}", file=sys.stderr, flush=True)
+    print(f"{len(outcome.done)} of {len(cells)} done; to compare them: tailmatch compare {shlex.quote(str(out))}")
+    return 1 if outcome.failed else 0
