@@ -16,7 +16,7 @@ from tailmatch.command_line.comparison.settings import flat_settings
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.class_names import printable
 
-PARTS = ("config.yaml", "run.json", "metrics.csv", "test_metrics.json", "last_evaluations.json")
+PARTS = ("config.yaml", "run.json", "metrics.csv", "test_metrics.json", "last_evaluations.json", "cell.json")
 """Files by which a folder is known as that of a run."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -134,7 +134,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if cell.get("shown") is False:
             continue  # it exists for other cells
         if cell.get("failed"):
-            lines.append(f"left out: {run.name} has failed; see {printable(str(folder / 'cell.log'))}")
+            message = cell["failed"].get("message") if isinstance(cell["failed"], dict) else None
+            why = f": {printable(str(message))}" if message else f"; see {printable(str(folder / 'cell.log'))}"
+            lines.append(f"left out: {run.name} has failed{why}")
             continue
         runs.append(run)
     return runs, lines

@@ -41,7 +41,8 @@ class Columns:
     Attributes:
         titles: The heads of the columns.
         values: The values of each run, one for each column.
-        beside: Names of further settings that all runs have and that differ with the columns, with their values.
+        beside: Names of further settings that all runs have and that differ with the columns, with their values; and of
+            axes of a sweep on which all runs have one level.
     """
 
     titles: list[str]

@@ -124,7 +124,8 @@ def columns(results: Sequence[Result], axes: Mapping[str, Sequence[str]]) -> Col
         return columns_of([result.run.settings for result in results], seeds)
     names.sort(key=lambda name: list(axes).index(name) if name in axes else len(axes))
     differing = [name for name in names if len({(each or {})[name] for each in levels}) > 1] or names[:1]
-    return Columns(differing, [tuple((each or {})[name] for name in differing) for each in levels], [])
+    same = [(name, [str((levels[0] or {})[name])]) for name in names if name not in differing]
+    return Columns(differing, [tuple((each or {})[name] for name in differing) for each in levels], same)
 
 
 def rows_of(
@@ -196,8 +197,11 @@ def caption_of(results: Sequence[Result], metrics: Sequence[str], beside: Sequen
     where = f" of {' and '.join(filter(None, data))}" if any(data) else ""
     how = " or ".join(evaluations)
     sentences.append(f"{how[0].upper()}{how[1:]}, on {of}{' or '.join(sorted(images))}{where}.")
-    if beside:
-        listed = [f"{name} ({some_of(values, 4)})" for name, values in beside]
+    same = [f"{name} {values[0]}" for name, values in beside if len(values) == 1]
+    if same:
+        sentences.append(f"All rows: {', '.join(same)}.")
+    listed = [f"{name} ({some_of(values, 4)})" for name, values in beside if len(values) > 1]
+    if listed:
         sentences.append(f"With these columns, other settings differ, too: {some_of(listed, 12)}.")
     return [printable(sentence) for sentence in sentences]
 

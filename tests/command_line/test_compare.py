@@ -116,9 +116,15 @@ def test_cells_have_the_axes_as_columns_and_published_numbers_beside(study: Path
 def test_cells_that_are_not_shown_or_have_failed_are_no_rows(study: Path) -> None:
     change(study / "A-uniform-0" / "cell.json", shown=False)
     change(study / "A-uniform-1" / "cell.json", failed={"command": "fit"})
+    (study / "failed").mkdir()
+    write(study / "failed" / "cell.json", {"levels": {}, "failed": {"message": "no such option"}})
     table, lines = compare([study], (), None, False, False)
     assert [row.values for row in table.rows if row.results] == [("B", "uniform"), ("B", "reversed"), ("A", "reversed")]
-    assert lines == [f"left out: {study / 'A-uniform-1'} has failed; see {study / 'A-uniform-1' / 'cell.log'}"]
+    assert lines == [
+        f"left out: {study / 'A-uniform-1'} has failed; see {study / 'A-uniform-1' / 'cell.log'}",
+        f"left out: {study / 'failed'} has failed: no such option",
+    ]
+    assert "All rows: unlabeled reversed." in table_of(*study.glob("*-reversed-*")).caption
 
 
 @pytest.mark.parametrize(
