@@ -152,6 +152,9 @@ def build(command: Command) -> None:
 def build_study(words: tuple[str, ...]) -> None:
     """Build the first training or test of cells that have each level of the study at least once."""
     asked, extra = sweep.parser().parse_known_args(words)
+    if asked.study == "mine.yaml":  # the example of the page
+        example = (ROOT / "docs" / "studies.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+        Path(asked.study).write_text(example)
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
     sweep.check_extra(extra)
