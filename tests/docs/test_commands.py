@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import init, label, refine, report, resume, select, stream, sweep
+from tailmatch.command_line import compare, init, label, refine, report, resume, select, stream, sweep
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
@@ -141,7 +141,9 @@ def build(command: Command) -> None:
         asked, others = report.parser().parse_known_args(command.words[1:])
         words = report.words_of_test(asked.run, asked.ckpt_path or "best", asked.unlabeled_images, others)
         Built([*words, *[f"--trainer.{word}" for word in CPU]])
-    elif command.words[0] in (parsed := {"label": label, "refine": refine, "select": select, "stream": stream}):
+    elif command.words[0] in (
+        parsed := {"compare": compare, "label": label, "refine": refine, "select": select, "stream": stream}
+    ):
         parsed[command.words[0]].parser().parse_args(command.words[1:])
     else:
         with mock.patch.object(export, "export"), mock.patch.object(init, "plan_for", proposed):
