@@ -145,6 +145,19 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
         print(f"failed: {cell}: {message}", file=sys.stderr, flush=True)
     for line in [] if search is None else search.summary():
         print(line, flush=True)
-    ended = len(outcome.done) + len(outcome.failed)
-    print(f"{len(outcome.done)} of {ended} done; to compare them: tailmatch compare {shlex.quote(str(out))}")
+    print(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} done", flush=True)
+    if search is None and outcome.done:
+        show_table(out)
     return 1 if outcome.failed else 0
+
+
+def show_table(out: Path) -> None:
+    """Print what `tailmatch compare` shows of a study, and how to get it again."""
+    from tailmatch.command_line import compare
+    from tailmatch.datamodules.arguments import SettingsError
+
+    print(f"tailmatch compare {shlex.quote(str(out))}", flush=True)
+    try:
+        compare.main([str(out)])
+    except SettingsError as error:
+        print(error, flush=True)
