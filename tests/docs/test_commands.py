@@ -22,7 +22,7 @@ from tailmatch.command_line import compare, init, label, refine, report, resume,
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
-from tailmatch.command_line.studies.cells import cells_of, chosen_cells
+from tailmatch.command_line.studies.cells import Cell, cells_of, chosen_cells, with_needed
 from tailmatch.command_line.studies.search import trial_cell
 from tailmatch.command_line.studies.study import levels_where, read_study, study_file
 from tailmatch.datamodules.files.survey import Survey
@@ -167,16 +167,29 @@ def build_study(words: tuple[str, ...]) -> None:
     else:
         cells = cells_of(study, extra)
     assert chosen_cells(cells, *levels_where(asked.where, study))
-    seen = set[tuple[str, str]]()
+    seen, chosen = set[tuple[str, str]](), []
     for cell in cells:
         if not (seen and cell.levels.items() <= seen):
             seen |= cell.levels.items()
-            cell.write_settings(out)
-            found = [word for word in cell.words(cell.commands[0], out) if word != "--ckpt_path=auto"]
-            for run, file in re.findall(r"(runs/study/[^/\s]+)/(\S+)", " ".join(found)):
-                if Path(run).name != cell.name:
-                    raise AssertionError(f"{cell} needs {file} of {run}, and no cell before it has made it")
-            Built([*found, *[f"--trainer.{word}" for word in CPU]])
+            chosen.append(cell)
+    for cell in with_needed(chosen, cells):
+        build_cell(cell, out)
+
+
+def build_cell(cell: Cell, out: Path) -> None:
+    """Build the first training or test of a cell; what the others of its commands make is an empty file."""
+    cell.write_settings(out)
+    found = [word for word in cell.words(cell.commands[0], out) if word != "--ckpt_path=auto"]
+    for file in re.findall(rf"(?<==){out}/\S+", " ".join(found)):
+        if Path(file).parent.name == "settings" or Path(file) == out / cell.name:
+            continue
+        assert Path(file).exists(), f"{cell} needs {file}, and no cell before it has made it"
+    Built([*found, *[f"--trainer.{word}" for word in CPU]])
+    made = {"predict": "pseudo_labels.npz", "UnlabeledPriorEstimator": "prior.json"}
+    words = " ".join([*cell.commands, *[str(part.contents) + str(part.settings) for part in cell.parts]])
+    for maker, file in made.items():
+        if maker in words:
+            (out / cell.name / file).touch()
 
 
 def proposed(asked: argparse.Namespace) -> Plan:
