@@ -141,8 +141,8 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     with whole_file(out / "study.yaml") as partial:
         partial.write_text(study.text, encoding="utf-8")
     outcome = Runner(study.title, cells, out, places, source=search).run()
-    for cell, message in outcome.failed.values():
-        print(f"failed: {cell}: {message}", file=sys.stderr, flush=True)
+    for line in outcome.failures():
+        print(line, file=sys.stderr, flush=True)
     for line in [] if search is None else search.summary():
         print(line, flush=True)
     print(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} done", flush=True)
