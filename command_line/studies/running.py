@@ -25,6 +25,8 @@ POLL = 0.1
 BUSY = 2.0
 """Seconds until a cell that another process holds is tried again."""
 
+PROGRAM = (sys.executable, "-m", "tailmatch.cli")
+
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 """Exit codes of a process that was killed, such as one for which the memory was too small."""
 
@@ -104,7 +106,7 @@ class Runner:
         cells: The cells, each after those that it needs.
         out: The folder of the study.
         places: The environment variables of each place; so many cells run at a time.
-        program: The words that start `tailmatch`, before those of a command.
+        program: The words that start `tailmatch`, before those of a command; None for `PROGRAM`.
         source: Gives further cells as places become free.
     """
 
@@ -114,12 +116,12 @@ class Runner:
         cells: Sequence[Cell],
         out: Path,
         places: Sequence[Mapping[str, str]],
-        program: Sequence[str] = (sys.executable, "-m", "tailmatch.cli"),
+        program: Sequence[str] | None = None,
         source: Source | None = None,
     ) -> None:
         self.source = source
         self.title = title
-        self.program = program
+        self.program = PROGRAM if program is None else program
         self.out = out
         self.places = places
         self.outcome = Outcome()
