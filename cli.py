@@ -7,6 +7,7 @@ Commands:
   test      evaluate a checkpoint on the test images
   sweep     train and test all combinations that the file of a study names
   report    write one page about a run: its result, mistakes, and images to label next
+  compare   lay out runs as a table: mean and deviation over seeds, as text, Markdown, CSV, LaTeX or a page
   predict   write predictions or pseudo-labels of a checkpoint to a file
   label     label the images of a folder, a table or Parquet files on Apache Spark
   refine    refine pseudo-labels to given class totals, by DARP; also on Spark
@@ -39,8 +40,8 @@ from tailmatch.command_line import configs
 from tailmatch.command_line.signals import SIGNALS, Stop, end_stopped
 
 COMMANDS = (
-    "init", "fit", "validate", "test", "sweep", "report", "predict", "label", "refine", "select", "stream", "export",
-    "configs",
+    "init", "fit", "validate", "test", "sweep", "report", "compare", "predict", "label", "refine", "select", "stream",
+    "export", "configs",
 )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def _imported(words: list[str]) -> Callable[[], object]:
     Raises:
         SettingsError: A file of `--config` does not exist. It is found before Lightning is imported.
     """
-    if words[0] in ("init", "sweep", "label", "refine", "select", "stream", "export", "report"):
+    if words[0] in ("init", "sweep", "label", "refine", "select", "stream", "export", "report", "compare"):
         with SIGNALS.while_importing():
             own = import_module(f"tailmatch.command_line.{words[0]}")
         return partial(own.main, words[1:])

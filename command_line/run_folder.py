@@ -19,7 +19,9 @@ LOCK = "run.lock"
 _CHOSEN = "TAILMATCH_RUN_DIR"
 """Environment variable that tells the processes that a fit starts which folder it has chosen."""
 
-_WRITTEN = ("config.yaml", "last_evaluations.json", "relabeled.csv", "prior.json", "pseudo_label_totals.json")
+_WRITTEN = (
+    "config.yaml", "run.json", "last_evaluations.json", "relabeled.csv", "prior.json", "pseudo_label_totals.json"
+)  # fmt: skip
 """Files that a fit writes into its folder, beside those in `checkpoints`."""
 
 _LOGS = ("hparams.yaml", "metrics.csv")

@@ -5,8 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tailmatch.command_line.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from tailmatch.command_line.studies.cells import Cell
+    from tailmatch.command_line.studies.study import Study
 
 EPILOG = """\
 A study is a YAML file:
@@ -76,6 +81,14 @@ def main(args: Sequence[str]) -> None:
     file = study_file(asked.study)
     study = read_study(file)
     check_extra(extra)
+    check_compare(study.compare, str(file))
+    out = asked.out or Path("runs", f"{file.stem}-study")
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
+    if study.search is not None:
+        if asked.where or asked.cell is not None or asked.dry_run:
+            raise SettingsError("--where, --cell and --dry-run are for studies with axes; this one searches")
+        sys.exit(run(study, [], out, asked.jobs, extra))
     cells = cells_of(study, extra)
     chosen = chosen_cells(cells, *levels_where(asked.where, study))
     if not chosen:
@@ -84,9 +97,6 @@ def main(args: Sequence[str]) -> None:
         if not 0 <= asked.cell < len(chosen):
             raise SettingsError(f"--cell is {asked.cell}; it must be from 0 to {len(chosen) - 1}")
         chosen = [chosen[asked.cell]]
-    out = asked.out or Path("runs", f"{file.stem}-study")
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
     if asked.dry_run:
         from tailmatch.command_line.studies.costs import show_plan
 
@@ -116,21 +126,56 @@ def check_extra(extra: Sequence[str]) -> None:
         raise SettingsError(misspelled)
 
 
-def run(study, cells, out: Path, jobs: int | None) -> int:  # type: ignore[no-untyped-def]
-    """Run cells, and say how it went; return the exit code."""
+def check_compare(words: Sequence[str], name: str) -> None:
+    """Check the options for the table of a study, before anything is run.
+
+    Raises:
+        SettingsError: `compare` does not know one, or it names files.
+    """
+    from tailmatch.command_line import compare
+    from tailmatch.datamodules.arguments import SettingsError
+
+    try:
+        asked = compare.parser().parse_args(["runs", *words])
+    except SystemExit as error:
+        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; see `tailmatch compare --help`") from error
+    if asked.output or len(asked.runs) > 1:
+        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; it cannot name runs or files")
+
+
+def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:
+    """Run the cells of a study, or its search; say how it went, and return the exit code."""
     from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
     from tailmatch.command_line.studies.record import Record
     from tailmatch.command_line.studies.running import Runner
+    from tailmatch.command_line.studies.search import Search
     from tailmatch.datamodules.output_files import check_writable, whole_file
 
     places = environments(jobs, study.threads, visible_gpus(), usable_cores())
     for cell in cells:
         Record.of(cell, study.title, out)  # refuses a folder of something else, before anything is run
     check_writable(out / "study.yaml")
+    search = None if study.search is None else Search(study, out, tuple(extra))
     with whole_file(out / "study.yaml") as partial:
         partial.write_text(study.text, encoding="utf-8")
-    outcome = Runner(study.title, cells, out, places).run()
-    for cell, message in outcome.failed.values():
-        print(f"failed: {cell}: {message}", file=sys.stderr, flush=True)
-    print(f"{len(outcome.done)} of {len(cells)} done; to compare them: tailmatch compare {shlex.quote(str(out))}")
+    outcome = Runner(study.title, cells, out, places, source=search).run()
+    for line in outcome.failures():
+        print(line, file=sys.stderr, flush=True)
+    for line in [] if search is None else search.summary():
+        print(line, flush=True)
+    print(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} done", flush=True)
+    if search is None and outcome.done:
+        show_table(out, study.compare)
     return 1 if outcome.failed else 0
+
+
+def show_table(out: Path, words: Sequence[str]) -> None:
+    """Print what `tailmatch compare` shows of a study, and how to get it again."""
+    from tailmatch.command_line import compare
+    from tailmatch.datamodules.arguments import SettingsError
+
+    print(f"tailmatch compare {shlex.join([str(out), *words])}", flush=True)
+    try:
+        compare.main([str(out), *words])
+    except SettingsError as error:
+        print(error, flush=True)

@@ -16,6 +16,7 @@ from tailmatch.callbacks.reports.html.callback import HtmlReport
 from tailmatch.callbacks.reports.metrics_table import MetricsTable
 from tailmatch.callbacks.reports.progress import DurationReport, progress_report
 from tailmatch.callbacks.reports.run import ClassCountsReport, EvaluationFigures, NetworkReport, SteppedBack, ViewGrid
+from tailmatch.callbacks.reports.run_facts import RunFacts
 from tailmatch.callbacks.reports.self_training import SelfTrainingReport
 from tailmatch.callbacks.writers.prediction_shards import PredictionShards
 from tailmatch.command_line.predict import writers
@@ -52,6 +53,8 @@ def added_callbacks(subcommand: str, settings: Any, run_dir: Path) -> list[Callb
         if subcommand == "fit" and isinstance(writer, PredictionShards):
             raise SettingsError(f"{type(writer).__name__} writes what `predict` predicts: leave it out of a fit")
     callbacks: list[Callback] = [ClassCountsReport(), NetworkReport(), SelfTrainingReport()]
+    if subcommand == "fit":
+        callbacks.append(RunFacts())
     if settings.trainer.logger is not False:
         callbacks += [SteppedBack(), ViewGrid(), EvaluationFigures(), MetricsTable()]
     own = any(isinstance(callback, ProgressBar) for callback in configured)

@@ -1,5 +1,6 @@
 """Names of classes as text: which cells name the same class, how classes are sorted, and how they are shown."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,11 @@ def same_classes(there: Sequence[str], here: Sequence[str]) -> bool:
     """Tell whether two lists name the same classes, in any order and spelling."""
     keys = {class_key(name) for name in here}
     return len(there) == len(here) == len(keys) and {class_key(name) for name in there} == keys
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Return the SHA-256 of class names in their order."""
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def printable(text: str) -> str:

@@ -71,7 +71,7 @@ def test_a_command_imports_what_it_needs() -> None:
 from tailmatch.cli import main
 for words in (
     "refine --labels", "refine --help", "select", "label", "label --help", "export", "export --help",
-    "fit --config=no.yaml",
+    "fit --config=no.yaml", "compare", "compare --help", "compare no-run",
     "refine --labels no.npz --output out.npz --target no.json", "select --labels no.npz --output out.npz --share 0.5",
 ):
     try:

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def cells_of(study: Study, extra: Sequence[str] = ()) -> list[Cell]:
         raise SettingsError(f"{study.common.name}: `exclude` leaves no combination of levels")
     cells = dict[str, Cell]()
     for levels, seed in itertools.product(combinations, study.seeds):
-        cell = _cell(study, levels, seed, tuple(extra))
+        cell = cell_of(study, levels, seed, tuple(extra))
         same = cells.setdefault(cell.name.casefold(), cell)
         if same is not cell:
             raise SettingsError(
@@ -192,8 +192,22 @@ def _matches(levels: Mapping[str, str], where: Where) -> bool:
     return all(levels[axis] in wanted for axis, wanted in where.items())
 
 
-def _cell(study: Study, levels: Mapping[str, str], seed: int, extra: tuple[str, ...]) -> Cell:
-    parts = [study.common, *(study.axes[axis][level] for axis, level in levels.items())]
+def cell_of(
+    study: Study, levels: Mapping[str, str], seed: int, extra: tuple[str, ...], parts: Sequence[Part] = ()
+) -> Cell:
+    """Make a cell, without its digest.
+
+    Args:
+        study: The study.
+        levels: The level on each axis.
+        seed: The seed.
+        extra: Words that are typed after all settings.
+        parts: What the cell has besides.
+
+    Raises:
+        SettingsError: It needs what is not a cell, or a placeholder stands for nothing.
+    """
+    parts = [study.common, *(axis[levels[name]] for name, axis in study.axes.items()), *parts]
     parts += [part for where, part in study.combinations if _matches(levels, where)]
     needs, shown = dict[str, str](), True
     commands: tuple[str, ...] = COMMANDS
@@ -242,8 +256,12 @@ def _digest(cell: Cell, cells: Mapping[str, Cell], done: dict[str, Cell], path: 
     if cell.name in path:
         raise SettingsError(f"{cell.parts[-1].name}: cells need each other: {' needs '.join([*path, cell.name])}")
     needs = {name: _digest(cells[needed], cells, done, (*path, cell.name)) for name, needed in cell.needs.items()}
+    done[cell.name] = replace(cell, digest=digest_of(cell, needs))
+    return done[cell.name].digest
+
+
+def digest_of(cell: Cell, needs: Mapping[str, str]) -> str:
+    """Hash the settings of a cell, its seed and commands, and the digests of what it needs, by their names."""
     parts = [[part.contents, part.settings, part.options] for part in cell.parts]
     content = json.dumps([parts, needs, cell.commands, cell.extra, cell.seed], sort_keys=True, default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    done[cell.name] = Cell(**{**vars(cell), "digest": digest})
-    return digest
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -27,6 +27,7 @@ class Record:
         done: The commands that are done.
         seconds: How long the commands took that are done, in all attempts.
         failed: The command that failed last, its exit code, its message and the time; None if none has.
+        pruned: Whether a search has ended the training early.
     """
 
     study: str
@@ -37,6 +38,7 @@ class Record:
     done: list[str] = field(default_factory=list)
     seconds: float = 0.0
     failed: dict[str, Any] | None = None
+    pruned: bool = False
 
     @classmethod
     def of(cls, cell: Cell, study: str, out: Path) -> "Record":
@@ -78,6 +80,10 @@ class Record:
     def fail(self, command: str, code: int, log: Path) -> None:
         """Note that a command has failed."""
         self.failed = {"command": command, "code": code, "message": last_message(log, code), "time": time.time()}
+
+    def prune(self, cell: Cell) -> None:
+        """Note that nothing more is run, and that there is no result to show."""
+        self.done, self.pruned, self.shown = list(cell.commands), True, False
 
     def is_done(self, cell: Cell) -> bool:
         """Tell whether all commands are done."""

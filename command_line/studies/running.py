@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from tailmatch.command_line.signals import Stop
 from tailmatch.command_line.studies.cells import Cell
@@ -25,6 +25,8 @@ POLL = 0.1
 BUSY = 2.0
 """Seconds until a cell that another process holds is tried again."""
 
+PROGRAM = (sys.executable, "-m", "tailmatch.cli")
+
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 """Exit codes of a process that was killed, such as one for which the memory was too small."""
 
@@ -32,6 +34,19 @@ LOCK = "cell.lock"
 
 OF_COMMANDS = ("run.lock", "test_metrics.json.lock")
 """Locks of the commands of a cell, which outlive a sweep that was killed."""
+
+
+class Source(Protocol):
+    """Where cells come from that are not known beforehand, such as a search."""
+
+    def more(self, free: int) -> list[Cell]:
+        """Give cells for some free places; fewer, or none, if there are no more."""
+
+    def is_hopeless(self, cell: Cell) -> bool:
+        """Look at a cell that runs, and tell whether it is to be ended."""
+
+    def ended(self, cell: Cell, failed: bool, pruned: bool) -> None:
+        """Take note that a cell has ended."""
 
 
 @dataclass
@@ -46,6 +61,7 @@ class Running:
         process: The process of its present command.
         log: Where the process writes.
         began: When the present command began, in seconds of `time.monotonic`.
+        hopeless: Whether it was told to end.
     """
 
     cell: Cell
@@ -55,6 +71,7 @@ class Running:
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     began: float
+    hopeless: bool = False
 
     @property
     def command(self) -> str:
@@ -69,6 +86,13 @@ class Outcome:
     done: list[Cell] = field(default_factory=list)
     failed: dict[str, tuple[Cell, str]] = field(default_factory=dict)
 
+    def failures(self) -> list[str]:
+        """Name the cells that failed, those with the same message together."""
+        same = dict[str, list[Cell]]()
+        for cell, message in self.failed.values():
+            same.setdefault(message, []).append(cell)
+        return [f"failed: {'; '.join(map(str, found))}: {message}" for message, found in same.items()]
+
 
 class Runner:
     """Runs cells until each is done or has failed; several of these may share the folder of a study.
@@ -82,7 +106,8 @@ class Runner:
         cells: The cells, each after those that it needs.
         out: The folder of the study.
         places: The environment variables of each place; so many cells run at a time.
-        program: The words that start `tailmatch`, before those of a command.
+        program: The words that start `tailmatch`, before those of a command; None for `PROGRAM`.
+        source: Gives further cells as places become free.
     """
 
     def __init__(
@@ -91,10 +116,12 @@ class Runner:
         cells: Sequence[Cell],
         out: Path,
         places: Sequence[Mapping[str, str]],
-        program: Sequence[str] = (sys.executable, "-m", "tailmatch.cli"),
+        program: Sequence[str] | None = None,
+        source: Source | None = None,
     ) -> None:
+        self.source = source
         self.title = title
-        self.program = program
+        self.program = PROGRAM if program is None else program
         self.out = out
         self.places = places
         self.outcome = Outcome()
@@ -113,8 +140,11 @@ class Runner:
             Stop: A signal asked to stop. The trainings that ran have saved their state.
         """
         try:
-            while self._waiting or self._running:
+            while True:
                 self._look_after()
+                self._ask_for_more()
+                if not (self._waiting or self._running):
+                    break
                 self._fill()
                 time.sleep(POLL)
         except BaseException as error:
@@ -125,6 +155,16 @@ class Runner:
         return self.outcome
 
     # Cells to run
+
+    def _ask_for_more(self) -> None:
+        """Take further cells for the places that nothing waits for."""
+        now = time.monotonic()
+        ready = sum(self._busy_until.get(name, 0) < now for name in self._waiting)
+        free = len(self.places) - len(self._running) - ready
+        if self.source is not None and free > 0:
+            more = {cell.name: cell for cell in self.source.more(free)}
+            self._total += len(more)
+            self._waiting |= more
 
     def _fill(self) -> None:
         """Begin as many cells as there are free places."""
@@ -149,17 +189,13 @@ class Runner:
         with ExitStack() as held:
             try:
                 held.enter_context(sole_writer(self.out / cell.name / LOCK, str(cell), "wait until it ends"))
-                for lock in OF_COMMANDS:  # of a command that has outlived its sweep
-                    with sole_writer(self.out / cell.name / lock, str(cell), "wait until it ends"):
-                        pass
+                self._check_commands(cell)
             except InUseError as error:
-                if cell.name not in self._busy_until:
-                    self._say(f"waiting for {error}".removesuffix(": wait until it ends"))
-                self._busy_until[cell.name] = time.monotonic() + BUSY
+                self._wait_for(cell, error)
                 return
             record = Record.of(cell, self.title, self.out)
             if record.is_done(cell):
-                self._end(cell)
+                self._end(cell, pruned=record.pruned)
                 self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
             elif record.failed is not None and record.failed["time"] > self._began:
                 self._end(cell, str(record.failed["message"]))
@@ -170,6 +206,21 @@ class Runner:
                 del self._waiting[cell.name]
                 self._say(f"{'continues' if record.done or record.seconds else 'begins'}: {cell}")
                 self._begin(cell, record, held.pop_all(), self._free_place())
+
+    def _check_commands(self, cell: Cell) -> None:
+        """Look for a command that has outlived its sweep.
+
+        Raises:
+            InUseError: There is one.
+        """
+        for lock in OF_COMMANDS:
+            with sole_writer(self.out / cell.name / lock, str(cell), "wait until it ends"):
+                pass
+
+    def _wait_for(self, cell: Cell, error: InUseError) -> None:
+        if cell.name not in self._busy_until:
+            self._say(f"waiting for {error}".removesuffix(": wait until it ends"))
+        self._busy_until[cell.name] = time.monotonic() + BUSY
 
     def _free_place(self) -> int:
         taken = {running.place for running in self._running}
@@ -198,12 +249,27 @@ class Runner:
                 self._running.remove(running)
                 running.log.close()
                 self._after(running, code)
+            elif self.source is not None and not running.hopeless and self.source.is_hopeless(running.cell):
+                running.hopeless = True
+                running.process.terminate()
 
     def _after(self, running: Running, code: int) -> None:
         cell, record, folder = running.cell, running.record, self.out / running.cell.name
         record.seconds += time.monotonic() - running.began
-        again = code in KILLED and cell.name not in self._killed
-        if again:
+        if code:
+            try:
+                self._check_commands(cell)
+            except InUseError as error:  # a command that had just begun when its sweep was killed
+                record.write(folder)
+                running.held.close()
+                self._waiting[cell.name] = cell
+                self._wait_for(cell, error)
+                return
+        again = code in KILLED and cell.name not in self._killed and not running.hopeless
+        if running.hopeless and code in KILLED:
+            record.prune(cell)
+            code = 0
+        elif again:
             self._killed.add(cell.name)
             self._say(f"killed: {cell}; it is continued, once")
         elif code:
@@ -217,19 +283,22 @@ class Runner:
         running.held.close()
         if code:
             assert record.failed is not None
-            self._end(cell, f"{record.failed['message']} ({running.command.split()[0]}; see {folder / LOG})")
+            self._end(cell, str(record.failed["message"]), f" ({running.command.split()[0]}; see {folder / LOG})")
         else:
             self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
-            self._end(cell)
-            self._say(f"done: {cell}{result_of(folder)}, {duration(record.seconds)}{self._left()}")
+            self._end(cell, pruned=record.pruned)
+            how = "ended early" if record.pruned else "done"
+            self._say(f"{how}: {cell}{result_of(folder)}, {duration(record.seconds)}{self._left()}")
 
-    def _end(self, cell: Cell, message: str | None = None) -> None:
+    def _end(self, cell: Cell, message: str | None = None, where: str = "", pruned: bool = False) -> None:
         self._waiting.pop(cell.name, None)
+        if self.source is not None:
+            self.source.ended(cell, message is not None, pruned)
         if message is None:
             self.outcome.done.append(cell)
         else:
             self.outcome.failed[cell.name] = (cell, message)
-            self._say(f"failed: {cell}: {message}")
+            self._say(f"failed: {cell}: {message}{where}")
 
     def _left(self) -> str:
         """Estimate how long the rest takes, from cells of the same levels, or from all that are known."""

@@ -2,11 +2,13 @@
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailmatch.command_line.studies.search_space import SearchSpace
 from tailmatch.command_line.typed import config_content, config_file
 from tailmatch.command_line.yaml_text import read_yaml
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
@@ -17,7 +19,7 @@ SETTINGS = ("data", "model", "trainer", "checkpoint")
 OF_PART = ("configs", "options", "needs", "commands", "shown")
 """Keys of a level, or of the study, beside settings."""
 
-OF_STUDY = ("title", "axes", "combinations", "exclude", "seeds", "threads", "published")
+OF_STUDY = ("title", "axes", "combinations", "exclude", "seeds", "threads", "search", "compare", "published")
 """Keys of a study, beside those of a level."""
 
 OF_SWEEP = ("run_dir", "ckpt_path", "seed_everything", "overwrite")
@@ -71,6 +73,8 @@ class Study:
         exclude: Combinations of levels that are not run.
         seeds: The seeds of each combination.
         threads: The number of threads of a training; None for as many as its share of the cores.
+        search: What is searched, instead of axes; None for nothing.
+        compare: Words of `tailmatch compare` that lay out the table, after the folder.
     """
 
     title: str
@@ -81,6 +85,8 @@ class Study:
     exclude: tuple[Where, ...]
     seeds: tuple[int, ...]
     threads: int | None
+    search: SearchSpace | None = None
+    compare: tuple[str, ...] = ()
 
 
 def study_file(name: str) -> Path:
@@ -106,7 +112,7 @@ def read_study(file: Path) -> Study:
             not there.
     """
     content = read_yaml(file, str(file))
-    if not isinstance(content, dict) or not ({"axes", "seeds", *OF_PART} & content.keys()):
+    if not isinstance(content, dict) or not ({"axes", "search", "seeds", *OF_PART} & content.keys()):
         raise SettingsError(f"{file} is not a study: it must have `axes`, as `tailmatch sweep --help` shows")
     where = str(file)
     _check_keys(content, (*OF_STUDY, *OF_PART, *SETTINGS), where)
@@ -134,6 +140,8 @@ def read_study(file: Path) -> Study:
         exclude=tuple(exclude),
         seeds=_seeds(content.get("seeds", 1), where),
         threads=threads,
+        search=_search(content, where),
+        compare=_compare(content.get("compare"), where),
     )
 
 
@@ -164,6 +172,27 @@ def levels_where(words: Iterable[str], study: Study) -> tuple[Where, tuple[int, 
         levels = study.axes.get(axis, {})
         chosen[axis] = [text] if text in levels else [part.strip() for part in text.split(",")]
     return _where(chosen, study.axes, "--where") if chosen else {}, seeds
+
+
+def _compare(content: Any, name: str) -> tuple[str, ...]:
+    """Read options of `tailmatch compare`, as one would type them."""
+    if content is not None and not isinstance(content, str):
+        raise SettingsError(
+            f"{name}: compare is {content!r:.60}; it must be options of `tailmatch compare` as one text"
+        )
+    try:
+        return tuple(shlex.split(content or ""))
+    except ValueError as error:
+        raise SettingsError(f"{name}: compare is {content!r}: {error}") from error
+
+
+def _search(content: Mapping[str, Any], name: str) -> SearchSpace | None:
+    if "search" not in content:
+        return None
+    for key in ("axes", "combinations", "exclude", "needs"):
+        if content.get(key):
+            raise SettingsError(f"{name}: search and {key} are both there; a study compares or searches")
+    return SearchSpace.read(content["search"], f"{name}: search")
 
 
 def _levels(content: Any, name: str) -> dict[str, Part]:

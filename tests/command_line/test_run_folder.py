@@ -248,5 +248,5 @@ def test_a_run_may_have_no_checkpoints_and_no_logs(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     result = tailmatch(*FIT, f"--run_dir={run_dir}", "--trainer.enable_checkpointing=false", "--trainer.logger=false")
     assert result.returncode == 0, result.stderr
-    assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in run_dir.iterdir()) == ["config.yaml", "run.json"]
     assert result.stdout.splitlines()[-1] == f"run folder: {run_dir}"

@@ -18,11 +18,12 @@ from PIL import Image
 from torchvision import models
 
 from tailmatch import cli
-from tailmatch.command_line import init, label, refine, report, resume, select, stream, sweep
+from tailmatch.command_line import compare, init, label, refine, report, resume, select, stream, sweep
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.studies.cells import Cell, cells_of, chosen_cells, with_needed
+from tailmatch.command_line.studies.search import trial_cell
 from tailmatch.command_line.studies.study import levels_where, read_study, study_file
 from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export
@@ -140,7 +141,9 @@ def build(command: Command, page: Path) -> None:
         asked, others = report.parser().parse_known_args(command.words[1:])
         words = report.words_of_test(asked.run, asked.ckpt_path or "best", asked.unlabeled_images, others)
         Built([*words, *[f"--trainer.{word}" for word in CPU]])
-    elif command.words[0] in (parsed := {"label": label, "refine": refine, "select": select, "stream": stream}):
+    elif command.words[0] in (
+        parsed := {"compare": compare, "label": label, "refine": refine, "select": select, "stream": stream}
+    ):
         parsed[command.words[0]].parser().parse_args(command.words[1:])
     else:
         with mock.patch.object(export, "export"), mock.patch.object(init, "plan_for", proposed):
@@ -159,7 +162,13 @@ def build_study(words: tuple[str, ...], page: Path) -> None:
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
     sweep.check_extra(extra)
-    cells = cells_of(study, extra)
+    if study.search is not None:
+        params = {
+            name: each.low if each.values == () else each.values[0] for name, each in study.search.parameters.items()
+        }
+        cells = [trial_cell(study, 0, params, tuple(extra))]
+    else:
+        cells = cells_of(study, extra)
     assert chosen_cells(cells, *levels_where(asked.where, study))
     if asked.study != "mine.yaml" and not page.samefile(study_file(asked.study)):
         return

@@ -14,11 +14,15 @@ MOST_POINTS = 400
 
 @dataclass
 class Line:
-    """A line of a chart: its name, its color (a number of the style sheet), and its points as SVG writes them."""
+    """A line of a chart: its name, its color (a number of the style sheet), and its points as SVG writes them.
+
+    `band` are the points of an area around it; empty if it has none.
+    """
 
     name: str
     color: int
     points: str
+    band: str = ""
 
 
 @dataclass
@@ -43,10 +47,17 @@ class Chart:
 
 
 Points = Sequence[tuple[float, float | None]]
+Band = Sequence[tuple[float, float, float]]
 
 
 def line_chart(
-    title: str, lines: Mapping[str, Points], x_label: str, share: bool = False, log: bool = False, dots: bool = False
+    title: str,
+    lines: Mapping[str, Points],
+    x_label: str,
+    share: bool = False,
+    log: bool = False,
+    dots: bool = False,
+    bands: Mapping[str, Band] | None = None,
 ) -> Chart | None:
     """Lay out lines over a common axis; None if no line has a point.
 
@@ -57,6 +68,8 @@ def line_chart(
         share: Whether y are shares: the axis is 0 to 1, in percent.
         log: Whether the vertical axis is logarithmic; y of 0 are left out.
         dots: Whether the points are not joined, as those of classes.
+        bands: Lower and upper ends (x, low, high) of an area around lines of these names. With it, an axis of shares is
+            only as long as lines and bands are, to tens of percent.
     """
     known = {name: [(x, y) for x, y in points if y is not None and math.isfinite(y)] for name, points in lines.items()}
     if log:
@@ -67,7 +80,13 @@ def line_chart(
     xs = [x for points in known.values() for x, _ in points]
     ys = [y for points in known.values() for _, y in points]
     low, high = (0.0, 1.0) if share else (0.0, max(ys, default=1.0) or 1.0)
-    steps = _log_ticks(high) if log else _ticks(high)
+    if share and bands is not None:
+        low, high = _tens([*ys, *(y for band in bands.values() for _, *ends in band for y in ends)])
+    steps = (
+        _log_ticks(high)
+        if log
+        else [low + tick for tick in _ticks(high - low) if not share or low + tick <= high + 1e-9]
+    )
     high = high if share else max(high, steps[-1])
     first, last = min(xs), max(xs)
     span = (last - first) or 1.0
@@ -89,7 +108,10 @@ def line_chart(
         drawn = " ".join(
             ("M{:.1f},{:.1f}h0" if dots else "{:.1f},{:.1f}").format(place_x(x), place_y(y)) for x, y in points
         )
-        chart.lines.append(Line(name, color, drawn))
+        ends = (bands or {}).get(name, ())
+        outline = [(x, y) for x, y, _ in ends] + [(x, y) for x, _, y in reversed(ends)]
+        band = " ".join(f"{place_x(x):.1f},{place_y(min(max(y, low), high)):.1f}" for x, y in outline)
+        chart.lines.append(Line(name, color, drawn, band))
     return chart
 
 
@@ -102,6 +124,12 @@ def _ticks(high: float) -> list[float]:
     step = 10 ** math.floor(math.log10(high / 4))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if factor * step * 5 >= high)
     return [step * n for n in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+def _tens(ys: Sequence[float]) -> tuple[float, float]:
+    """Return the tenths below and above some shares."""
+    low, high = max(0, math.floor(10 * min(ys))), min(10, math.ceil(10 * max(ys)))
+    return (low / 10, high / 10) if high > low else (max(0, low - 1) / 10, max(1, low) / 10)
 
 
 def _log_ticks(high: float) -> list[float]:

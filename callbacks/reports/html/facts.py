@@ -1,10 +1,8 @@
 """How the result of a run was reached: its settings, its data, its time, and how the training went."""
 
-import csv
 import json
 import math
 import platform
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +14,9 @@ import yaml
 
 from tailmatch import __version__
 from tailmatch.callbacks.reports.html.charts import Chart, line_chart
-from tailmatch.callbacks.reports.html.material import Material, shown
+from tailmatch.callbacks.reports.html.material import Material
+from tailmatch.callbacks.reports.html.templates import shown
+from tailmatch.callbacks.reports.metrics_rows import number, read_metrics
 from tailmatch.callbacks.reports.pseudo_label_totals import FILE, SHARES
 from tailmatch.callbacks.reports.run_settings import main_settings
 from tailmatch.datamodules.class_names import printable
@@ -27,8 +27,6 @@ YAML_LENGTH = 60_000
 
 MOST_ROWS = 2000
 """The number of classes in a table; of more, it has the first and the last half of that."""
-
-_COUNT = re.compile(r"[0-9]{1,18}")
 
 CURVES = {
     "evaluation": ("validation", ("val/balanced_accuracy", "val/top1", "val/macro_f1"), True),
@@ -150,35 +148,15 @@ def data_tables(material: Material) -> dict[str, Any] | str:
     }
 
 
-def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """Read `metrics.csv`; empty if there is none, or if it is not as it was written."""
-    file = folder / "metrics.csv"
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-        try:
-            rows = list(csv.DictReader(lines))
-        except csv.Error:  # such as a cell of more than 131,072 characters
-            return []
-    return [row for row in rows if all(_COUNT.fullmatch(row.get(name) or "") for name in ("step", "epoch"))]
-
-
 def training_charts(folder: Path) -> list[Chart] | str:
     """Draw what `metrics.csv` has of the training; a text if it has nothing."""
     rows = read_metrics(folder)
     charts = []
     for title, columns, share in CURVES.values():
-        lines = {column: [(float(row["step"]), _number(row.get(column))) for row in rows] for column in columns}
+        lines = {column: [(float(row["step"]), number(row.get(column))) for row in rows] for column in columns}
         charts.append(line_chart(title, lines, "step", share=share))
     drawn = [chart for chart in charts if chart is not None]
     return drawn or "the run folder has no metrics.csv with validations"
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def pseudo_label_charts(material: Material) -> dict[str, Any] | str:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.callbacks.reports.html.outcomes import Outcomes
+from tailmatch.callbacks.reports.html.templates import shown
 from tailmatch.datamodules import LabeledUnlabeledDataModule
-from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.metrics import Evaluation
 
-NAME_LENGTH, BRIEF_LENGTH = 200, 48
-"""The number of characters of a name that a table shows, and that is written beside a picture."""
+BRIEF_LENGTH = 48
+"""The number of characters of a name that is written beside a picture."""
 
 
 @dataclass
@@ -72,12 +72,6 @@ class Material:
     def brief_names(self) -> list[str]:
         """The names of the classes as they are written beside pictures."""
         return [shown(name, BRIEF_LENGTH) for name in self.names]
-
-
-def shown(text: str, length: int = NAME_LENGTH) -> str:
-    """Return text as a page shows it: without control characters and lone surrogates, and of bounded length."""
-    text = printable(text)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def key_of(rows: ImageRows, position: int) -> str:

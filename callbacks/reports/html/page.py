@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tailmatch.callbacks.reports.html.classes import calibration, class_table, metric_cards
 from tailmatch.callbacks.reports.html.facts import (
     data_tables,
@@ -13,8 +11,9 @@ from tailmatch.callbacks.reports.html.facts import (
     settings_tables,
     training_charts,
 )
-from tailmatch.callbacks.reports.html.material import Material, Pool, shown
+from tailmatch.callbacks.reports.html.material import Material, Pool
 from tailmatch.callbacks.reports.html.pictures import LABEL_NEXT, confusions, mistakes, to_label, write_label_next
+from tailmatch.callbacks.reports.html.templates import environment, shown
 from tailmatch.callbacks.reports.html.thumbnails import Thumbnails
 from tailmatch.datamodules.output_files import whole_file
 
@@ -54,25 +53,4 @@ def report_text(material: Material) -> str:
         "pseudo": pseudo_label_charts(material),
         "calibration": calibration(material),
     }
-    return _environment().get_template("report.html.j2").render(parts)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["count"] = "{:,}".format
-    return environment
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """Write a share in percent; a dash for one that is not defined."""
-    if share is None or share != share:
-        return "–"
-    least = 0.1**digits
-    return f"<{least:.{digits}f} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
+    return environment().get_template("report.html.j2").render(parts)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tailmatch.callbacks.reports.html.choices import label_next, worst_confusions
-from tailmatch.callbacks.reports.html.material import Material, Pool, key_of, shown
+from tailmatch.callbacks.reports.html.material import Material, Pool, key_of
 from tailmatch.callbacks.reports.html.outcomes import Outcomes
+from tailmatch.callbacks.reports.html.templates import shown
 from tailmatch.callbacks.reports.html.thumbnails import Thumbnails
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.output_files import whole_file

@@ -79,7 +79,8 @@ def test_a_cell_that_fails_stops_only_those_that_need_it(tmp_path: Path, capsys:
     found = cells(tmp_path, levels)
     outcome = runner(tmp_path, found).run()
     assert names(outcome) == ({"good-seed0", "last-seed0"}, {"bad-seed0", "needs_bad-seed0"})
-    assert "threshold is 7 (fit; see" in outcome.failed["bad-seed0"][1]
+    assert outcome.failed["bad-seed0"][1] == "threshold is 7"
+    assert outcome.failures()[0] == "failed: bad, seed 0: threshold is 7"
     assert outcome.failed["needs_bad-seed0"][1] == "needs bad, seed 0, which has failed"
     assert [calls(tmp_path, cell) for cell in found] == [["fit"], [], ["fit", "test"], ["fit", "test"]]
     assert "done: good, seed 0: balanced accuracy 50.0 %, 0 s; about 0 s left" in capsys.readouterr().out
@@ -126,6 +127,19 @@ def test_a_command_that_outlives_its_sweep_is_waited_for(tmp_path: Path, capsys:
         assert calls(tmp_path, found[0]) == []
     runs.join(60)
     assert calls(tmp_path, found[0]) == ["fit", "test"] and capsys.readouterr().out.count("waiting for") == 1
+
+
+def test_a_command_that_meets_one_that_has_outlived_its_sweep_is_no_failure(tmp_path: Path) -> None:
+    """The other one had not yet taken its lock when this sweep looked."""
+    [cell] = cells(tmp_path, {"bad": {}})
+    runs = runner(tmp_path, [cell])
+    runs._try(cell)
+    with sole_writer(tmp_path / "out" / "bad-seed0" / "run.lock", "it", ""):
+        while runs._running:
+            runs._look_after()
+        assert cell.name in runs._waiting and not runs.outcome.failed
+    (tmp_path / "out" / "mended").touch()
+    assert len(runs.run().done) == 1 and calls(tmp_path, cell) == ["fit", "fit", "test"]
 
 
 def test_a_stop_lets_the_trainings_save_their_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

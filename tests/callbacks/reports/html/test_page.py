@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tailmatch.callbacks.reports.html.material import Material
-from tailmatch.callbacks.reports.html.page import percent, write_report
+from tailmatch.callbacks.reports.html.page import write_report
+from tailmatch.callbacks.reports.html.templates import percent
 from tailmatch.callbacks.reports.html.thumbnails import Thumbnails
 from tests.callbacks.reports.html.pages import Page, material
 
