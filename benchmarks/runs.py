@@ -25,7 +25,7 @@ def tailmatch(folder: Path, *words: str) -> int:
         return subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
 
 
-def train(folder: Path, settings: dict[str, Any], seed: int, done: str, test: str | None = None) -> None:
+def train(folder: Path, settings: dict[str, Any], seed: int, done: str, test: str) -> None:
     """Train one run, or continue it, unless it has its results.
 
     Args:
@@ -33,7 +33,7 @@ def train(folder: Path, settings: dict[str, Any], seed: int, done: str, test: st
         settings: Its configuration.
         seed: Seed of split, weights and views.
         done: Name of the file in the folder that has the results.
-        test: Checkpoint to test after the training, such as `last`; None for no test.
+        test: Checkpoint to test after the training, such as `last`.
     """
     if (folder / done).exists():
         return
@@ -44,7 +44,7 @@ def train(folder: Path, settings: dict[str, Any], seed: int, done: str, test: st
         folder, "fit", "--config", str(config), "--run_dir", str(folder), "--seed_everything", str(seed),
         "--ckpt_path", "auto",
     )  # fmt: skip
-    if code == 0 and test is not None:
+    if code == 0:
         code = tailmatch(folder, "test", "--run_dir", str(folder), "--ckpt_path", test)
     log = folder.with_suffix(".log")
     print(f"{folder.name}: {'done' if code == 0 else f'failed with exit code {code}, see {log}'}", flush=True)
@@ -58,12 +58,12 @@ def in_parallel(workers: int, jobs: Iterable[Callable[[], None]]) -> None:
         future.result()
 
 
-def over_seeds(values: Sequence[float | None], deviation: bool = True) -> str:
+def over_seeds(values: Sequence[float | None]) -> str:
     """Write the mean of the values that there are, and their standard deviation if there are several."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
     shown = f"{mean(known):.1f}"
-    if deviation and len(known) > 1:
+    if len(known) > 1:
         return f"{shown} ± {stdev(known):.1f}"
-    return f"{shown} (one seed)" if deviation and len(values) > 1 else shown
+    return f"{shown} (one seed)" if len(values) > 1 else shown
