@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules import networks as networks
     from tailmatch.lightning_modules import training as training
     from tailmatch.lightning_modules import views as views
+    from tailmatch.lightning_modules import weightings as weightings
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
     from tailmatch.lightning_modules.methods.acr import ACR
@@ -89,6 +90,6 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # for a type checker, the names above are all there are
-    __getattr__, __dir__ = lazily(__name__, _HOMES, ("heads", "losses", "networks", "training", "views"))
+    __getattr__, __dir__ = lazily(__name__, _HOMES, ("heads", "losses", "networks", "training", "views", "weightings"))
 
 quiet_known_noise()

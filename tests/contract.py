@@ -57,6 +57,7 @@ from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tailmatch.lightning_modules.heads import ComputedHead
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
+from tailmatch.lightning_modules.weightings import CurriculumThresholds, Weighting
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,15 @@ class Method:
     begins_with_checkpoint: bool = False
 
 
+def weighted(name: str, weighting: Callable[[], Weighting]) -> type[FixMatch]:
+    """Make a class of FixMatch with a weighting, which runs as a method does."""
+
+    def begin(self: FixMatch, num_classes: int, **kwargs: Any) -> None:
+        FixMatch.__init__(self, num_classes, weighting=weighting(), **kwargs)
+
+    return type(name, (FixMatch,), {"__init__": begin, "__module__": __name__})
+
+
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
@@ -83,6 +93,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
+    weighted("FlexMatch", CurriculumThresholds): Method({"threshold": 0.13}),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies

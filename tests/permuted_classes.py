@@ -24,6 +24,9 @@ COUNTS = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 STEPS = 5
 
+CLASSES = "memory.labels"
+"""Ends the names of tensors whose values are classes, with -1 for none."""
+
 
 def assert_follows_classes(method: Any, folder: Path, make_callbacks: Callable[[], Sequence[Callback]] = list) -> None:
     """Assert that a method has permuted weights, buffers and the same losses if its classes are permuted.
@@ -97,9 +100,16 @@ class _Losses(Callback):
 
 
 def _renumbered(state: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
-    """Permute every axis whose size is the number of classes."""
+    """Permute every axis whose size is the number of classes, and the values that are classes."""
     old = order.argsort()
-    return {name: _permuted(tensor, old) for name, tensor in state.items()}
+    return {
+        name: _renamed(tensor, order) if name.endswith(CLASSES) else _permuted(tensor, old)
+        for name, tensor in state.items()
+    }
+
+
+def _renamed(classes: Tensor, order: Tensor) -> Tensor:
+    return torch.where(classes < 0, classes, order[classes.long()].to(classes.dtype))
 
 
 def _permuted(tensor: Tensor, old: Tensor) -> Tensor:
@@ -112,7 +122,6 @@ def _relabeled(batch: Any, order: Tensor) -> Any:
     """Copy a batch with the new numbers of its targets; -1 stays."""
     if isinstance(batch, dict):
         return {
-            key: torch.where(value < 0, value, order[value]) if key == "target" else _relabeled(value, order)
-            for key, value in batch.items()
+            key: _renamed(value, order) if key == "target" else _relabeled(value, order) for key, value in batch.items()
         }
     return batch

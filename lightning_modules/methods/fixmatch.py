@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_count, check_share
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier, shifted
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
+from tailmatch.lightning_modules.weightings import Weighting
+from tailmatch.lightning_modules.weightings.base import THRESHOLD
 
 
 class FixMatch(SemiSupervisedClassifier):
@@ -31,6 +33,8 @@ class FixMatch(SemiSupervisedClassifier):
         num_classes: Number of classes K; the command line takes it from the data module.
         threshold: Confidence threshold tau in [0, 1]: a pseudo-label is used if its largest refined probability is at
             least tau.
+        weighting: How much each pseudo-label counts, such as `CurriculumThresholds` of FlexMatch. None: fully, if it
+            reaches the threshold.
         lambda_u: Weight of the unlabeled loss.
         label_smoothing: Label smoothing in [0, 1] of labels and pseudo-labels (Smoothed-FixMatch); 0 for none.
         soft_targets: Whether the target of a strong view is the whole refined distribution q, as in CDMAD and other
@@ -42,7 +46,8 @@ class FixMatch(SemiSupervisedClassifier):
             the comparison with the threshold, and refiners.
 
     Raises:
-        SettingsError: An argument lies outside its domain.
+        SettingsError: An argument lies outside its domain, or the method or the threshold has no use for the
+            `weighting`.
     """
 
     progress_bar = ("loss", "selected")
@@ -51,7 +56,8 @@ class FixMatch(SemiSupervisedClassifier):
         self,
         num_classes: int,
         *,
-        threshold: float = 0.95,
+        threshold: float = THRESHOLD,
+        weighting: Weighting | None = None,
         lambda_u: float = 1.0,
         label_smoothing: float = 0.0,
         soft_targets: bool = False,
@@ -72,6 +78,18 @@ class FixMatch(SemiSupervisedClassifier):
         self.strong_views = strong_views
         self.weak = weak or WeakView()
         self.strong = strong or StrongView()
+        self.weighting = weighting
+        if weighting is not None:
+            if type(self).weigh is not FixMatch.weigh:
+                names = f"weighting is {type(weighting).__name__}, and {type(self).__name__}"
+                raise SettingsError(f"{names} has its own weights: leave it out")
+            weighting.prepare(num_classes, threshold)
+
+    def setup(self, stage: str) -> None:
+        """Pass the size of the unlabeled set to the `weighting`, besides `ImageClassifier.setup`."""
+        super().setup(stage)
+        if stage == "fit" and self.weighting is not None:
+            self.weighting.adapt(len(self.trainer.datamodule.unlabeled))  # type: ignore[attr-defined]
 
     def make_views(self, batch: Batch) -> Batch:
         """Make a weak view of every image, and strong views of the unlabeled ones."""
@@ -117,7 +135,10 @@ class FixMatch(SemiSupervisedClassifier):
         return loss, parts | {"selected": weights.mean(), "confidence": confidence.mean()}
 
     def weigh(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
-        """Select the pseudo-labels whose largest refined probability is at least the threshold: weight 1, others 0."""
+        """Ask the `weighting`; without one, pseudo-labels that reach the threshold have weight 1, and others 0."""
+        if self.weighting is not None:
+            weights: Tensor = self.weighting(probs, refined, index, labeled)
+            return weights
         return (refined.amax(dim=1) >= self.threshold).float()
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:

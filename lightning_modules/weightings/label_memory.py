@@ -1,0 +1,71 @@
+"""The newest pseudo-label of each unlabeled image, as state that is saved."""
+
+import torch
+from torch import Tensor, nn
+
+from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.lightning_modules.training.distributed import gather_rows
+
+NONE = -1
+"""Stands for an image without a pseudo-label."""
+
+
+class LabelMemory(nn.Module):
+    """The newest pseudo-label of each of N unlabeled images. All processes have those of all images.
+
+    Attributes:
+        labels: `int32 [N + 1]`, -1 for none; the last entry belongs to no image and stays -1.
+    """
+
+    labels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("labels", torch.full((1,), NONE, dtype=torch.int32))
+        self.images: int | None = None
+
+    def adapt(self, images: int) -> None:
+        """Take the number N of unlabeled images, and forget the labels of another number."""
+        self.images = images
+        if len(self.labels) != images + 1:
+            self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
+
+    @torch.no_grad()
+    def write(self, index: Tensor, labels: Tensor, chosen: Tensor) -> None:
+        """Replace the labels of some images by those of this step, of all processes; call it on all of them.
+
+        Of an image that is in the step several times, the last chosen row counts.
+
+        Args:
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
+            labels: Pseudo-labels `int64 [B]`.
+            chosen: Which rows are written, `bool [B]`.
+
+        Raises:
+            SettingsError: A checkpoint had labels of another number of images.
+        """
+        if self.images is not None and len(self.labels) != self.images + 1:
+            raise SettingsError(
+                f"the checkpoint has pseudo-labels of {len(self.labels) - 1} unlabeled images, and there are "
+                f"{self.images}: resume with the data of that run"
+            )
+        index, labels, marks = gather_rows(torch.stack([index, labels, chosen.long()], dim=1)).unbind(dim=1)
+        chosen = marks.bool()
+        again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
+        chosen = chosen & ~again
+        place = torch.where(chosen, index, len(self.labels) - 1)
+        self.labels.index_copy_(0, place, torch.where(chosen, labels, NONE).int())
+
+    def counts(self, num_classes: int) -> Tensor:
+        """Count the images without a label, and those of each label: `int64 [1 + K]`."""
+        labels = self.labels[:-1].long()
+        return torch.zeros(1 + num_classes, dtype=torch.long, device=labels.device).index_add_(
+            0, labels - NONE, torch.ones_like(labels)
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        """Take as many labels as the checkpoint has: an evaluation knows no unlabeled set."""
+        given = state_dict.get(f"{prefix}labels")
+        if isinstance(given, Tensor) and given.dim() == 1 and len(given) != len(self.labels):
+            self.labels = torch.full((len(given),), NONE, dtype=torch.int32, device=self.labels.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
