@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
+    from tailmatch.lightning_modules.methods.freematch import FreeMatch
     from tailmatch.lightning_modules.methods.mixmatch import MixMatch
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
     from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
@@ -46,6 +47,7 @@ __all__ = [
     "FixMatch",
     "FixMatchABC",
     "FixMatchRetraining",
+    "FreeMatch",
     "ImageClassifier",
     "MixMatch",
     "MoCoPretraining",
@@ -73,6 +75,7 @@ _HOMES = {
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
     "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
+    "FreeMatch": "tailmatch.lightning_modules.methods.freematch",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
     "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",

@@ -40,6 +40,7 @@ from tailmatch.lightning_modules import (
     FixMatch,
     FixMatchABC,
     FixMatchRetraining,
+    FreeMatch,
     ImageClassifier,
     MixMatch,
     MoCoPretraining,
@@ -57,7 +58,12 @@ from tailmatch.lightning_modules.bases.pretraining import Pretraining
 from tailmatch.lightning_modules.checkpoints.checkpoint_io import AtomicCheckpointIO
 from tailmatch.lightning_modules.heads import ComputedHead
 from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, NetworkFactory
-from tailmatch.lightning_modules.weightings import CurriculumThresholds, Weighting
+from tailmatch.lightning_modules.weightings import (
+    CurriculumThresholds,
+    GaussianWeights,
+    SelfAdaptiveThresholds,
+    Weighting,
+)
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,13 @@ class Method:
     begins_with_checkpoint: bool = False
 
 
-def weighted(name: str, weighting: Callable[[], Weighting]) -> type[FixMatch]:
-    """Make a class of FixMatch with a weighting, which runs as a method does."""
+def weighted(name: str, weighting: Callable[[], Weighting], base: type[FixMatch] = FixMatch) -> type[FixMatch]:
+    """Make a class of FixMatch, or of a method on it, with a weighting, which runs as a method does."""
 
     def begin(self: FixMatch, num_classes: int, **kwargs: Any) -> None:
-        FixMatch.__init__(self, num_classes, weighting=weighting(), **kwargs)
+        base.__init__(self, num_classes, weighting=weighting(), **kwargs)
 
-    return type(name, (FixMatch,), {"__init__": begin, "__module__": __name__})
+    return type(name, (base,), {"__init__": begin, "__module__": __name__})
 
 
 METHODS: dict[type[ImageClassifier], Method] = {
@@ -94,6 +100,9 @@ METHODS: dict[type[ImageClassifier], Method] = {
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
     weighted("FlexMatch", CurriculumThresholds): Method({"threshold": 0.13}),
+    weighted("FreeMatch", partial(SelfAdaptiveThresholds, 0.5, quantile=0.8), FreeMatch): Method(
+        {"lambda_fairness": 0.5}
+    ),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
@@ -105,6 +114,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     ),
     SimMixMatch: Method(),
     SimPro: Method({"threshold": 0.2, "every": 2}),
+    weighted("SoftMatch", partial(GaussianWeights, 0.5)): Method(),
     Supervised: Method(),
 }
 """Every method with the settings of a small run. A new method is one line."""
