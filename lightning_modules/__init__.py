@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.bases.classifier import ImageClassifier
     from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier
     from tailmatch.lightning_modules.methods.acr import ACR
+    from tailmatch.lightning_modules.methods.adamatch import AdaMatch
     from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
     from tailmatch.lightning_modules.methods.boat import BOAT
@@ -42,6 +43,7 @@ __all__ = [
     "BOAT",
     "CPE",
     "SCSSL",
+    "AdaMatch",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -70,6 +72,7 @@ _HOMES = {
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
+    "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",

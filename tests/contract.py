@@ -36,6 +36,7 @@ from tailmatch.lightning_modules import (
     BOAT,
     CPE,
     SCSSL,
+    AdaMatch,
     ClassifierRetraining,
     FixMatch,
     FixMatchABC,
@@ -93,6 +94,7 @@ def weighted(name: str, weighting: Callable[[], Weighting], base: type[FixMatch]
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
+    AdaMatch: Method({"momentum": 0.5, "batches": 3}),
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     CPE: Method({"threshold": 0.1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),

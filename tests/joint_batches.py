@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from tailmatch.datamodules import ListedCounts
-from tailmatch.lightning_modules import CPE, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import CPE, AdaMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.bases.balanced_head import BalancedHead
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.losses import CrossEntropy, InverseWeights
@@ -23,14 +23,16 @@ from tailmatch.lightning_modules.training.distributed import place
 from tests.contract import NO_REMEDY, REMEDIES, cases, prepare
 
 
-def _arguments(method: type[ImageClassifier]) -> dict[str, Any]:
+def without_draws(method: type[ImageClassifier]) -> dict[str, Any]:
     """Return arguments without which a method draws random numbers in a step, which a process does for itself."""
+    if issubclass(method, AdaMatch):
+        return {"interpolate_logits": False}
     return {"draw_images": False} if issubclass(method, BalancedHead) else {}
 
 
 CASES: dict[str, tuple[type[ImageClassifier], str, dict[str, Any]]] = {
     **{
-        f"{kind.__name__}-{remedy}": (kind, remedy, _arguments(kind))
+        f"{kind.__name__}-{remedy}": (kind, remedy, without_draws(kind))
         for kind, remedy in cases("two processes")
         if kind is not CPE  # whose heads have BatchNorms
     },

@@ -3,6 +3,7 @@
 from tailmatch.lightning_modules.weightings.base import Weighting
 from tailmatch.lightning_modules.weightings.curriculum import CurriculumThresholds
 from tailmatch.lightning_modules.weightings.gaussian import GaussianWeights
+from tailmatch.lightning_modules.weightings.relative import RelativeThreshold
 from tailmatch.lightning_modules.weightings.self_adaptive import SelfAdaptiveThresholds
 
-__all__ = ["CurriculumThresholds", "GaussianWeights", "SelfAdaptiveThresholds", "Weighting"]
+__all__ = ["CurriculumThresholds", "GaussianWeights", "RelativeThreshold", "SelfAdaptiveThresholds", "Weighting"]
