@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
+    from tailmatch.lightning_modules.methods.uda import UDA
 
 __all__ = [
     "ACR",
@@ -43,6 +44,7 @@ __all__ = [
     "BOAT",
     "CPE",
     "SCSSL",
+    "UDA",
     "AdaMatch",
     "ClassifierRetraining",
     "Ensemble",
@@ -72,6 +74,7 @@ _HOMES = {
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
+    "UDA": "tailmatch.lightning_modules.methods.uda",
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",

@@ -36,6 +36,7 @@ from tailmatch.lightning_modules import (
     BOAT,
     CPE,
     SCSSL,
+    UDA,
     AdaMatch,
     ClassifierRetraining,
     FixMatch,
@@ -118,6 +119,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     SimPro: Method({"threshold": 0.2, "every": 2}),
     weighted("SoftMatch", partial(GaussianWeights, 0.5)): Method(),
     Supervised: Method(),
+    UDA: Method({"threshold": 0.12, "annealing": "linear"}),
 }
 """Every method with the settings of a small run. A new method is one line."""
 

@@ -127,7 +127,7 @@ class FixMatch(SemiSupervisedClassifier):
             target = probs if self.soft_targets else pseudo_label
         labeled_logits = shifted(labeled_logits, self.labeled_shift())
         strong_logits = shifted(strong_logits, self.unlabeled_shift())
-        loss_labeled = self.cross_entropy(labeled_logits, labeled["target"]).mean()
+        loss_labeled = self.labeled_loss(labeled_logits, labeled["target"])
         loss_strong = self.cross_entropy(strong_logits, torch.cat([target] * self.strong_views))
         loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()
         loss = loss_labeled + self.lambda_u * loss_unlabeled
@@ -140,6 +140,10 @@ class FixMatch(SemiSupervisedClassifier):
             weights: Tensor = self.weighting(probs, refined, index, labeled)
             return weights
         return (refined.amax(dim=1) >= self.threshold).float()
+
+    def labeled_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the mean loss `[]` of labeled images, from `logits [B, K]` and `target int64 [B]`."""
+        return self.cross_entropy(logits, target).mean()
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute each sample's smoothed cross-entropy `[B]` of `logits [B, K]` and `int64 [B]` or probs `[B, K]`."""

@@ -5,5 +5,13 @@ from tailmatch.lightning_modules.weightings.curriculum import CurriculumThreshol
 from tailmatch.lightning_modules.weightings.gaussian import GaussianWeights
 from tailmatch.lightning_modules.weightings.relative import RelativeThreshold
 from tailmatch.lightning_modules.weightings.self_adaptive import SelfAdaptiveThresholds
+from tailmatch.lightning_modules.weightings.unsharpened import UnsharpenedThreshold
 
-__all__ = ["CurriculumThresholds", "GaussianWeights", "RelativeThreshold", "SelfAdaptiveThresholds", "Weighting"]
+__all__ = [
+    "CurriculumThresholds",
+    "GaussianWeights",
+    "RelativeThreshold",
+    "SelfAdaptiveThresholds",
+    "UnsharpenedThreshold",
+    "Weighting",
+]
