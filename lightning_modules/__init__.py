@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
     from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
+    from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
@@ -43,6 +44,7 @@ __all__ = [
     "ADELLO",
     "BOAT",
     "CPE",
+    "SAW",
     "SCSSL",
     "UDA",
     "AdaMatch",
@@ -73,6 +75,7 @@ _HOMES = {
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",

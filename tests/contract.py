@@ -35,6 +35,7 @@ from tailmatch.lightning_modules import (
     ADELLO,
     BOAT,
     CPE,
+    SAW,
     SCSSL,
     UDA,
     AdaMatch,
@@ -63,6 +64,7 @@ from tailmatch.lightning_modules.networks import CategoryNetwork, CifarResNet, N
 from tailmatch.lightning_modules.weightings import (
     CurriculumThresholds,
     GaussianWeights,
+    HeadShareThresholds,
     SelfAdaptiveThresholds,
     Weighting,
 )
@@ -95,6 +97,7 @@ def weighted(name: str, weighting: Callable[[], Weighting], base: type[FixMatch]
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
+    weighted("Adsh", partial(HeadShareThresholds, 2, 2)): Method({"threshold": 0.13}),
     AdaMatch: Method({"momentum": 0.5, "batches": 3}),
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     CPE: Method({"threshold": 0.1}),
@@ -111,6 +114,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
     ReMixMatchABC: Method({"strong_views": 2, "align": False, "balanced_threshold": 0.1}),
     RotationPretraining: Method(),
+    SAW: Method({"threshold": 0.12, "every": 3}),
     SCSSL: Method({"threshold": 0.1, "lambda_heads": 0.5, "estimation_epochs": 1, "bias_limit": 0.0}),
     SelfTraining: Method(
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]

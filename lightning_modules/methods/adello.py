@@ -75,7 +75,7 @@ class ADELLO(FixMatch):
         loss_strong = self.cross_entropy(strong_logits, pseudo_label.repeat(self.strong_views))
         loss_unlabeled = (loss_strong * weights.repeat(self.strong_views)).mean()
         loss_soft = functional.cross_entropy(strong_logits, target.repeat(self.strong_views, 1), reduction="none")
-        loss_complementary = (loss_soft * (1 - weights).repeat(self.strong_views)).mean()
+        loss_complementary = (loss_soft * (1 - weights).clamp(min=0).repeat(self.strong_views)).mean()
         lambda_c = self.lambda_c if progress(self.trainer) >= self.complementary_start else 0.0
         loss = loss_labeled + self.lambda_u * loss_unlabeled + lambda_c * loss_complementary
         self.track(

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
-from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier, shifted
+from tailmatch.lightning_modules.bases.semi_supervised import PseudoLabelRefiner, SemiSupervisedClassifier, shifted
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
 from tailmatch.lightning_modules.weightings import Weighting
 from tailmatch.lightning_modules.weightings.base import THRESHOLD
@@ -46,8 +46,7 @@ class FixMatch(SemiSupervisedClassifier):
             the comparison with the threshold, and refiners.
 
     Raises:
-        SettingsError: An argument lies outside its domain, or the method or the threshold has no use for the
-            `weighting`.
+        SettingsError: An argument lies outside its domain, or has no use beside the others.
     """
 
     progress_bar = ("loss", "selected")
@@ -81,15 +80,16 @@ class FixMatch(SemiSupervisedClassifier):
         self.weighting = weighting
         if weighting is not None:
             if type(self).weigh is not FixMatch.weigh:
-                names = f"weighting is {type(weighting).__name__}, and {type(self).__name__}"
-                raise SettingsError(f"{names} has its own weights: leave it out")
+                raise SettingsError(f"{type(self).__name__} has weights of its own: leave weighting out")
             weighting.prepare(num_classes, threshold)
+            if isinstance(weighting, PseudoLabelRefiner):
+                self.add_refiner(weighting, before_sharpening=True)
 
     def setup(self, stage: str) -> None:
-        """Pass the size of the unlabeled set to the `weighting`, besides `ImageClassifier.setup`."""
+        """Tell the `weighting` of the data, besides `ImageClassifier.setup`."""
         super().setup(stage)
         if stage == "fit" and self.weighting is not None:
-            self.weighting.adapt(len(self.trainer.datamodule.unlabeled))  # type: ignore[attr-defined]
+            self.weighting.adapt(len(self.trainer.datamodule.unlabeled), self.class_counts)  # type: ignore[attr-defined]
 
     def make_views(self, batch: Batch) -> Batch:
         """Make a weak view of every image, and strong views of the unlabeled ones."""

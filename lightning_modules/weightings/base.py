@@ -15,7 +15,7 @@ class Weighting(Described, nn.Module):
     """The weights of pseudo-labels in the loss, in the place of a fixed threshold: `FixMatch(weighting=...)`.
 
     What it learns during a training is in its buffers. The method's checkpoints contain these, and all processes have
-    the same numbers.
+    the same numbers. One that also has `refine` is a refiner of the method, before sharpening.
     """
 
     needs_threshold: bool = True
@@ -32,8 +32,8 @@ class Weighting(Described, nn.Module):
         self.num_classes = num_classes
         self.threshold = threshold
 
-    def adapt(self, images: int) -> None:
-        """Take the size of the unlabeled set, in the set-up of each fit; the default needs nothing."""
+    def adapt(self, images: int, class_counts: Tensor) -> None:
+        """Take the number of unlabeled images and the labeled class counts `[K]`, in the set-up of each fit."""
 
     @abstractmethod
     def forward(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:

@@ -35,7 +35,7 @@ class CurriculumThresholds(Weighting):
         self.warmup = warmup
         self.memory = LabelMemory()
 
-    def adapt(self, images: int) -> None:
+    def adapt(self, images: int, class_counts: Tensor) -> None:
         """See `Weighting.adapt`."""
         self.memory.adapt(images)
 

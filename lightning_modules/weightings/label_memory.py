@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules.training.distributed import gather_rows
 
 NONE = -1
@@ -31,7 +31,7 @@ class LabelMemory(nn.Module):
             self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
 
     @torch.no_grad()
-    def write(self, index: Tensor, labels: Tensor, chosen: Tensor) -> None:
+    def write(self, index: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
         """Replace the labels of some images by those of this step, of all processes; call it on all of them.
 
         Of an image that is in the step several times, the last chosen row counts.
@@ -40,6 +40,9 @@ class LabelMemory(nn.Module):
             index: Positions of the images in the unlabeled set, `int64 [B]`.
             labels: Pseudo-labels `int64 [B]`.
             chosen: Which rows are written, `bool [B]`.
+
+        Returns:
+            Where the rows of all processes were written, `int64 [W B]`; N for those that were not.
 
         Raises:
             SettingsError: A checkpoint had labels of another number of images.
@@ -55,6 +58,7 @@ class LabelMemory(nn.Module):
         chosen = chosen & ~again
         place = torch.where(chosen, index, len(self.labels) - 1)
         self.labels.index_copy_(0, place, torch.where(chosen, labels, NONE).int())
+        return place
 
     def counts(self, num_classes: int) -> Tensor:
         """Count the images without a label, and those of each label: `int64 [1 + K]`."""
@@ -69,3 +73,77 @@ class LabelMemory(nn.Module):
         if isinstance(given, Tensor) and given.dim() == 1 and len(given) != len(self.labels):
             self.labels = torch.full((len(given),), NONE, dtype=torch.int32, device=self.labels.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class PredictionMemory(LabelMemory):
+    """The newest prediction of each of N unlabeled images: its class, and its confidence.
+
+    Attributes:
+        confidence: `float32 [N + 1]`, 0 where there is no prediction.
+    """
+
+    confidence: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("confidence", torch.zeros(1))
+
+    def adapt(self, images: int) -> None:
+        """See `LabelMemory.adapt`."""
+        super().adapt(images)
+        if len(self.confidence) != images + 1:
+            self.confidence = torch.zeros(images + 1, device=self.confidence.device)
+
+    @torch.no_grad()
+    def predict(self, index: Tensor, probs: Tensor) -> None:
+        """Replace the predictions of some images by those of this step, of all processes; call it on all of them.
+
+        Args:
+            index: Positions of the images in the unlabeled set, `int64 [B]`.
+            probs: Predictions `float32 [B, K]`.
+        """
+        confidence, labels = probs.max(dim=1)
+        place = self.write(index, labels, torch.ones_like(index, dtype=torch.bool))
+        written = place < len(self.labels) - 1
+        self.confidence.index_copy_(0, place, torch.where(written, gather_rows(confidence), 0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        given = state_dict.get(f"{prefix}confidence")
+        if isinstance(given, Tensor) and given.dim() == 1 and len(given) != len(self.confidence):
+            self.confidence = torch.zeros(len(given), device=self.confidence.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Interval(nn.Module):
+    """A counter of steps that tells when n of them are over, without waiting for the device.
+
+    Args:
+        every: Number n of steps, at least 1.
+        start: Number of steps before the first interval, at least 0.
+
+    Raises:
+        SettingsError: An argument lies outside its domain.
+    """
+
+    steps: Tensor
+
+    def __init__(self, every: int, start: int = 0) -> None:
+        super().__init__()
+        check_count("every", every)
+        check_count("start", start, 0)
+        self.every = every
+        self.start = start
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._known: int | None = None  # the same number, without the device
+
+    def tick(self) -> bool:
+        """Count a step, and tell whether an interval ends with it."""
+        known = int(self.steps) if self._known is None else self._known
+        self._known = known + 1
+        self.steps += 1
+        past = self._known - self.start
+        return past > 0 and past % self.every == 0
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        self._known = None
+        super()._load_from_state_dict(*args)

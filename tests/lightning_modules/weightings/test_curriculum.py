@@ -26,7 +26,7 @@ def rows(*confidences: float) -> Tensor:
 def test_thresholds_are_those_before_the_step_and_labels_need_the_fixed_one() -> None:
     weighting = CurriculumThresholds()
     weighting.prepare(3, 0.95)
-    weighting.adapt(3)
+    weighting.adapt(3, torch.ones(3))
     index, step = torch.tensor([2, 0]), rows(0.96, 0.6)
     assert weighting(step, step, index, None).tolist() == [1, 1]  # all thresholds are 0
     assert weighting.memory.labels.tolist() == [-1, -1, 0, -1]  # 0.6 was enough for the class, not for a label
@@ -38,7 +38,7 @@ def test_thresholds_are_those_before_the_step_and_labels_need_the_fixed_one() ->
 
 def test_fixmatch_has_the_weights_of_its_weighting_and_refuses_one_that_it_would_not_ask() -> None:
     method = FixMatch(3, network=PixelNetwork, threshold=0.8, weighting=CurriculumThresholds(warmup=False))
-    method.weighting.adapt(2)  # type: ignore[union-attr]
+    method.weighting.adapt(2, torch.ones(3))  # type: ignore[union-attr]
     logged: dict[str, Tensor] = {}
     method.track = logged.update  # type: ignore[method-assign,assignment]
     batch = {
@@ -55,5 +55,5 @@ def test_fixmatch_has_the_weights_of_its_weighting_and_refuses_one_that_it_would
         selected.append(logged["selected"].item())
     assert selected == [1, 0.5]  # at first the threshold of class 1 is 0, then 0.8
     assert "weighting.memory.labels" in method.state_dict()
-    with pytest.raises(ValueError, match="weighting is CurriculumThresholds, and ACR has its own weights"):
+    with pytest.raises(ValueError, match="ACR has weights of its own: leave weighting out"):
         ACR(3, network=PixelNetwork, weighting=CurriculumThresholds())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tailmatch.lightning_modules.weightings.label_memory import LabelMemory
+from tailmatch.lightning_modules.weightings.label_memory import LabelMemory, PredictionMemory
 
 
 def test_chosen_labels_replace_older_ones_and_are_counted() -> None:
@@ -36,3 +36,14 @@ def test_an_evaluation_takes_the_labels_of_a_checkpoint_and_a_fit_on_another_set
         other.write(torch.tensor([1]), torch.tensor([2]), torch.tensor([True]))
     loaded.adapt(4)  # a new fit begins anew
     assert loaded.labels.tolist() == [-1] * 5
+
+
+def test_predictions_have_their_confidence() -> None:
+    memory = PredictionMemory()
+    memory.adapt(3)
+    memory.predict(torch.tensor([2, 0, 2]), torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8]]))
+    assert memory.labels.tolist() == [1, -1, 1, -1]
+    torch.testing.assert_close(memory.confidence, torch.tensor([0.7, 0.0, 0.8, 0.0]))
+    loaded = PredictionMemory()
+    loaded.load_state_dict(memory.state_dict())
+    assert torch.equal(loaded.confidence, memory.confidence)
