@@ -1,7 +1,6 @@
 """Run the cells of a study: some at a time, each in processes of its own, together with other machines."""
 
 import json
-import os
 import shlex
 import signal
 import statistics
@@ -16,6 +15,7 @@ from typing import IO, Protocol
 
 from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.places import environment_at
 from tailmatch.command_line.studies.record import LOG, Record
 from tailmatch.datamodules.locks import InUseError, sole_writer
 
@@ -231,7 +231,7 @@ class Runner:
         log = (self.out / cell.name / LOG).open("ab")
         log.write(f"$ tailmatch {shlex.join(words)}\n".encode())
         log.flush()
-        environment = {**os.environ, **self.places[place]}
+        environment = environment_at(self.places[place])
         process = subprocess.Popen(
             [*self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
