@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
+from tailmatch.command_line.comparison.across import across
 from tailmatch.command_line.comparison.checks import differences, refusal
 from tailmatch.command_line.comparison.published import add_published, axes_of
 from tailmatch.command_line.comparison.results import Source, choose_metrics, choose_source, results_of
@@ -27,6 +28,7 @@ EPILOG = """\
 examples:
   tailmatch compare runs/*
   tailmatch compare runs/study --output table.tex page.html     a table for a paper, and a page with plots
+  tailmatch compare runs/study --across unlabeled               its levels as columns of the first metric
   tailmatch compare runs/study --metrics gm_recall top1 few --per_class
   tailmatch compare runs/* --metrics val/balanced_accuracy      runs without a test
 """
@@ -72,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"Files to write, beside the table in the terminal: {', '.join(ENDINGS)}.",
     )
+    made.add_argument(
+        "--across",
+        metavar="COLUMN",
+        help="Lay out the first metric with the values of this column across the page, as papers do; files of numbers "
+        "(.csv) and pages (.html) stay as they are.",
+    )
     made.add_argument("--per_class", action="store_true", help="Show the recall of each class, too.")
     made.add_argument(
         "--force", action="store_true", help="Compare runs that cannot be compared; the caption says what differs."
@@ -91,15 +99,18 @@ def main(args: Sequence[str]) -> None:
         if file.name in PARTS and holds_results(file.parent):
             raise SettingsError(f"--output is {file}, which is a file of a run; name another one")
         check_free(file, asked.overwrite == "true")
+    if asked.across is not None and asked.per_class:
+        raise SettingsError("--across shows one metric, and --per_class the recall of each class: leave out one")
     table, lines = compare(asked.runs, asked.metrics, asked.by, asked.per_class, asked.force)
+    paper = table if asked.across is None else across(table, asked.across)
     for line in lines:
         print(line)
-    print_table(table)
+    print_table(paper)
     with ExitStack() as held:
         for file in asked.output:
             held.enter_context(sole_output(file))
         for file in asked.output:
-            write(table, file)
+            write(table if file.suffix.lower() in (".csv", ".html") else paper, file)
             print(f"written: {file}", flush=True)
 
 

@@ -81,6 +81,7 @@ def main(args: Sequence[str]) -> None:
     file = study_file(asked.study)
     study = read_study(file)
     check_extra(extra)
+    check_compare(study.compare, str(file))
     out = asked.out or Path("runs", f"{file.stem}-study")
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
@@ -126,6 +127,23 @@ def check_extra(extra: Sequence[str]) -> None:
         raise SettingsError(misspelled)
 
 
+def check_compare(words: Sequence[str], name: str) -> None:
+    """Check the options for the table of a study, before anything is run.
+
+    Raises:
+        SettingsError: `compare` does not know one, or it names files.
+    """
+    from tailmatch.command_line import compare
+    from tailmatch.datamodules.arguments import SettingsError
+
+    try:
+        asked = compare.parser().parse_args(["runs", *words])
+    except SystemExit as error:
+        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; see `tailmatch compare --help`") from error
+    if asked.output or len(asked.runs) > 1:
+        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; it cannot name runs or files")
+
+
 def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:
     """Run the cells of a study, or its search; say how it went, and return the exit code."""
     from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
@@ -142,23 +160,23 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     with whole_file(out / "study.yaml") as partial:
         partial.write_text(study.text, encoding="utf-8")
     outcome = Runner(study.title, cells, out, places, source=search).run()
-    for cell, message in outcome.failed.values():
-        print(f"failed: {cell}: {message}", file=sys.stderr, flush=True)
+    for line in outcome.failures():
+        print(line, file=sys.stderr, flush=True)
     for line in [] if search is None else search.summary():
         print(line, flush=True)
     print(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} done", flush=True)
     if search is None and outcome.done:
-        show_table(out)
+        show_table(out, study.compare)
     return 1 if outcome.failed else 0
 
 
-def show_table(out: Path) -> None:
+def show_table(out: Path, words: Sequence[str]) -> None:
     """Print what `tailmatch compare` shows of a study, and how to get it again."""
     from tailmatch.command_line import compare
     from tailmatch.datamodules.arguments import SettingsError
 
-    print(f"tailmatch compare {shlex.quote(str(out))}", flush=True)
+    print(f"tailmatch compare {shlex.join([str(out), *words])}", flush=True)
     try:
-        compare.main([str(out)])
+        compare.main([str(out), *words])
     except SettingsError as error:
         print(error, flush=True)

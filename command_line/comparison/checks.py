@@ -157,7 +157,11 @@ def _repeated(results: Sequence[Result], groups: Sequence[tuple[str, ...]]) -> I
 def _within_rows(results: Sequence[Result], groups: Sequence[tuple[str, ...]]) -> Iterator[Difference]:
     """Find settings that differ between the seeds of a cell, as where two studies are mixed; paths may differ."""
     for group in dict.fromkeys(groups):
-        runs = [result.run for result, other in zip(results, groups, strict=True) if other == group]
+        runs = [
+            result.run
+            for result, other in zip(results, groups, strict=True)
+            if other == group and result.run.config  # a cell that only tests the checkpoint of another has none
+        ]
         for name in dict.fromkeys(name for run in runs for name in run.settings):
             values = [run.settings.get(name) for run in runs]
             if not any("/" in value for value in values if value):

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from tailmatch.command_line.comparison.table import Cell, Table, shown_number, shown_pair
+from tailmatch.command_line.comparison.table import Cell, Table, shown_pair
 from tailmatch.datamodules.class_names import printable
 
 _LATEX = {
@@ -19,7 +19,7 @@ _LATEX = {
 def markdown(table: Table) -> str:
     """Write a table with its caption as Markdown."""
     heads = [*table.heads, *table.metrics]
-    numbers = [[shown_number(row.cells.get(name), name) for name in table.metrics] for row in table.rows]
+    numbers = [[table.number(row, name) for name in table.metrics] for row in table.rows]
     rows = [[*table.head_cells(row), *cells] for row, cells in zip(table.rows, numbers, strict=True)]
     parts = [_markdown_table(heads, rows, len(table.heads))]
     if table.class_names:
@@ -66,7 +66,7 @@ def _exact(cell: Cell | None) -> tuple[str, str, str]:
 def latex(table: Table) -> str:
     """Write a table with its caption as LaTeX, with the rules of the package booktabs."""
     heads = [*table.heads, *(name.replace("_", " ") for name in table.metrics)]
-    numbers = [[_in_math(shown_number(row.cells.get(name), name)) for name in table.metrics] for row in table.rows]
+    numbers = [[_in_math(table.number(row, name)) for name in table.metrics] for row in table.rows]
     rows = [[*map(escape_latex, table.head_cells(row)), *cells] for row, cells in zip(table.rows, numbers, strict=True)]
     parts = _latex_table(table.legend(), heads, rows, len(table.heads))
     if table.class_names:

@@ -21,7 +21,6 @@ from tailmatch.command_line.comparison.table import (
     cell_of,
     is_share,
     order_of,
-    shown_number,
     shown_pair,
 )
 
@@ -61,7 +60,7 @@ def html_text(table: Table) -> str:
             {
                 "published": row.published is not None,
                 "heads": [shown(cell) for cell in table.head_cells(row)],
-                "cells": [shown_number(row.cells.get(name), name) for name in table.metrics],
+                "cells": [table.number(row, name) for name in table.metrics],
             }
             for row in table.rows
         ],

@@ -40,6 +40,7 @@ class Row:
         results: Its runs; empty for published numbers.
         recall: The recall of each class by name.
         published: The number of its source, from 1; None if it was measured.
+        counted: The numbers of seeds of its cells, if these are of several settings; empty for the number of runs.
     """
 
     values: tuple[str, ...]
@@ -47,6 +48,7 @@ class Row:
     results: list[Result] = field(default_factory=list)
     recall: dict[str, Cell] = field(default_factory=dict)
     published: int | None = None
+    counted: str = ""
 
     @property
     def label(self) -> str:
@@ -56,7 +58,7 @@ class Row:
     @property
     def seeds(self) -> str:
         """The number of seeds as text; empty for published numbers."""
-        return str(len(self.results)) if self.results else ""
+        return self.counted or (str(len(self.results)) if self.results else "")
 
     def by_seed(self, metric: str) -> dict[str, float]:
         """Give a metric of each seed that has it."""
@@ -77,6 +79,7 @@ class Table:
         sources: The sources of published numbers.
         title: The title of the study; empty if the runs are of none or of several.
         class_names: The classes whose recall is shown, the one with the most labels first; empty if it is not.
+        metric_of: The metric that a column of numbers has, where the name of the column is another.
     """
 
     titles: list[str]
@@ -88,6 +91,11 @@ class Table:
     sources: list[str] = field(default_factory=list)
     title: str = ""
     class_names: list[str] = field(default_factory=list)
+    metric_of: dict[str, str] = field(default_factory=dict)
+
+    def number(self, row: Row, name: str) -> str:
+        """Write the number of a row in a column."""
+        return shown_number(row.cells.get(name), self.metric_of.get(name, name))
 
     @property
     def heads(self) -> list[str]:

@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tailmatch.command_line.comparison.table import Table, shown_number, shown_pair
+from tailmatch.command_line.comparison.table import Table, shown_pair
 from tailmatch.datamodules.class_names import printable, short_name
 
 LEAST = 10
@@ -23,7 +23,7 @@ def terminal_text(table: Table, width: int) -> Sequence[RenderableType]:
     """
     shown: list[RenderableType] = [Text(sentence) for sentence in table.legend()]
     heads = [[printable(cell) for cell in table.head_cells(row)] for row in table.rows]
-    numbers = {name: [shown_number(row.cells.get(name), name) for row in table.rows] for name in table.metrics}
+    numbers = {name: [table.number(row, name) for row in table.rows] for name in table.metrics}
     shown += list(_blocks(table.heads, heads, numbers, width))
     if table.class_names:
         shown.append(Group(Text("\nRecall of each class, the one with the most labels first"), *_classes(table, width)))

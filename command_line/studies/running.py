@@ -25,6 +25,8 @@ POLL = 0.1
 BUSY = 2.0
 """Seconds until a cell that another process holds is tried again."""
 
+PROGRAM = (sys.executable, "-m", "tailmatch.cli")
+
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 """Exit codes of a process that was killed, such as one for which the memory was too small."""
 
@@ -81,6 +83,13 @@ class Outcome:
     done: list[Cell] = field(default_factory=list)
     failed: dict[str, tuple[Cell, str]] = field(default_factory=dict)
 
+    def failures(self) -> list[str]:
+        """Name the cells that failed, those with the same message together."""
+        same = dict[str, list[Cell]]()
+        for cell, message in self.failed.values():
+            same.setdefault(message, []).append(cell)
+        return [f"failed: {'; '.join(map(str, found))}: {message}" for message, found in same.items()]
+
 
 class Runner:
     """Runs cells until each is done or has failed; several of these may share the folder of a study.
@@ -94,7 +103,7 @@ class Runner:
         cells: The cells, each after those that it needs.
         out: The folder of the study.
         places: The environment variables of each place; so many cells run at a time.
-        program: The words that start `tailmatch`, before those of a command.
+        program: The words that start `tailmatch`, before those of a command; None for `PROGRAM`.
         source: Gives further cells as places become free.
     """
 
@@ -104,12 +113,12 @@ class Runner:
         cells: Sequence[Cell],
         out: Path,
         places: Sequence[Mapping[str, str]],
-        program: Sequence[str] = (sys.executable, "-m", "tailmatch.cli"),
+        program: Sequence[str] | None = None,
         source: Source | None = None,
     ) -> None:
         self.source = source
         self.title = title
-        self.program = program
+        self.program = PROGRAM if program is None else program
         self.out = out
         self.places = places
         self.outcome = Outcome()
@@ -281,14 +290,14 @@ class Runner:
         running.held.close()
         if code:
             assert record.failed is not None
-            self._end(cell, f"{record.failed['message']} ({running.command.split()[0]}; see {folder / LOG})")
+            self._end(cell, str(record.failed["message"]), f" ({running.command.split()[0]}; see {folder / LOG})")
         else:
             self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
             self._end(cell, pruned=record.pruned)
             how = "ended early" if record.pruned else "done"
             self._say(f"{how}: {cell}{result_of(folder)}, {duration(record.seconds)}{self._left()}")
 
-    def _end(self, cell: Cell, message: str | None = None, pruned: bool = False) -> None:
+    def _end(self, cell: Cell, message: str | None = None, where: str = "", pruned: bool = False) -> None:
         self._waiting.pop(cell.name, None)
         if self.source is not None:
             self.source.ended(cell, message is not None, pruned)
@@ -296,7 +305,7 @@ class Runner:
             self.outcome.done.append(cell)
         else:
             self.outcome.failed[cell.name] = (cell, message)
-            self._say(f"failed: {cell}: {message}")
+            self._say(f"failed: {cell}: {message}{where}")
 
     def _left(self) -> str:
         """Estimate how long the rest takes, from cells of the same levels, or from all that are known."""

@@ -42,7 +42,7 @@ class Search:
         self._optuna = optuna_for(study.title)
         self._trials = self._load()
         self._numbers = dict[str, int]()  # of the trials of this process, by the names of their cells
-        self._read = dict[str, tuple[float, int]]()  # when metrics.csv was read last, and its last step
+        self._read = dict[str, tuple[int, int]]()  # when metrics.csv was read last, and its last step
 
     def _load(self) -> "optuna.Study":
         module = self._optuna
@@ -94,26 +94,31 @@ class Search:
 
     def is_hopeless(self, cell: Cell) -> bool:
         """Tell Optuna the validations that are new, and ask whether the training is worth its time."""
-        if not self.space.prune:
-            return False
+        trial = self._report(cell)
+        return trial is not None and bool(trial.should_prune())
+
+    def _report(self, cell: Cell) -> "optuna.Trial | None":
+        """Tell Optuna the validations that it does not know yet; return None if there are none."""
         file = self.out / cell.name / "metrics.csv"
-        with suppress(OSError, self._optuna.exceptions.UpdateFinishedTrialError):
-            changed = file.stat().st_mtime
-            before, last = self._read.get(cell.name, (0.0, -1))
+        with suppress(OSError, self._optuna.exceptions.UpdateFinishedTrialError):  # another machine has told its end
+            changed = file.stat().st_mtime_ns
+            before, last = self._read.get(cell.name, (0, -1))
             if changed == before:
-                return False
-            trial = self._optuna.Trial(self._trials, self._id(cell))
+                return None
+            trial: optuna.Trial = self._optuna.Trial(self._trials, self._id(cell))
             for step, value in validations(file, self.space.metric):
                 if step > last:
                     trial.report(value, step)
                     last = step
             self._read[cell.name] = (changed, last)
-            return bool(trial.should_prune())
-        return False
+            return trial
+        return None
 
     def ended(self, cell: Cell, failed: bool, pruned: bool) -> None:
         """Tell Optuna the result of a trial."""
         states, number = self._optuna.trial.TrialState, self._numbers[cell.name]
+        if not self._trials.get_trials(deepcopy=False)[number].state.is_finished():  # by another process
+            self._report(cell)
         values = [value for _, value in validations(self.out / cell.name / "metrics.csv", self.space.metric)]
         with suppress(self._optuna.exceptions.UpdateFinishedTrialError):  # another machine has just told it
             if pruned:

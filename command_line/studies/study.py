@@ -19,7 +19,7 @@ SETTINGS = ("data", "model", "trainer", "checkpoint")
 OF_PART = ("configs", "options", "needs", "commands", "shown")
 """Keys of a level, or of the study, beside settings."""
 
-OF_STUDY = ("title", "axes", "combinations", "exclude", "seeds", "threads", "search", "published")
+OF_STUDY = ("title", "axes", "combinations", "exclude", "seeds", "threads", "search", "compare", "published")
 """Keys of a study, beside those of a level."""
 
 OF_SWEEP = ("run_dir", "ckpt_path", "seed_everything", "overwrite")
@@ -74,6 +74,7 @@ class Study:
         seeds: The seeds of each combination.
         threads: The number of threads of a training; None for as many as its share of the cores.
         search: What is searched, instead of axes; None for nothing.
+        compare: Words of `tailmatch compare` that lay out the table, after the folder.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Study:
     seeds: tuple[int, ...]
     threads: int | None
     search: SearchSpace | None = None
+    compare: tuple[str, ...] = ()
 
 
 def study_file(name: str) -> Path:
@@ -139,6 +141,7 @@ def read_study(file: Path) -> Study:
         seeds=_seeds(content.get("seeds", 1), where),
         threads=threads,
         search=_search(content, where),
+        compare=_compare(content.get("compare"), where),
     )
 
 
@@ -169,6 +172,18 @@ def levels_where(words: Iterable[str], study: Study) -> tuple[Where, tuple[int, 
         levels = study.axes.get(axis, {})
         chosen[axis] = [text] if text in levels else [part.strip() for part in text.split(",")]
     return _where(chosen, study.axes, "--where") if chosen else {}, seeds
+
+
+def _compare(content: Any, name: str) -> tuple[str, ...]:
+    """Read options of `tailmatch compare`, as one would type them."""
+    if content is not None and not isinstance(content, str):
+        raise SettingsError(
+            f"{name}: compare is {content!r:.60}; it must be options of `tailmatch compare` as one text"
+        )
+    try:
+        return tuple(shlex.split(content or ""))
+    except ValueError as error:
+        raise SettingsError(f"{name}: compare is {content!r}: {error}") from error
 
 
 def _search(content: Mapping[str, Any], name: str) -> SearchSpace | None:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tailmatch.callbacks import DARP, LastEvaluations
 from tailmatch.command_line.lightning_cli import TailmatchCLI
+from tailmatch.command_line.studies.cells import cells_of
+from tailmatch.command_line.studies.study import read_study
 from tailmatch.lightning_modules.training.length import total_steps
 
 ROOT = Path(__file__).parent.parent.parent / "configs"
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml"))
+STUDIES = [file for file in FILES if file.startswith("studies/") and file != "studies/search.yaml"]  # no cells yet
 DATA, METHOD = "data/digits_lt.yaml", "methods/fixmatch.yaml"
 
 
@@ -58,6 +62,27 @@ def test_headers_begin_with_a_description_and_name_files_that_exist() -> None:
         named = re.findall(r"--config ([^\s\]]+)|(?<= )([a-z]+/\w+\.yaml)", text)
         missing = [name for name in (one or other for one, other in named) if name not in FILES]
         assert not missing, f"{file}: {missing}"
+
+
+def test_studies_name_their_command_and_have_a_folder_for_each_cell() -> None:
+    for file in STUDIES:
+        study = read_study(ROOT / file)
+        assert f"#   tailmatch sweep {file}" in study.text, file
+        cells = cells_of(study)
+        assert len({cell.name.casefold() for cell in cells}) == len(cells) > len(study.seeds), file
+
+
+def test_published_numbers_of_studies_are_beside_a_row() -> None:
+    assert any("published:" in (ROOT / file).read_text() for file in STUDIES)
+    for file in STUDIES:
+        study = read_study(ROOT / file)
+        rows = {frozenset(cell.levels.items()) for cell in cells_of(study) if cell.shown}
+        for table in yaml.safe_load(study.text).get("published", []):
+            assert table["unit"] == "percent" and table["metric"] in ("balanced_accuracy", "gm_recall", "top1"), file
+            named = [frozenset((axis, str(level)) for axis, level in row["where"].items()) for row in table["rows"]]
+            assert len(set(named)) == len(named), f"{file}: a row twice"
+            assert set(named) <= rows, f"{file}: {set(named) - rows}"
+            assert all(1 < row["mean"] < 100 for row in table["rows"]), file
 
 
 def settings(*args: str) -> Any:

@@ -126,8 +126,8 @@ def provide_runs(words: tuple[str, ...], template: Path) -> None:
         Path("best.ckpt").symlink_to(template)
 
 
-def build(command: Command) -> None:
-    """Build everything that a command would use."""
+def build(command: Command, page: Path) -> None:
+    """Build everything that a command of a page would use."""
     if command.program != "tailmatch":
         parse_only(command)
     elif any(word.endswith("help") for word in command.words):
@@ -136,7 +136,7 @@ def build(command: Command) -> None:
     elif command.words[0] in ("fit", "validate", "test", "predict"):
         Built([*command.words, *[f"--trainer.{word}" for word in CPU]])
     elif command.words[0] == "sweep":
-        build_study(command.words[1:])
+        build_study(command.words[1:], page)
     elif command.words[0] == "report":
         asked, others = report.parser().parse_known_args(command.words[1:])
         words = report.words_of_test(asked.run, asked.ckpt_path or "best", asked.unlabeled_images, others)
@@ -150,8 +150,11 @@ def build(command: Command) -> None:
             cli.main(command.words)
 
 
-def build_study(words: tuple[str, ...]) -> None:
-    """Build the first training or test of cells that have each level of the study at least once."""
+def build_study(words: tuple[str, ...], page: Path) -> None:
+    """Build the first training or test of cells that have each level of the study at least once.
+
+    A study of the package is built for its own header; the command of another page is checked.
+    """
     asked, extra = sweep.parser().parse_known_args(words)
     if asked.study == "mine.yaml":  # the example of the page
         example = (ROOT / "docs" / "studies.md").read_text().partition("```yaml\n")[2].partition("```")[0]
@@ -167,6 +170,8 @@ def build_study(words: tuple[str, ...]) -> None:
     else:
         cells = cells_of(study, extra)
     assert chosen_cells(cells, *levels_where(asked.where, study))
+    if asked.study != "mine.yaml" and not page.samefile(study_file(asked.study)):
+        return
     seen, chosen = set[tuple[str, str]](), []
     for cell in cells:
         if not (seen and cell.levels.items() <= seen):
@@ -223,7 +228,7 @@ def parse_only(command: Command) -> None:
 def test_commands_of_a_page_are_built(page: Path, world: Path, template: Path) -> None:
     for command in commands_of(page):
         provide_runs(command.words, template)
-        build(command)
+        build(command, page)
 
 
 def test_every_configuration_is_in_a_command() -> None:

@@ -1,9 +1,9 @@
 """The tutorials run as a reader runs them, block by block, on small made-up data and with fewer steps."""
 
 import csv
-import json
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from tests.documented_commands import TUTORIALS, Command, pictures_of, shortened, steps_of
+from tailmatch.command_line.studies import running
+from tests.documented_commands import ROOT, TUTORIALS, Command, pictures_of, shortened, steps_of
 from tests.typed import tailmatch
 
 OWN_IMAGES, COMPARISON, PYTHON = (
@@ -89,18 +90,32 @@ def write_cifar10(folder: Path) -> None:
     (folder / datasets.CIFAR10.base_folder / "batches.meta").write_bytes(pickle.dumps(meta))
 
 
+UNCHECKED = """
+from torchvision import datasets
+datasets.CIFAR10._check_integrity = lambda self: True
+datasets.cifar.check_integrity = lambda *args: True
+from tailmatch.cli import main
+main()
+"""
+"""The command line, for which what is made up here is CIFAR-10."""
+
+
 def test_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
-    monkeypatch.setattr(datasets.cifar, "check_integrity", lambda *args: True)
+    monkeypatch.setattr(running, "PROGRAM", [sys.executable, "-c", UNCHECKED])
     write_cifar10(folder / "data")
     counts = ["labeled_max=8", "labeled_gamma=4", "unlabeled_max=16", "unlabeled_gamma=4"]
     fit = [*SHORT, "--data.labeled_batch_size=4", "--data.val_holdout=4", *[f"--data.class_counts.{c}" for c in counts]]
-    names = run(COMPARISON, {"fit": fit, "test": QUIET})
-    runs = {path.parent.name: json.loads(path.read_text()) for path in Path("runs").glob("*/test_metrics.json")}
-    assert set(names["results"]) == set(runs)
-    for name, record in runs.items():
-        assert names["results"][name] == record and len(record["recall"]) == 10
-    assert all((folder / name).exists() for name in pictures_of(COMPARISON))
+    sweep = ["--where", "method=FixMatch, logits adjusted", "seed=0", *fit]
+    names = run(COMPARISON, {"configs": [], "sweep": sweep, "compare": []})
+    assert {row["method"]: len(names["classes"]) for row in names["rows"]} == dict.fromkeys(
+        ("FixMatch", "FixMatch, logits adjusted"), 10
+    )
+    assert all((folder / name).exists() for name in [*pictures_of(COMPARISON), "comparison.html", "comparison.tex"])
+
+
+def test_the_study_of_the_comparison_is_the_file() -> None:
+    shown = COMPARISON.read_text().partition("```yaml\n")[2].partition("```")[0]
+    assert (ROOT / "configs" / "studies" / "tutorial.yaml").read_text().endswith(f"\n{shown}")
 
 
 def test_python(folder: Path) -> None:

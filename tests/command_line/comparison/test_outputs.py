@@ -10,10 +10,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tailmatch.command_line.compare import compare
+from tailmatch.command_line.comparison.across import across
 from tailmatch.command_line.comparison.formats import csv_text, latex, markdown
 from tailmatch.command_line.comparison.page import MOST_LINES, html_text
 from tailmatch.command_line.comparison.table import Table
 from tailmatch.command_line.comparison.text import terminal_text
+from tailmatch.datamodules.arguments import SettingsError
 from tests.callbacks.reports.html.pages import Page
 from tests.command_line.made_up_runs import CLASSES, change, config, make_cell, make_run
 
@@ -57,6 +59,28 @@ def test_markdown_has_a_cell_for_each_value(table: Table) -> None:
     assert widths == [8] * (2 + len(STRANGE)) + [7] * (2 + len(STRANGE))
     assert "<b>" not in text and "<script>" not in text and r"\`\*code\*\`" in text
     assert text.startswith("Compared by --force, although the runs differ: training: unfinished")
+
+
+def test_one_metric_across_the_levels_of_a_column(tmp_path: Path) -> None:
+    for seed, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9)):
+        for place, method in enumerate(("A", "B")):
+            for shift, prior in enumerate(("same", "reversed")):
+                if (method, prior, seed) != ("B", "reversed", 2):
+                    levels = {"method": method, "prior": prior}
+                    make_cell(tmp_path, levels, seed, accuracy + 0.02 * place + 0.01 * shift)
+    found = compare([tmp_path], (), None, per_class=False, force=False)[0]
+    turned = across(found, "prior")
+    assert (turned.heads, turned.metrics) == (["method", "seeds"], ["reversed", "same"])
+    assert [row.counted for row in turned.rows] == ["3", "2-3"]
+    lines = markdown(turned).splitlines()
+    assert lines[0] == "Balanced accuracy, by prior."
+    assert lines[-2:] == ["| A | 3 | 67.67 ± 20.82 | 66.67 ± 20.82 |", "| B | 2-3 | 58.00 ± 7.07 | 68.67 ± 20.82 |"]
+    with pytest.raises(
+        SettingsError, match="--across is priors; it must be one of several columns, and there are meth"
+    ):
+        across(found, "priors")
+    with pytest.raises(SettingsError, match="one of several columns"):
+        across(turned, "method")
 
 
 def test_csv_has_every_name_as_it_is(table: Table) -> None:

@@ -79,7 +79,8 @@ def test_a_cell_that_fails_stops_only_those_that_need_it(tmp_path: Path, capsys:
     found = cells(tmp_path, levels)
     outcome = runner(tmp_path, found).run()
     assert names(outcome) == ({"good-seed0", "last-seed0"}, {"bad-seed0", "needs_bad-seed0"})
-    assert "threshold is 7 (fit; see" in outcome.failed["bad-seed0"][1]
+    assert outcome.failed["bad-seed0"][1] == "threshold is 7"
+    assert outcome.failures()[0] == "failed: bad, seed 0: threshold is 7"
     assert outcome.failed["needs_bad-seed0"][1] == "needs bad, seed 0, which has failed"
     assert [calls(tmp_path, cell) for cell in found] == [["fit"], [], ["fit", "test"], ["fit", "test"]]
     assert "done: good, seed 0: balanced accuracy 50.0 %, 0 s; about 0 s left" in capsys.readouterr().out

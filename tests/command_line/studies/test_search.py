@@ -92,9 +92,7 @@ def test_trials_that_were_begun_are_ended_by_whoever_comes(tmp_path: Path) -> No
 
 
 def test_a_training_that_is_worse_than_the_others_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = study(tmp_path)
-    source, runs = runner(tmp_path, found)
-    runs.run()
+    runner(tmp_path, study(tmp_path, prune=False))[1].run()
     (tmp_path / "out" / "hang").touch()
     longer, more = runner(tmp_path, study(tmp_path, trials=7))
     monkeypatch.setattr(Search, "more", lambda self, free, real=Search.more: worst(self, real(self, free)))

@@ -71,6 +71,8 @@ def test_what_the_command_line_chooses(tmp_path: Path) -> None:
         ({"commands": ["train"]}, "commands has 'train'; it must begin with one of fit"),
         ({"commands": []}, "commands is empty"),
         ({"commands": ["fit --data.root 'my images"]}, "in which a quote is not closed"),
+        ({"compare": ["--across"]}, r"compare is \['--across'\]; it must be options of"),
+        ({"compare": "'a"}, "compare is \"'a\": No closing quotation"),
         ({"shown": 1}, "shown is 1; it must be true or false"),
         ({"axes": {"a": {}}}, "axis a has no level"),
         ({"axes": {"a": ["x", "y"]}}, r"axis a is \['x', 'y'\]; it must be a mapping"),
