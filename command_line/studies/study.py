@@ -257,6 +257,10 @@ def _commands(content: Any, name: str) -> tuple[str, ...] | None:
     known = ("fit", "validate", "test", "predict", "label", "refine", "select", "report", "export")
     for command in commands:
         first = command.split()[0] if command.split() else ""
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise SettingsError(f"{name}: commands has {command!r}, in which a quote is not closed") from error
         if first not in known:
             raise SettingsError(f"{name}: commands has {command!r}; it must begin with one of {', '.join(known)}")
     if not commands:
