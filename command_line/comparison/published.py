@@ -9,7 +9,7 @@ from tailmatch.command_line.comparison.results import ALIASES
 from tailmatch.command_line.comparison.runs import Run, as_float, is_number
 from tailmatch.command_line.comparison.settings import NONE
 from tailmatch.command_line.comparison.table import Cell, Row, Table
-from tailmatch.command_line.studies.study import option_text
+from tailmatch.command_line.studies.values import option_text
 from tailmatch.datamodules.arguments import SettingsError
 
 SCALES = {"percent": 0.01, "share": 1.0}

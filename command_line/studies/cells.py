@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where, option_text
+from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where
+from tailmatch.command_line.studies.values import option_text
 from tailmatch.command_line.typed import config_content, config_file
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import whole_file

@@ -1,6 +1,5 @@
 """Run the cells of a study: some at a time, each in processes of its own, together with other machines."""
 
-import json
 import shlex
 import signal
 import statistics
@@ -9,12 +8,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.outcomes import Outcome, duration, result_of
 from tailmatch.command_line.studies.places import environment_at
 from tailmatch.command_line.studies.record import LOG, Record
 from tailmatch.datamodules.locks import InUseError, sole_writer
@@ -74,21 +74,6 @@ class Running:
     def command(self) -> str:
         """The command that runs."""
         return self.cell.commands[len(self.record.done)]
-
-
-@dataclass
-class Outcome:
-    """How a sweep went: the cells that are done, and the message of each that is not."""
-
-    done: list[Cell] = field(default_factory=list)
-    failed: dict[str, tuple[Cell, str]] = field(default_factory=dict)
-
-    def failures(self) -> list[str]:
-        """Name the cells that failed, those with the same message together."""
-        same = dict[str, list[Cell]]()
-        for cell, message in self.failed.values():
-            same.setdefault(message, []).append(cell)
-        return [f"failed: {'; '.join(map(str, found))}: {message}" for message, found in same.items()]
 
 
 class Runner:
@@ -336,18 +321,3 @@ class Runner:
     def _say(self, text: str) -> None:
         ended = len(self.outcome.done) + len(self.outcome.failed)
         print(f"{time.strftime('%H:%M:%S')} [{ended} of {self._total}] {text}", flush=True)
-
-
-def result_of(folder: Path) -> str:
-    """Give the balanced accuracy of the test of a run; empty if there was none."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        metrics = json.loads((folder / "test_metrics.json").read_text(encoding="utf-8"))["metrics"]
-        return f": balanced accuracy {100 * metrics['balanced_accuracy']:.1f} %"
-    return ""
-
-
-def duration(seconds: float) -> str:
-    """Write a time as one would say it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -14,8 +14,9 @@ import yaml
 from tailmatch.command_line.signals import Stop
 from tailmatch.command_line.studies import running
 from tailmatch.command_line.studies.cells import Cell, cells_of
+from tailmatch.command_line.studies.outcomes import Outcome, duration
 from tailmatch.command_line.studies.record import Record
-from tailmatch.command_line.studies.running import Outcome, Runner, duration
+from tailmatch.command_line.studies.running import Runner
 from tailmatch.command_line.studies.study import read_study
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_writer
