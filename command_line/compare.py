@@ -10,7 +10,7 @@ from tailmatch.command_line.comparison.across import across
 from tailmatch.command_line.comparison.checks import differences, refusal
 from tailmatch.command_line.comparison.published import add_published, axes_of
 from tailmatch.command_line.comparison.results import Source, choose_metrics, choose_source, results_of
-from tailmatch.command_line.comparison.runs import find_runs, read_runs, study_of
+from tailmatch.command_line.comparison.runs import PARTS, find_runs, holds_results, read_runs, study_of
 from tailmatch.command_line.comparison.table import (
     Table,
     caption_of,
@@ -96,6 +96,8 @@ def main(args: Sequence[str]) -> None:
     for file in asked.output:
         if file.suffix.lower() not in ENDINGS:
             raise SettingsError(f"--output is {file}; its name must end with {', '.join(ENDINGS)}")
+        if file.name in PARTS and holds_results(file.parent):
+            raise SettingsError(f"--output is {file}, which is a file of a run; name another one")
         check_free(file, asked.overwrite == "true")
     if asked.across is not None and asked.per_class:
         raise SettingsError("--across shows one metric, and --per_class the recall of each class: leave out one")
@@ -170,4 +172,4 @@ def write(table: Table, file: Path) -> None:
     else:
         text = {".md": formats.markdown, ".csv": formats.csv_text, ".tex": formats.latex}[file.suffix.lower()](table)
     with whole_file(file) as partial:
-        partial.write_bytes(text.encode("utf-8"))
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))  # names that UTF-8 cannot hold

@@ -170,9 +170,10 @@ def describe(survey: Survey) -> Iterator[str]:
     if survey.unreadable:
         yield f"files that are no whole images, and are left out: {survey.unreadable:,}"
     if survey.repeated:
-        yield f"images with the content of another one: {survey.repeated:,}"
+        yield f"images with the content of another one: {survey.repeated:,}, such as {'; '.join(survey.repeats)}"
     if survey.contradicting:
-        yield f"contents with labels of several classes: {survey.contradicting:,}"
+        named = "; ".join(survey.contradictions)
+        yield f"contents with labels of several classes: {survey.contradicting:,}, such as {named}"
 
 
 def method_for(survey: Survey) -> Choice:

@@ -63,7 +63,7 @@ class StepClock(Callback):
     def __init__(self) -> None:
         self.ends: list[float] = []
         self.batches: list[float] = []
-        self._begun = 0.0
+        self._begun, self._steps = 0.0, 0
 
     @property
     def step(self) -> float:
@@ -72,13 +72,14 @@ class StepClock(Callback):
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Note when the first step begins, which counts if it is the only one."""
-        self.ends = [time.perf_counter()]
+        self.ends, self._steps = [time.perf_counter()], 0
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """End a step, and the training after the last one that is timed."""
         _wait(trainer.lightning_module)
         self.ends.append(time.perf_counter())
-        if len(self.ends) == 3:
+        self._steps += 1
+        if self._steps == 2:
             del self.ends[0]  # the first step is slower than the others
         trainer.should_stop = len(self.ends) > STEPS and self.ends[-1] - self.ends[0] > SECONDS
 

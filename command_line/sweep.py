@@ -118,7 +118,8 @@ def check_extra(extra: Sequence[str]) -> None:
     for word in extra:
         name = word.split("=")[0].removeprefix("--")
         if name in OF_SWEEP or (name in ("config", "-c") and word.startswith("-")):
-            raise SettingsError(f"sweep takes no {word.split('=')[0]}: put it into the file of the study")
+            advice = "each cell has its own" if name in OF_SWEEP else "put it into the file of the study"
+            raise SettingsError(f"sweep takes no {word.split('=')[0]}: {advice}")
     if extra and not extra[0].startswith("-"):
         raise SettingsError(f"sweep takes one study, and there is {extra[0]} besides")
     misspelled = misspelled_option(Typed.read(["fit", *extra]))

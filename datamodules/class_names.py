@@ -13,6 +13,9 @@ LENGTH = 24
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 """Characters without width that are left in text by web pages and spreadsheets: spaces and the byte order mark."""
 
+_REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Kinds of characters that change the order in which the text after them is shown."""
+
 WHOLE = re.compile(r"-?\d{1,300}")
 """A class name that is a whole number; Python refuses to convert thousands of digits."""
 
@@ -49,9 +52,15 @@ def names_digest(names: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return text for a terminal or a figure: control characters and bytes that are not UTF-8 as escapes (`\x1b`)."""
+    r"""Return text for a terminal or a figure: control characters and bytes that are not UTF-8 are escapes (`\x1b`).
+
+    So are characters that reverse what follows, such as U+202E.
+    """
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(c) in _REORDERING
+        else c
+        for c in text
     )
 
 

@@ -12,6 +12,7 @@ from tailmatch.callbacks.reports.html.templates import environment, shown
 from tailmatch.callbacks.reports.metrics_rows import number
 from tailmatch.command_line.comparison.paired import Paired, paired
 from tailmatch.command_line.comparison.results import facts_value
+from tailmatch.command_line.comparison.runs import as_float, is_number
 from tailmatch.command_line.comparison.settings import NONE
 from tailmatch.command_line.comparison.table import (
     Cell,
@@ -138,7 +139,8 @@ def curve_of(row: Row, metric: str) -> list[tuple[float, Cell]]:
     for each in row.results:
         column = metric if "/" in metric else f"val/{metric}"
         points = {int(line["step"]): number(line.get(column)) for line in each.run.curve}
-        curves.append({step: value for step, value in points.items() if value is not None and math.isfinite(value)})
+        known = {step: as_float(value) for step, value in points.items() if value is not None}
+        curves.append({step: value for step, value in known.items() if math.isfinite(value)})
     curves = [curve for curve in curves if curve]
     shared = sorted(set.intersection(*map(set, curves))) if curves else []
     cells = [(float(step), cell_of([curve[step] for curve in curves])) for step in shared]
@@ -197,7 +199,7 @@ def _run_facts(row: Row) -> dict[str, Any]:
             "folder": run.name,
             "seed": run.seed,
             "step": NONE if steps is None else str(steps),
-            "speed": f"{speed:.3g}" if isinstance(speed, int | float) else NONE,
+            "speed": f"{as_float(speed):.3g}" if is_number(speed) else NONE,
             "device": facts_value(run, "device") or NONE,
             "version": facts_value(run, "versions", "tailmatch") or NONE,
             "revision": f"{str(revision)[:10]}{changed}" if revision else NONE,

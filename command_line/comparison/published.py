@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.command_line.comparison.results import ALIASES
-from tailmatch.command_line.comparison.runs import Run, is_number
+from tailmatch.command_line.comparison.runs import Run, as_float, is_number
 from tailmatch.command_line.comparison.settings import NONE
 from tailmatch.command_line.comparison.table import Cell, Row, Table
-from tailmatch.command_line.studies.study import option_text
+from tailmatch.command_line.studies.values import option_text
 from tailmatch.datamodules.arguments import SettingsError
 
 SCALES = {"percent": 0.01, "share": 1.0}
@@ -92,10 +92,12 @@ def _numbers(file: Path, study: Mapping[str, Any]) -> Iterator[Published]:
         if not isinstance(each, dict) or not isinstance(each.get("source"), str) or not each.get("metric"):
             raise SettingsError(f"published in {file} must name source and metric of each table, and has {each!r:.100}")
         unit = each.get("unit", "percent")
-        if unit not in SCALES:
+        if not isinstance(unit, str) or unit not in SCALES:
             raise SettingsError(f"unit is {unit} of {each['source']} in {file}; it must be {' or '.join(SCALES)}")
-        metric = str(each["metric"])
-        for row in each.get("rows") or []:
+        metric, rows = str(each["metric"]), each.get("rows") or []
+        if not isinstance(rows, list):
+            raise SettingsError(f"rows is {rows!r:.100} of {each['source']} in {file}; it must be a list of rows")
+        for row in rows:
             levels, cell = _row(file, each["source"], row, SCALES[unit])
             yield Published(each["source"], ALIASES.get(metric, metric), levels, cell)
 
@@ -105,4 +107,4 @@ def _row(file: Path, source: str, row: Any, scale: float) -> tuple[dict[str, str
     if not isinstance(where, dict) or not is_number(mean) or not (std is None or is_number(std)):
         raise SettingsError(f"a published row of {source} in {file} needs where, mean and std or none: {row!r:.100}")
     levels = {option_text(axis): option_text(level) for axis, level in where.items()}
-    return levels, Cell(float(mean) * scale, None if std is None else float(std) * scale, 0)
+    return levels, Cell(as_float(mean) * scale, None if std is None else as_float(std) * scale, 0)

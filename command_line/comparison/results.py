@@ -180,7 +180,7 @@ def _best_validation(run: Run) -> Result | None:
 
 def _of_row(run: Run, row: dict[str, str], evaluation: str) -> Result | None:
     found = {name: number(text) for name, text in row.items() if name and "/" in name}
-    metrics = {name.removeprefix("val/"): value for name, value in found.items() if value is not None}
+    metrics = {name.removeprefix("val/"): as_float(value) for name, value in found.items() if value is not None}
     if not metrics:
         return None
     protocol = {"evaluation": evaluation, "evaluated images": _validated(run)}
@@ -204,8 +204,8 @@ READ: dict[Source, Callable[[Run], Result | None]] = {
 
 
 def facts_value(run: Run, *names: str) -> Any:
-    """Read a value of `run.json`; None if it is not there."""
+    """Read a plain value of `run.json`; None if it is not there, or is a list or a mapping."""
     value: Any = run.facts
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
-    return value
+    return None if isinstance(value, list | dict) else value

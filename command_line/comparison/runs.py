@@ -15,9 +15,16 @@ from tailmatch.callbacks.reports.metrics_rows import read_metrics
 from tailmatch.command_line.comparison.settings import flat_settings
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.datamodules.class_names import printable
+from tailmatch.lightning_modules.checkpoints.configuration import MOST_VALUES, count_values
 
 PARTS = ("config.yaml", "run.json", "metrics.csv", "test_metrics.json", "last_evaluations.json", "cell.json")
 """Files by which a folder is known as that of a run."""
+
+DEEPEST = 100
+"""How often the values of a configuration may be nested."""
+
+LARGEST = 1e150
+"""Numbers of this size and more count as infinite, so that sums and squares of the others are none."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -187,11 +194,8 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def as_float(value: float) -> float:
-    """Convert a number of a file, which may be a whole number of any size."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    """Convert a number of a file, which may be of any size; those that no metric has become infinite."""
+    return float(value) if not abs(value) >= LARGEST else math.inf if value > 0 else -math.inf
 
 
 def _checked_test(file: Path) -> dict[str, Any] | None:
@@ -223,7 +227,27 @@ def _json(file: Path) -> dict[str, Any] | None:
 
 
 def _yaml(file: Path) -> dict[str, Any] | None:
-    return _mapping(file, lambda text: yaml.load(text, Loader=_Loader))
+    return _mapping(file, _read_yaml)
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML by the loader in C, which would crash where it is nested too deeply.
+
+    Raises:
+        ValueError: It is nested too deeply, or has too many values with its aliases written out.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} times")
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    if count_values(node) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES:,} values with aliases written out")
+    return loader.construct_document(node)
 
 
 def _mapping(file: Path, read: Any) -> dict[str, Any] | None:

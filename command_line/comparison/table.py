@@ -201,7 +201,8 @@ def caption_of(results: Sequence[Result], metrics: Sequence[str], beside: Sequen
     evaluations = list(dict.fromkeys(described(result.protocol) for result in results))
     numbers = {facts_value(result.run, "images", "test") for result in results} - {None}
     data = list(dict.fromkeys(result.run.settings.get("data", "") for result in results))
-    of = f"{numbers.pop():,} " if images == {"test images"} and len(numbers) == 1 else ""
+    number = numbers.pop() if len(numbers) == 1 else None
+    of = f"{number:,} " if images == {"test images"} and isinstance(number, int) else ""
     where = f" of {' and '.join(filter(None, data))}" if any(data) else ""
     how = " or ".join(evaluations)
     sentences.append(f"{how[0].upper()}{how[1:]}, on {of}{' or '.join(sorted(images))}{where}.")

@@ -12,12 +12,17 @@ from typing import Any
 
 import yaml
 
-from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where, option_text
+from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where
+from tailmatch.command_line.studies.values import option_text
+from tailmatch.command_line.typed import config_content, config_file
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import whole_file
 
 WITH_SETTINGS = ("fit", "validate", "test", "predict")
 """Commands that take settings, and the folder of the run."""
+
+OUTPUTS = ("--output", "--save_prices")
+"""Options of commands that name what they write; they refuse an existing file unless it may be overwritten."""
 
 LONGEST_NAME = 150
 
@@ -60,14 +65,22 @@ class Cell:
             command: One of `commands`.
             out: The folder of the study.
             settings: The folder of the files that `write_settings` writes.
+
+        Raises:
+            SettingsError: A placeholder stands for nothing, or a word cannot be typed.
         """
         folders = self._values(out)
         words = [filled(word, folders, command) for word in shlex.split(command)]
+        if self._writes_into_itself(shlex.split(command)) and not any(word.startswith("--overwrite") for word in words):
+            words.append("--overwrite=true")
         if words[0] not in WITH_SETTINGS:
             return words
         if command == next(each for each in self.commands if each.split()[0] in WITH_SETTINGS):
             words += self._settings(settings or self._own(out), folders)
         words.append(f"--run_dir={out / self.name}")
+        wrong = next((word for word in words if "\0" in word), None)
+        if wrong is not None:
+            raise SettingsError(f"{self.parts[0].name}: {wrong!r} has a null character, which no command line can have")
         return words
 
     def write_settings(self, out: Path, settings: Path | None = None) -> None:
@@ -78,6 +91,23 @@ class Cell:
                 with whole_file((settings or self._own(out)) / f"{number}.yaml") as partial:
                     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
                     partial.write_text(f"# {part.name}\n{text}", encoding="utf-8")
+
+    @staticmethod
+    def _writes_into_itself(words: Sequence[str]) -> bool:
+        """Tell whether all files that a command writes are in the cell's folder, where only an earlier attempt was."""
+        parts = [word.partition("=") for word in words]
+        written = [value for name, equals, value in parts if equals and name in OUTPUTS]
+        written += [word for name, word in itertools.pairwise(words) if name in OUTPUTS]
+        written += [word for word in words[1:] if words[0] == "export" and word.endswith((".onnx", ".pt2"))]
+        return bool(written) and all(word.startswith("${run}/") and ".." not in Path(word).parts for word in written)
+
+    def changed_config(self) -> str | None:
+        """Find a configuration whose file has changed since the study was read; None if there is none."""
+        for part in self.parts:
+            for config, content in zip(part.configs, part.contents, strict=True):
+                if config_content(config_file(config)) != content:
+                    return config
+        return None
 
     def _own(self, out: Path) -> Path:
         return out / self.name / "settings"
@@ -141,9 +171,10 @@ def with_needed(chosen: Sequence[Cell], cells: Sequence[Cell]) -> list[Cell]:
     by_name, found = {cell.name: cell for cell in cells}, dict[str, Cell]()
 
     def add(cell: Cell) -> None:
-        for name in cell.needs.values():
-            add(by_name[name])
-        found.setdefault(cell.name, cell)
+        if cell.name not in found:
+            for name in cell.needs.values():
+                add(by_name[name])
+            found[cell.name] = cell
 
     for cell in chosen:
         add(cell)
@@ -263,5 +294,13 @@ def _digest(cell: Cell, cells: Mapping[str, Cell], done: dict[str, Cell], path: 
 def digest_of(cell: Cell, needs: Mapping[str, str]) -> str:
     """Hash the settings of a cell, its seed and commands, and the digests of what it needs, by their names."""
     parts = [[part.contents, part.settings, part.options] for part in cell.parts]
-    content = json.dumps([parts, needs, cell.commands, cell.extra, cell.seed], sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    content = [_with_text_keys(parts), needs, cell.commands, cell.extra, cell.seed]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Write the keys of mappings as text, since JSON sorts no others together and has none of some kinds."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else option_text(key): _with_text_keys(each) for key, each in value.items()}
+    return [_with_text_keys(each) for each in value] if isinstance(value, list | tuple) else value

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.outcomes import duration
 from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
 from tailmatch.command_line.studies.record import Record
-from tailmatch.command_line.studies.running import duration
 from tailmatch.command_line.studies.study import Study
 
 

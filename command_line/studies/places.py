@@ -1,7 +1,7 @@
 """Where the trainings of a study run at the same time: which GPUs, and how many threads, each of them has."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tailmatch.datamodules.arguments import SettingsError
 
@@ -52,3 +52,19 @@ def visible_gpus() -> list[str]:
 def usable_cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+OF_TASKS = (
+    "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID", "SLURM_LOCALID",
+    "SLURM_NODEID",
+)  # fmt: skip
+"""Variables by which Lightning takes a process for one of those that SLURM has started to train together."""
+
+
+def environment_at(place: Mapping[str, str]) -> dict[str, str]:
+    """Give all environment variables of a training, which is one of its own, also where SLURM has started the sweep.
+
+    Args:
+        place: The variables of its place.
+    """
+    return {name: value for name, value in os.environ.items() if name not in OF_TASKS} | dict(place)

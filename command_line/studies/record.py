@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Record:
             SettingsError: The folder holds something else, or what was run there was not this cell.
         """
         folder = out / cell.name
-        found = cls._read(folder / FILE)
+        found = cls.read(folder)
         if found is None:
             if (folder / "config.yaml").exists() or (folder / "checkpoints").exists():
                 raise SettingsError(
@@ -60,18 +60,28 @@ class Record:
                 f"{folder} was run with other settings than the study has now for {cell}: choose another --out, or "
                 f"remove that folder to run it anew"
             )
-        return found
+        if found.done != list(cell.commands[: len(found.done)]):
+            raise SettingsError(f"{_damaged(folder)}: done is {found.done!r:.100}")
+        return replace(found, study=study, levels=dict(cell.levels), shown=cell.shown and not found.pruned)
 
     @classmethod
-    def _read(cls, file: Path) -> "Record | None":
+    def read(cls, folder: Path) -> "Record | None":
+        """Read the file; None if there is none.
+
+        Raises:
+            SettingsError: It is not as it was written.
+        """
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
+            found = cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            raise SettingsError(
-                f"{file} is not as sweep wrote it: {error}; remove its folder to run it anew"
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SettingsError(f"{_damaged(folder)}: {error}") from error
+        failed = {} if found.failed is None else found.failed
+        times = [found.seconds, failed.get("time", 0.0) if isinstance(failed, dict) else None]
+        if not isinstance(found.done, list) or any(type(time) not in (int, float) for time in times):
+            raise SettingsError(f"{_damaged(folder)}: done, seconds or failed is of another kind")
+        return found
 
     def write(self, folder: Path) -> None:
         """Write the file."""
@@ -88,6 +98,10 @@ class Record:
     def is_done(self, cell: Cell) -> bool:
         """Tell whether all commands are done."""
         return self.done == list(cell.commands)
+
+
+def _damaged(folder: Path) -> str:
+    return f"{folder / FILE} is not as sweep wrote it (remove its folder to run it anew)"
 
 
 def last_message(log: Path, code: int) -> str:

@@ -1,7 +1,5 @@
 """Run the cells of a study: some at a time, each in processes of its own, together with other machines."""
 
-import json
-import os
 import shlex
 import signal
 import statistics
@@ -10,12 +8,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from tailmatch.command_line.signals import Stop
+from tailmatch.command_line.signals import SIGNALS, Stop
 from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.outcomes import Outcome, duration, result_of
+from tailmatch.command_line.studies.places import environment_at
 from tailmatch.command_line.studies.record import LOG, Record
 from tailmatch.datamodules.locks import InUseError, sole_writer
 
@@ -31,9 +31,6 @@ KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.S
 """Exit codes of a process that was killed, such as one for which the memory was too small."""
 
 LOCK = "cell.lock"
-
-OF_COMMANDS = ("run.lock", "test_metrics.json.lock")
-"""Locks of the commands of a cell, which outlive a sweep that was killed."""
 
 
 class Source(Protocol):
@@ -77,21 +74,6 @@ class Running:
     def command(self) -> str:
         """The command that runs."""
         return self.cell.commands[len(self.record.done)]
-
-
-@dataclass
-class Outcome:
-    """How a sweep went: the cells that are done, and the message of each that is not."""
-
-    done: list[Cell] = field(default_factory=list)
-    failed: dict[str, tuple[Cell, str]] = field(default_factory=dict)
-
-    def failures(self) -> list[str]:
-        """Name the cells that failed, those with the same message together."""
-        same = dict[str, list[Cell]]()
-        for cell, message in self.failed.values():
-            same.setdefault(message, []).append(cell)
-        return [f"failed: {'; '.join(map(str, found))}: {message}" for message, found in same.items()]
 
 
 class Runner:
@@ -139,8 +121,11 @@ class Runner:
         Raises:
             Stop: A signal asked to stop. The trainings that ran have saved their state.
         """
+        SIGNALS.deferred = True  # so that none comes between a process and the note of it
         try:
             while True:
+                if SIGNALS.received is not None:
+                    raise Stop(SIGNALS.received)
                 self._look_after()
                 self._ask_for_more()
                 if not (self._waiting or self._running):
@@ -152,6 +137,8 @@ class Runner:
             if isinstance(error, Stop):
                 error.hint = ": the same command continues"
             raise
+        finally:
+            SIGNALS.deferred = False
         return self.outcome
 
     # Cells to run
@@ -195,10 +182,14 @@ class Runner:
                 return
             record = Record.of(cell, self.title, self.out)
             if record.is_done(cell):
+                if record != Record.read(self.out / cell.name):  # such as another title of the study
+                    record.write(self.out / cell.name)
                 self._end(cell, pruned=record.pruned)
                 self._seconds.setdefault(tuple(cell.levels.values()), []).append(record.seconds)
-            elif record.failed is not None and record.failed["time"] > self._began:
-                self._end(cell, str(record.failed["message"]))
+            elif record.failed is not None and record.failed.get("time", 0) > self._began:
+                self._end(cell, str(record.failed.get("message")))
+            elif (changed := cell.changed_config()) is not None:
+                self._end(cell, f"{changed} has changed since this sweep began: run it again")
             else:
                 record.failed = None
                 record.write(self.out / cell.name)
@@ -213,13 +204,14 @@ class Runner:
         Raises:
             InUseError: There is one.
         """
-        for lock in OF_COMMANDS:
-            with sole_writer(self.out / cell.name / lock, str(cell), "wait until it ends"):
-                pass
+        for lock in (self.out / cell.name).rglob("*.lock"):
+            if lock.name != LOCK:
+                with sole_writer(lock, str(cell), "wait until it ends"):
+                    pass
 
     def _wait_for(self, cell: Cell, error: InUseError) -> None:
         if cell.name not in self._busy_until:
-            self._say(f"waiting for {error}".removesuffix(": wait until it ends"))
+            self._say(f"waiting: {error}".removesuffix(": wait until it ends"))
         self._busy_until[cell.name] = time.monotonic() + BUSY
 
     def _free_place(self) -> int:
@@ -233,7 +225,7 @@ class Runner:
         log = (self.out / cell.name / LOG).open("ab")
         log.write(f"$ tailmatch {shlex.join(words)}\n".encode())
         log.flush()
-        environment = {**os.environ, **self.places[place]}
+        environment = environment_at(self.places[place])
         process = subprocess.Popen(
             [*self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
@@ -322,24 +314,10 @@ class Runner:
         for running in self._running:
             running.process.wait()
             running.record.seconds += time.monotonic() - running.began
-            running.record.write(self.out / running.cell.name)
+            with suppress(OSError):  # a full disk may be why all stop; the others are waited for
+                running.record.write(self.out / running.cell.name)
             running.held.close()
 
     def _say(self, text: str) -> None:
         ended = len(self.outcome.done) + len(self.outcome.failed)
         print(f"{time.strftime('%H:%M:%S')} [{ended} of {self._total}] {text}", flush=True)
-
-
-def result_of(folder: Path) -> str:
-    """Give the balanced accuracy of the test of a run; empty if there was none."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        metrics = json.loads((folder / "test_metrics.json").read_text(encoding="utf-8"))["metrics"]
-        return f": balanced accuracy {100 * metrics['balanced_accuracy']:.1f} %"
-    return ""
-
-
-def duration(seconds: float) -> str:
-    """Write a time as one would say it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -2,8 +2,9 @@
 
 import csv
 import math
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tailmatch.command_line.studies.cells import Cell, cell_of, digest_of
 from tailmatch.command_line.studies.study import Part, Study
 from tailmatch.datamodules.arguments import SettingsError
+from tailmatch.datamodules.locks import InUseError, sole_writer
 
 if TYPE_CHECKING:
     import optuna
 
 FILE = "search.log"
+LOCK = "search.lock"
 
 
 class Search:
@@ -45,15 +48,25 @@ class Search:
         module = self._optuna
         module.logging.set_verbosity(module.logging.WARNING)
         self.out.mkdir(parents=True, exist_ok=True)
-        backend = module.storages.journal.JournalFileBackend(str(self.out / FILE))
-        found: optuna.Study = module.create_study(
-            study_name="search",
-            storage=module.storages.JournalStorage(backend),
-            sampler=module.samplers.TPESampler(seed=None),
-            pruner=module.pruners.MedianPruner() if self.space.prune else module.pruners.NopPruner(),
-            direction="minimize" if self.space.minimize else "maximize",
-            load_if_exists=True,
-        )
+        file, lock = self.out / FILE, Lock(self.out / LOCK)
+        lock.acquire()
+        try:
+            remove_torn_line(file)
+        finally:
+            lock.release()
+        try:
+            found: optuna.Study = module.create_study(
+                study_name="search",
+                storage=module.storages.JournalStorage(module.storages.journal.JournalFileBackend(str(file), lock)),
+                sampler=module.samplers.TPESampler(seed=None),
+                pruner=module.pruners.MedianPruner() if self.space.prune else module.pruners.NopPruner(),
+                direction="minimize" if self.space.minimize else "maximize",
+                load_if_exists=True,
+            )
+        except (AssertionError, LookupError, TypeError, ValueError) as error:  # of Optuna, which does not check it
+            raise SettingsError(
+                f"{file} is not as Optuna wrote it ({error}): remove the damaged line, or choose another --out"
+            ) from error
         described = repr((self.space.metric, self.space.minimize, sorted(self.space.parameters.items())))
         if found.user_attrs.get("space", described) != described:
             raise SettingsError(f"{self.out} has a search of other parameters: choose another --out")
@@ -87,17 +100,19 @@ class Search:
     def _report(self, cell: Cell) -> "optuna.Trial | None":
         """Tell Optuna the validations that it does not know yet; return None if there are none."""
         file = self.out / cell.name / "metrics.csv"
-        changed = file.stat().st_mtime_ns if file.exists() else 0
-        before, last = self._read.get(cell.name, (0, -1))
-        if changed == before:
-            return None
-        trial: optuna.Trial = self._optuna.Trial(self._trials, self._id(cell))
-        for step, value in validations(file, self.space.metric):
-            if step > last:
-                trial.report(value, step)
-                last = step
-        self._read[cell.name] = (changed, last)
-        return trial
+        with suppress(OSError, self._optuna.exceptions.UpdateFinishedTrialError):  # another machine has told its end
+            changed = file.stat().st_mtime_ns
+            before, last = self._read.get(cell.name, (0, -1))
+            if changed == before:
+                return None
+            trial: optuna.Trial = self._optuna.Trial(self._trials, self._id(cell))
+            for step, value in validations(file, self.space.metric):
+                if step > last:
+                    trial.report(value, step)
+                    last = step
+            self._read[cell.name] = (changed, last)
+            return trial
+        return None
 
     def ended(self, cell: Cell, failed: bool, pruned: bool) -> None:
         """Tell Optuna the result of a trial."""
@@ -105,13 +120,14 @@ class Search:
         if not self._trials.get_trials(deepcopy=False)[number].state.is_finished():  # by another process
             self._report(cell)
         values = [value for _, value in validations(self.out / cell.name / "metrics.csv", self.space.metric)]
-        if pruned:
-            self._trials.tell(number, state=states.PRUNED, skip_if_finished=True)
-        elif failed or not values:
-            self._trials.tell(number, state=states.FAIL, skip_if_finished=True)
-        else:
-            best = min(values) if self.space.minimize else max(values)
-            self._trials.tell(number, best, skip_if_finished=True)
+        with suppress(self._optuna.exceptions.UpdateFinishedTrialError):  # another machine has just told it
+            if pruned:
+                self._trials.tell(number, state=states.PRUNED, skip_if_finished=True)
+            elif failed or not values:
+                self._trials.tell(number, state=states.FAIL, skip_if_finished=True)
+            else:
+                best = min(values) if self.space.minimize else max(values)
+                self._trials.tell(number, best, skip_if_finished=True)
 
     def _id(self, cell: Cell) -> int:
         number = self._numbers[cell.name]
@@ -130,11 +146,42 @@ class Search:
         return lines
 
 
+class Lock:
+    """Lock of the file of trials, which ends with its process; Optuna's own outlive one that is killed.
+
+    Args:
+        file: The lock's file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._held = file, ExitStack()
+
+    def acquire(self) -> bool:
+        """Wait for the lock, and take it."""
+        while True:
+            with suppress(InUseError):
+                self._held.enter_context(sole_writer(self._file, "the search", "wait until it ends"))
+                return True
+            time.sleep(0.01)
+
+    def release(self) -> None:
+        """Give it back."""
+        self._held.close()
+
+
 def trial_cell(study: Study, number: int, params: dict[str, Any], extra: tuple[str, ...]) -> Cell:
     """Make the cell of a trial."""
     part = Part(f"trial {number}", options=params)
     cell = cell_of(study, {"trial": f"trial {number:04}"}, study.seeds[0], extra, [part])
     return replace(cell, digest=digest_of(cell, {}))
+
+
+def remove_torn_line(file: Path) -> None:
+    """Remove a last line without its end, as a full disk leaves it: Optuna would write the next one behind it."""
+    with suppress(FileNotFoundError), file.open("r+b") as opened:
+        whole = opened.read().rfind(b"\n") + 1
+        if opened.tell() > whole:
+            opened.truncate(whole)
 
 
 def validations(file: Path, metric: str) -> Iterator[tuple[int, float]]:

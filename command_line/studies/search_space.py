@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 KEYS = ("trials", "parameters", "metric", "minimize", "prune")
 
+LARGEST = 1e100
+"""Numbers of ranges are smaller than this, in absolute value: Optuna computes with their differences as floats."""
+
 OF_RANGE = ("low", "high", "log")
 
 
@@ -40,7 +43,7 @@ class Parameter:
         """
         if isinstance(content, dict) and content.keys() == {"values"}:
             values = content["values"]
-            if not isinstance(values, list) or not values or any(isinstance(value, dict | list) for value in values):
+            if not isinstance(values, list) or not values or not all(_is_plain(value) for value in values):
                 raise SettingsError(f"{name}: values is {values!r:.60}; it must be a list of plain values")
             return cls(values=tuple(values))
         if not isinstance(content, dict) or not {"low", "high"} <= content.keys() <= set(OF_RANGE):
@@ -48,8 +51,10 @@ class Parameter:
                 f"{name} is {content!r:.60}; it must be {{low: 0.01, high: 1, log: true}} or {{values: [1, 2]}}"
             )
         low, high, log = content["low"], content["high"], content.get("log", False)
-        if not all(type(each) in (int, float) and math.isfinite(each) for each in (low, high)) or not low < high:
-            raise SettingsError(f"{name}: low is {low!r} and high {high!r}; they must be numbers, low below high")
+        if not all(type(each) in (int, float) and abs(each) < LARGEST for each in (low, high)) or not low < high:
+            raise SettingsError(
+                f"{name}: low is {low!r:.60} and high {high!r:.60}; they must be numbers, low below high"
+            )
         if not isinstance(log, bool) or (log and low <= 0):
             raise SettingsError(f"{name}: log is {log!r} and low {low!r}; a logarithm needs a low above 0")
         return cls(low, high, log)
@@ -104,3 +109,7 @@ class SearchSpace:
             raise SettingsError(f"{name}: metric is {content['metric']!r}; it must be a column of metrics.csv")
         read = {str(key): Parameter.read(value, f"{name}, {key}") for key, value in parameters.items()}
         return cls(**{**content, "parameters": read})
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -1,7 +1,5 @@
 """Read the file of a study: what is compared, over which seeds, and the settings that all its trainings share."""
 
-import difflib
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.command_line.studies.search_space import SearchSpace
+from tailmatch.command_line.studies.values import (
+    check_positive_integer,
+    list_of,
+    mapping,
+    name_of,
+    near,
+    option_text,
+)
 from tailmatch.command_line.typed import config_content, config_file
 from tailmatch.command_line.yaml_text import read_yaml
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
@@ -117,19 +123,19 @@ def read_study(file: Path) -> Study:
     where = str(file)
     _check_keys(content, (*OF_STUDY, *OF_PART, *SETTINGS), where)
     axes = {
-        _name(axis, where): _levels(levels, f"{where}, axis {axis}")
-        for axis, levels in _mapping(content.get("axes") or {}, f"{where}: axes").items()
+        name_of(axis, where): _levels(levels, f"{where}, axis {axis}")
+        for axis, levels in mapping(content.get("axes") or {}, f"{where}: axes").items()
     }
     combinations = []
-    for number, entry in enumerate(_list(content.get("combinations"), f"{where}: combinations"), 1):
+    for number, entry in enumerate(list_of(content.get("combinations"), f"{where}: combinations"), 1):
         name = f"{where}, combination {number}"
-        entry = dict(_mapping(entry, name))
+        entry = dict(mapping(entry, name))
         chosen = _where(entry.pop("where", None), axes, name)
         combinations.append((chosen, _part(entry, name)))
-    exclude = [_where(each, axes, f"{where}: exclude") for each in _list(content.get("exclude"), f"{where}: exclude")]
+    exclude = [_where(each, axes, f"{where}: exclude") for each in list_of(content.get("exclude"), f"{where}: exclude")]
     threads = content.get("threads")
     if threads is not None:
-        _check_positive(threads, f"{where}: threads")
+        check_positive_integer(threads, f"{where}: threads")
     common = {key: value for key, value in content.items() if key not in OF_STUDY}
     return Study(
         title=str(content.get("title") or file.stem),
@@ -198,13 +204,13 @@ def _search(content: Mapping[str, Any], name: str) -> SearchSpace | None:
 def _levels(content: Any, name: str) -> dict[str, Part]:
     """Read the levels of an axis: a mapping of each, or the values of one option."""
     if isinstance(content, dict) and content.keys() == {"option", "values"}:
-        option, values = content["option"], _list(content["values"], f"{name}: values")
+        option, values = content["option"], list_of(content["values"], f"{name}: values")
         if not isinstance(option, str):
             raise SettingsError(
                 f"{name}: option is {option!r}; it must be one of the command line, such as model.optimizer.lr"
             )
-        content = {_shown(value): {"options": {option: value}} for value in values}
-    levels = {_name(level, name): _part(value, f"{name}, {level}") for level, value in _mapping(content, name).items()}
+        content = {option_text(value): {"options": {option: value}} for value in values}
+    levels = {name_of(level, name): _part(value, f"{name}, {level}") for level, value in mapping(content, name).items()}
     if not levels:
         raise SettingsError(f"{name} has no level")
     return levels
@@ -213,18 +219,20 @@ def _levels(content: Any, name: str) -> dict[str, Part]:
 def _part(content: Any, name: str) -> Part:
     if isinstance(content, str):
         content = {"configs": content}
-    content = _mapping({} if content is None else content, name)
+    content = mapping({} if content is None else content, name)
     _check_keys(content, (*OF_PART, *SETTINGS), name)
     configs = content.get("configs") or []
-    configs = tuple([configs] if isinstance(configs, str) else _list(configs, f"{name}: configs"))
+    configs = tuple([configs] if isinstance(configs, str) else list_of(configs, f"{name}: configs"))
     for config in configs:
         if not isinstance(config, str):
             raise SettingsError(f"{name}: configs has {config!r}; it must have names of YAML files")
-    options = {str(key).lstrip("-"): value for key, value in _mapping(content.get("options") or {}, name).items()}
+    options = {str(key).lstrip("-"): value for key, value in mapping(content.get("options") or {}, name).items()}
     _check_not_of_sweep(options, name)
     needs = {
-        _name(need, name): {_name(axis, name): _name(level, name) for axis, level in _mapping(levels, name).items()}
-        for need, levels in _mapping(content.get("needs") or {}, f"{name}: needs").items()
+        name_of(need, name): {
+            name_of(axis, name): name_of(level, name) for axis, level in mapping(levels, name).items()
+        }
+        for need, levels in mapping(content.get("needs") or {}, f"{name}: needs").items()
     }
     return Part(
         name=name,
@@ -253,10 +261,14 @@ def _content_of(config: str, name: str) -> dict[str, Any]:
 def _commands(content: Any, name: str) -> tuple[str, ...] | None:
     if content is None:
         return None
-    commands = tuple(str(each) for each in _list(content, f"{name}: commands"))
+    commands = tuple(str(each) for each in list_of(content, f"{name}: commands"))
     known = ("fit", "validate", "test", "predict", "label", "refine", "select", "report", "export")
     for command in commands:
         first = command.split()[0] if command.split() else ""
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise SettingsError(f"{name}: commands has {command!r}, in which a quote is not closed") from error
         if first not in known:
             raise SettingsError(f"{name}: commands has {command!r}; it must begin with one of {', '.join(known)}")
     if not commands:
@@ -271,13 +283,13 @@ def _where(content: Any, axes: Mapping[str, Mapping[str, Part]], name: str) -> W
         SettingsError: There is no such axis or level.
     """
     chosen = {}
-    for axis, levels in _mapping(content, f"{name}: where").items():
+    for axis, levels in mapping(content, f"{name}: where").items():
         if axis not in axes:
-            raise SettingsError(f"{name}: there is no axis {axis}{_near(axis, axes)}")
-        texts = [_shown(each) for each in (levels if isinstance(levels, list) else [levels])]
+            raise SettingsError(f"{name}: there is no axis {axis}{near(axis, axes)}")
+        texts = [option_text(each) for each in (levels if isinstance(levels, list) else [levels])]
         for text in texts:
             if text not in axes[axis]:
-                raise SettingsError(f"{name}: the axis {axis} has no level {text}{_near(text, axes[axis])}")
+                raise SettingsError(f"{name}: the axis {axis} has no level {text}{near(text, axes[axis])}")
         chosen[str(axis)] = tuple(texts)
     return chosen
 
@@ -301,7 +313,7 @@ def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], name: str) -
     _check_not_of_sweep(content, name)
     for key in content:
         if key not in known:
-            raise SettingsError(f"{name}: unknown key {key}{_near(key, known)}")
+            raise SettingsError(f"{name}: unknown key {key}{near(key, known)}")
 
 
 def _check_not_of_sweep(content: Mapping[Any, Any], name: str) -> None:
@@ -309,54 +321,3 @@ def _check_not_of_sweep(content: Mapping[Any, Any], name: str) -> None:
         if str(key) in OF_SWEEP:
             advice = "seeds are listed under `seeds`" if key == "seed_everything" else "leave it out"
             raise SettingsError(f"{name}: {key} is given by sweep to each training; {advice}")
-
-
-def _check_positive(value: Any, name: str) -> None:
-    if type(value) is not int or value < 1:
-        raise SettingsError(f"{name} is {value!r}; it must be an integer above 0")
-
-
-def _mapping(content: Any, name: str) -> Mapping[Any, Any]:
-    if not isinstance(content, dict):
-        raise SettingsError(f"{name} is {_kind(content)}; it must be a mapping, `name: value`")
-    return content
-
-
-def _list(content: Any, name: str) -> list[Any]:
-    if content is not None and not isinstance(content, list):
-        raise SettingsError(f"{name} is {_kind(content)}; it must be a list, `[a, b]`")
-    return content or []
-
-
-def _name(value: Any, where: str) -> str:
-    """Read a name of an axis or a level; YAML reads `on` and `no` as truth values, which nobody means by a name."""
-    if isinstance(value, bool) or value is None:
-        raise SettingsError(f"{where}: a name is {_shown(value)} to YAML; write it in quotes")
-    text = _shown(value)
-    if not text.strip() or len(text) > 200:
-        raise SettingsError(f"{where}: the name {text[:50]!r} is empty or longer than 200 characters")
-    return text
-
-
-def _shown(value: Any) -> str:
-    """Write a value as on a command line."""
-    return value if isinstance(value, str) else option_text(value)
-
-
-def option_text(value: Any) -> str:
-    """Write the value of an option for a command line: text as it is, everything else as YAML in one line."""
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-
-
-def _kind(content: Any) -> str:
-    return "empty" if content is None else f"{content!r:.60}"
-
-
-def _near(name: Any, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    return f"\n  Did you mean: {near[0]}?" if near else f"; there are {', '.join(names[:20])}"

@@ -13,6 +13,9 @@ from tailmatch.datamodules.files.decoding import FORMATS, UnreadableImage, decod
 from tailmatch.datamodules.files.image_files import FileList, ImageFiles
 from tailmatch.datamodules.images import Images, Sources
 
+NAMED = 3
+"""How many groups of images with the same content are named."""
+
 SAMPLED = 500
 """How many image files are opened to find their sizes."""
 
@@ -30,6 +33,8 @@ class Survey:
         unreadable: The number of files that are no whole images. They are in none of the other numbers.
         repeated: The number of images whose content an earlier image has.
         contradicting: The number of contents that images of several classes have.
+        repeats: Names of some images with the same content, `a.jpg = b.jpg`.
+        contradictions: Names of some images with the same content and other classes, `a.jpg (cat) = b.jpg (dog)`.
     """
 
     class_names: list[str]
@@ -38,6 +43,8 @@ class Survey:
     unreadable: int
     repeated: int
     contradicting: int
+    repeats: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
     @property
     def labeled(self) -> list[int]:
@@ -88,13 +95,20 @@ def survey(data: ImageFiles, lists: Mapping[str, FileList]) -> Survey:
     targets = np.concatenate([images.targets.numpy() for images in splits.values()])
     contents = np.concatenate([_contents(images) for images in splits.values()])
     _, numbers, sizes = np.unique(contents, return_inverse=True, return_counts=True)
+    keys = [key for images in splits.values() for key in images.keys or map(str, range(len(images.targets)))]
+    contradicting = _contradicting(numbers, targets, len(sizes))
+    classes = [f" ({data.class_names[target]})" if target >= 0 else "" for target in targets.tolist()]
     return Survey(
         class_names=list(data.class_names),
         counts={name: _counts(images, data.num_classes) for name, images in splits.items()},
         unlabeled=int((targets < 0).sum()),
         unreadable=listed - len(targets),
         repeated=int((sizes - 1).sum()),
-        contradicting=_contradicting(numbers, targets, len(sizes)),
+        contradicting=len(contradicting),
+        repeats=_together(keys, numbers, (sizes > 1).nonzero()[0]),
+        contradictions=_together(
+            [f"{key}{name}" for key, name in zip(keys, classes, strict=True)], numbers, contradicting
+        ),
     )
 
 
@@ -115,13 +129,20 @@ def _contents(images: Images) -> NDArray[np.void]:
     return rows.view(np.dtype((np.void, rows.shape[1]))).reshape(-1)
 
 
-def _contradicting(numbers: Integers, targets: Integers, count: int) -> int:
-    """Count the contents with labels of several classes, given the number of each image's content."""
+def _contradicting(numbers: Integers, targets: Integers, count: int) -> Integers:
+    """Find the contents with labels of several classes, given the number of each image's content."""
     known = targets >= 0
     least, most = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
     np.minimum.at(least, numbers[known], targets[known])
     np.maximum.at(most, numbers[known], targets[known])
-    return int((most > least).sum())
+    return (most > least).nonzero()[0]
+
+
+def _together(names: Sequence[str], numbers: Integers, contents: Integers) -> tuple[str, ...]:
+    """Name the images of some contents, given the number of each image's content."""
+    return tuple(
+        " = ".join(names[place] for place in (numbers == content).nonzero()[0]) for content in contents[:NAMED]
+    )
 
 
 def fewest(counts: Sequence[int], names: Sequence[str], below: int) -> list[str]:

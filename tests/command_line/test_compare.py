@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tailmatch.command_line.compare import compare, main
+from tailmatch.command_line.compare import write as write_table
 from tailmatch.command_line.comparison.table import SHARES, Table
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules.metrics import METRICS
@@ -234,8 +235,13 @@ def test_damaged_runs_are_named_and_the_others_compared(runs: Path) -> None:
     change(runs / "MixMatch-0" / "test_metrics.json", metrics={"top1": "high"})
     write(runs / "MixMatch-1" / "run.json", [1])
     (runs / "MixMatch-2" / "metrics.csv").write_bytes(b"\xff\x00,")
+    make_run(runs / "deep", config())
+    (runs / "deep" / "config.yaml").write_text("[" * 100_000, encoding="utf-8")  # the loader in C would crash
+    make_run(runs / "expands", config())
+    lists = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (runs / "expands" / "config.yaml").write_text("\n".join(["a0: &a0 [x]", *lists, "model: *a8"]), encoding="utf-8")
     table, lines = compare([runs], (), None, False, False)
-    assert [row.seeds for row in table.rows] == ["1", "1"] and len(lines) == 4
+    assert [row.seeds for row in table.rows] == ["1", "1"] and len(lines) == 6
     for line, file in zip(lines, ("FixMatch-0/test_metrics.json", "FixMatch-1/config.yaml"), strict=False):
         assert line.startswith("left out: ") and str(runs / file) in line
 
@@ -260,6 +266,32 @@ def test_what_is_no_number_is_left_out_of_the_mean_and_named(runs: Path) -> None
     assert [table.rows[0].cells[name].n for name in ("balanced_accuracy", "top1", "few")] == [3, 1, 2]
     [note] = [note for note in table.notes if note.startswith("top1")]
     assert f"{runs / 'FixMatch-0'} (nan), {runs / 'FixMatch-1'} (missing)" in note
+
+
+def test_values_of_other_kinds_are_not_known_and_end_nothing(runs: Path, tmp_path: Path) -> None:
+    for place, folder in enumerate(sorted(runs.iterdir())):
+        numbers = {"balanced_accuracy": 1e308, "top1": -(10**400), "few": 0.5}
+        change(folder / "test_metrics.json", metrics=numbers, step=True)
+        odd = {"images": {"test": "many"}, "digests": {"pool": [], "test": {"a": 1}}, "steps_per_second": 10**400}
+        change(folder / "run.json", class_counts=["a"], device={}, git=[1], finished="no", steps=[place], **odd)
+        (folder / "metrics.csv").write_text("step,epoch,val/few\n1,1,1e308\n2,2,0.5\n", encoding="utf-8")
+    files = [tmp_path / f"odd{ending}" for ending in (".md", ".csv", ".tex", ".html")]
+    main([str(runs), "--force", "--metrics", "few", "balanced_accuracy", "top1", "--output", *map(str, files)])
+    text = files[0].read_text(encoding="utf-8")
+    assert "50.00 ± 0.00" in text and "is left out of the mean where it is no number" in text and "(-inf)" in text
+
+
+def test_names_that_utf_8_cannot_hold_are_escapes_in_a_file(tmp_path: Path) -> None:
+    write_table(Table(["a\ud800"], ["top1"], []), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").startswith(r"a\ud800,seeds")
+
+
+def test_a_file_of_a_run_is_no_output(runs: Path) -> None:
+    file = runs / "FixMatch-0" / "metrics.csv"
+    before = file.read_bytes()
+    with pytest.raises(SettingsError, match="which is a file of a run; name another one"):
+        main([str(runs), "--output", str(file), "--overwrite", "true"])
+    assert file.read_bytes() == before
 
 
 def test_files_are_written_beside_the_table_and_not_over_others(
@@ -302,6 +334,8 @@ def test_published_numbers_in_another_form_are_refused(study: Path) -> None:
         ([{"source": "a", "metric": "top1", "unit": "points", "rows": []}], "unit is points of a"),
         ([{"source": "a", "metric": "top1", "rows": [{"mean": 1}]}], "a published row of a"),
         ({"source": "a"}, "must be a list of tables"),
+        ([{"source": "a", "metric": "top1", "unit": ["share"]}], "unit is ['share'] of a"),
+        ([{"source": "a", "metric": "top1", "rows": 1}], "rows is 1 of a in"),
     ):
         (study / "study.yaml").write_text(yaml.safe_dump(STUDY | {"published": published}), encoding="utf-8")
         assert message in refused(study)

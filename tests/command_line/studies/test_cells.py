@@ -70,8 +70,9 @@ def test_a_command_line_has_the_settings_in_the_order_of_the_study(tmp_path: Pat
     labels = yaml.safe_load((written / "2.yaml").read_text())["data"]["init_args"]["pseudo_labels"]
     assert labels == f"{out}/teacher-few_labels-seed7/a.npz"
     teacher = cells(tmp_path)[0]
-    assert teacher.words(teacher.commands[1], out)[-2:] == [
+    assert teacher.words(teacher.commands[1], out)[-3:] == [
         f"{out}/teacher-all-seed4/a.npz",
+        "--overwrite=true",
         f"--run_dir={out}/teacher-all-seed4",
     ]
 
@@ -124,3 +125,37 @@ def test_long_names_and_other_scripts_are_names_of_folders(tmp_path: Path) -> No
     names = [cell.name for cell in cells(tmp_path, axes=axes, combinations=[], seeds=1)]
     assert names[0] == "가_나_.._다-seed0" and names[3] == "_-seed0"
     assert len(set(names)) == 4 and all(len(name.encode()) <= 150 and name.endswith("-seed0") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("command", "replaces"),
+    [
+        ("select --labels a.npz --output=${run}/b.npz --share 0.5", True),
+        ("refine --labels a.npz --output ${run}/b.npz --save_prices mine.json", False),
+        ("select --labels ${run}/a.npz --output mine.npz --share 0.5", False),
+        ("select --labels a.npz --output ${run}/../mine.npz --share 0.5", False),
+        ("export ${run}/checkpoints/best.ckpt ${run}/model.onnx", True),
+        ("export ${run}/checkpoints/best.ckpt model.onnx", False),
+        ("report ${run}", False),
+    ],
+)
+def test_a_command_replaces_what_an_earlier_attempt_has_written_and_nothing_else(
+    command: str, replaces: bool, tmp_path: Path
+) -> None:
+    cell = cells(tmp_path, axes={}, combinations=[], commands=["fit", command])[0]
+    assert ("--overwrite=true" in cell.words(command, Path("out"))) == replaces
+
+
+def test_cells_that_many_others_need_are_listed_once_and_at_once(tmp_path: Path) -> None:
+    levels: dict[str, Any] = {"left 0": {}, "right 0": {}}
+    for n in range(1, 40):  # 2^39 ways lead from the last ones to the first
+        needs = {"needs": {"a": {"m": f"left {n - 1}"}, "b": {"m": f"right {n - 1}"}}}
+        levels |= {f"left {n}": needs, f"right {n}": needs}
+    found = cells(tmp_path, axes={"m": levels}, combinations=[], seeds=1)
+    assert with_needed(found[-1:], found) == found[:-2] + found[-1:]
+
+
+def test_settings_may_have_any_keys_that_yaml_has(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("axes: {a: {b: {data: {1: x, y: z, 2020-01-01: 0}}}}")
+    assert len(cells_of(read_study(study))) == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailmatch.command_line.studies.places import environments
+from tailmatch.command_line.studies.places import environment_at, environments
 from tailmatch.datamodules.arguments import SettingsError
 
 ONE, FOUR = {"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "4"}
@@ -34,3 +34,12 @@ def test_a_number_of_threads_that_the_user_has_set_stays(monkeypatch: pytest.Mon
     assert all("OMP_NUM_THREADS" not in place for place in environments(4, None, [], 8))
     with pytest.raises(SettingsError, match="--jobs is 0; it must be at least 1"):
         environments(0, None, [], 8)
+
+
+def test_a_training_is_none_of_the_tasks_that_slurm_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Lightning would wait for the others: `srun -n 2 tailmatch sweep` starts two, which share the cells."""
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    found = environment_at(ONE)
+    assert found["OMP_NUM_THREADS"] == "1" and found["SLURM_JOB_ID"] == "7"
+    assert not {"SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"} & found.keys()

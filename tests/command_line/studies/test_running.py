@@ -14,8 +14,9 @@ import yaml
 from tailmatch.command_line.signals import Stop
 from tailmatch.command_line.studies import running
 from tailmatch.command_line.studies.cells import Cell, cells_of
+from tailmatch.command_line.studies.outcomes import Outcome, duration
 from tailmatch.command_line.studies.record import Record
-from tailmatch.command_line.studies.running import Outcome, Runner, duration
+from tailmatch.command_line.studies.running import Runner
 from tailmatch.command_line.studies.study import read_study
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_writer
@@ -121,12 +122,12 @@ def test_a_failure_in_another_sweep_is_not_tried_again_by_this_one(tmp_path: Pat
 def test_a_command_that_outlives_its_sweep_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = cells(tmp_path, {"good": {}})
     runs = threading.Thread(target=runner(tmp_path, found).run)
-    with sole_writer(tmp_path / "out" / "good-seed0" / "run.lock", "it", ""):
+    with sole_writer(tmp_path / "out" / "good-seed0" / "labels.npz.lock", "it", ""):
         runs.start()
         time.sleep(0.3)
         assert calls(tmp_path, found[0]) == []
     runs.join(60)
-    assert calls(tmp_path, found[0]) == ["fit", "test"] and capsys.readouterr().out.count("waiting for") == 1
+    assert calls(tmp_path, found[0]) == ["fit", "test"] and capsys.readouterr().out.count("waiting: ") == 1
 
 
 def test_a_command_that_meets_one_that_has_outlived_its_sweep_is_no_failure(tmp_path: Path) -> None:
@@ -162,6 +163,45 @@ def test_a_stop_lets_the_trainings_save_their_state(tmp_path: Path, monkeypatch:
     assert calls(tmp_path, found[0]) == ["fit", "fit", "test"]
 
 
+def test_a_signal_waits_until_what_it_stops_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal between the start of a process and its note would leave the process alone."""
+    found = cells(tmp_path, {"slow": {}})
+    ready = tmp_path / "out" / "slow-seed0" / "ready"
+
+    def start(*args: Any, real: Any = running.subprocess.Popen, **options: Any) -> Any:
+        process = real(*args, **options)
+        while not ready.exists():
+            time.sleep(0.01)
+        running.SIGNALS.handle(15)
+        return process
+
+    monkeypatch.setattr(running.SIGNALS, "received", None)
+    with running.SIGNALS.handled(), pytest.raises(Stop):
+        monkeypatch.setattr(running.subprocess, "Popen", start)
+        runner(tmp_path, found).run()
+    assert (tmp_path / "out" / "slow-seed0" / "saved").exists()
+
+
+def test_a_configuration_that_changes_during_a_sweep_is_not_mixed_in(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("trainer: {max_epochs: 1}")
+    found = cells(tmp_path, {"good": {"configs": str(config)}, "other": {}})
+    config.write_text("trainer: {max_epochs: 2}")
+    outcome = runner(tmp_path, found).run()
+    assert names(outcome) == ({"other-seed0"}, {"good-seed0"}) and calls(tmp_path, found[0]) == []
+    assert "mine.yaml has changed since this sweep began" in outcome.failed["good-seed0"][1]
+
+
+def test_a_new_title_reaches_what_is_done(tmp_path: Path) -> None:
+    [cell] = cells(tmp_path, {"good": {}})
+    runner(tmp_path, [cell]).run()
+    [hidden] = cells(tmp_path, {"good": {"shown": False}})
+    Runner("Another title", [hidden], tmp_path / "out", [{}]).run()
+    record = Record.read(tmp_path / "out" / cell.name)
+    assert record is not None and record.study == "Another title" and not record.shown
+    assert calls(tmp_path, cell) == ["fit", "test"]
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     [cell] = cells(tmp_path, {"good": {}})
     folder = tmp_path / "out" / cell.name
@@ -173,7 +213,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     [other] = cells(tmp_path, {"good": {"trainer": {"max_epochs": 3}}})
     with pytest.raises(SettingsError, match="was run with other settings than the study has now for good, seed 0"):
         Record.of(other, "study", tmp_path / "out")
-    for text in ("{", "[]", '{"a": 1}'):
+    whole = json.loads((folder / "cell.json").read_text())
+    spoiled = [{"done": 1}, {"done": ["test"]}, {"seconds": "1"}, {"failed": "now"}, {"failed": {"time": None}}]
+    damaged = [json.dumps(whole | each) for each in spoiled]
+    for text in ("{", "[]", '{"a": 1}', "[" * 100_000, *damaged):
         (folder / "cell.json").write_text(text)
         with pytest.raises(SettingsError, match="is not as sweep wrote it"):
             Record.of(cell, "study", tmp_path / "out")

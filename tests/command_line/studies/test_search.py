@@ -1,5 +1,7 @@
 """Searches: trials that are cells, pruned ones, and a search that goes on."""
 
+import datetime
+import json
 import sys
 import threading
 from pathlib import Path
@@ -106,6 +108,19 @@ def test_a_training_that_is_worse_than_the_others_is_ended(tmp_path: Path, monke
     assert "1 pruned" in longer.summary()[0]
 
 
+def test_a_damaged_search_is_named_and_a_torn_end_of_it_removed(tmp_path: Path) -> None:
+    Search(study(tmp_path), tmp_path / "out", ()).more(1)
+    file = tmp_path / "out" / "search.log"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"op_code": 4, "wor')  # as a full disk leaves it
+    Search(study(tmp_path), tmp_path / "out", ()).more(1)
+    assert all(map(json.loads, file.read_text().splitlines())) and file.read_bytes().startswith(whole)
+    for line in (b"junk\n", b"[]\n", b'{"op_code": 99}\n', b"{}\n", b"\xff\n"):
+        file.write_bytes(line + whole)
+        with pytest.raises(SettingsError, match=r"search.log is not as Optuna wrote it \(.*remove the damaged line"):
+            Search(study(tmp_path), tmp_path / "out", ())
+
+
 def test_a_search_of_other_parameters_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Search(study(tmp_path), tmp_path / "out", ())
     with pytest.raises(SettingsError, match="has a search of other parameters: choose another --out"):
@@ -129,6 +144,9 @@ def test_a_search_of_other_parameters_is_refused(tmp_path: Path, monkeypatch: py
         ({**SPACE, "parameters": {"a": {"low": 2, "high": 1}}}, "low is 2 and high 1; they must be numbers"),
         ({**SPACE, "parameters": {"a": {"low": "0", "high": 1}}}, "low is '0' and high 1"),
         ({**SPACE, "parameters": {"a": {"low": 0, "high": 1, "log": True}}}, "a logarithm needs a low above 0"),
+        ({**SPACE, "parameters": {"a": {"low": 1, "high": 10**400}}}, "low is 1 and high 1000.*0; they must be"),
+        ({**SPACE, "parameters": {"a": {"low": -1e308, "high": 1e308}}}, "they must be numbers"),
+        ({**SPACE, "parameters": {"a": {"values": [datetime.date(2020, 1, 1)]}}}, "must be a list of plain values"),
         ({**SPACE, "parameters": {"a": {"values": []}}}, r"values is \[\]; it must be a list of plain values"),
     ],
 )  # fmt: skip

@@ -27,6 +27,8 @@ def test_a_folder_is_counted(tmp_path: Path) -> None:
     assert found.counts == {"train": [6, 4], "test": [0, 3]}
     assert found.labeled == [6, 7]
     assert (found.unlabeled, found.unreadable, found.repeated, found.contradicting) == (5, 1, 2, 1)
+    assert set(found.repeats) == {"train/cat/0.png = train/dog/again.png", "unlabeled/0.png = unlabeled/again.png"}
+    assert found.contradictions == ("train/cat/0.png (cat) = train/dog/again.png (dog)",)
     assert shorter_sides(data, lists).tolist() == [4] * 15  # of train/ and unlabeled/, without the broken one
     assert len(shorter_sides(data, lists, sampled=5)) == 5
 
