@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from tailmatch.lightning_modules.pseudo_labels.label_memory import LabelMemory
 from tailmatch.lightning_modules.weightings.base import Weighting
-from tailmatch.lightning_modules.weightings.label_memory import LabelMemory
 
 
 class CurriculumThresholds(Weighting):

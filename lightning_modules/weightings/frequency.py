@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from tailmatch.lightning_modules.pseudo_labels.label_memory import Interval, LabelMemory
 from tailmatch.lightning_modules.weightings.base import Weighting
-from tailmatch.lightning_modules.weightings.label_memory import Interval, LabelMemory
 
 
 class FrequencyWeights(Weighting):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_positive
+from tailmatch.lightning_modules.pseudo_labels.label_memory import Interval, PredictionMemory
 from tailmatch.lightning_modules.weightings.base import Weighting
-from tailmatch.lightning_modules.weightings.label_memory import Interval, PredictionMemory
 
 
 class HeadShareThresholds(Weighting):

@@ -1,4 +1,7 @@
-"""The newest pseudo-label of each unlabeled image, as state that is saved."""
+"""The newest pseudo-label of each unlabeled image, as state that is saved; and intervals of steps."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +30,7 @@ class LabelMemory(nn.Module):
     def adapt(self, images: int) -> None:
         """Take the number N of unlabeled images, and forget the labels of another number."""
         self.images = images
-        if len(self.labels) != images + 1:
-            self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
+        self._resize(images)
 
     @torch.no_grad()
     def write(self, index: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
@@ -67,12 +69,21 @@ class LabelMemory(nn.Module):
             0, labels - NONE, torch.ones_like(labels)
         )
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        """Take as many labels as the checkpoint has: an evaluation knows no unlabeled set."""
-        given = state_dict.get(f"{prefix}labels")
-        if isinstance(given, Tensor) and given.dim() == 1 and len(given) != len(self.labels):
-            self.labels = torch.full((len(given),), NONE, dtype=torch.int32, device=self.labels.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def make_room(self, state: Mapping[str, Any], prefix: str) -> None:
+        """Take the size that the tensors of a state dict have, before it is loaded: an evaluation knows no images.
+
+        Args:
+            state: State dict of the method.
+            prefix: What the names of this module's tensors begin with, such as `weighting.memory.`.
+        """
+        given = state.get(f"{prefix}labels")
+        # A tensor that is not contiguous may be far larger than the file.
+        if isinstance(given, Tensor) and given.dim() == 1 and len(given) and given.is_contiguous():
+            self._resize(len(given) - 1)
+
+    def _resize(self, images: int) -> None:
+        if len(self.labels) != images + 1:
+            self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
 
 
 class PredictionMemory(LabelMemory):
@@ -88,9 +99,8 @@ class PredictionMemory(LabelMemory):
         super().__init__()
         self.register_buffer("confidence", torch.zeros(1))
 
-    def adapt(self, images: int) -> None:
-        """See `LabelMemory.adapt`."""
-        super().adapt(images)
+    def _resize(self, images: int) -> None:
+        super()._resize(images)
         if len(self.confidence) != images + 1:
             self.confidence = torch.zeros(images + 1, device=self.confidence.device)
 
@@ -106,12 +116,6 @@ class PredictionMemory(LabelMemory):
         place = self.write(index, labels, torch.ones_like(index, dtype=torch.bool))
         written = place < len(self.labels) - 1
         self.confidence.index_copy_(0, place, torch.where(written, gather_rows(confidence), 0))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        given = state_dict.get(f"{prefix}confidence")
-        if isinstance(given, Tensor) and given.dim() == 1 and len(given) != len(self.confidence):
-            self.confidence = torch.zeros(len(given), device=self.confidence.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Interval(nn.Module):
