@@ -59,6 +59,7 @@ def test_what_the_command_line_chooses(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("axes: [", "it is not YAML"),
+        ("commands: [predict --output ${run}/a.npz]", r"a text with \$\{...\} in a list must be in quotes"),
         ("- a", "is not a study"),
         ({"model": {"class_path": "FixMatch"}}, "is not a study"),
         ({"axis": {}}, "unknown key axis\n  Did you mean: axes?"),
