@@ -82,6 +82,7 @@ def main(args: Sequence[str]) -> None:
     study = read_study(file)
     check_extra(extra)
     check_compare(study.compare, str(file))
+    check_published(study, file)
     out = asked.out or Path("runs", f"{file.stem}-study")
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
@@ -142,6 +143,25 @@ def check_compare(words: Sequence[str], name: str) -> None:
         raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; see `tailmatch compare --help`") from error
     if asked.output or len(asked.runs) > 1:
         raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; it cannot name runs or files")
+
+
+def check_published(study: "Study", file: Path) -> None:
+    """Check the published numbers of a study, before anything is run.
+
+    Raises:
+        SettingsError: They have another form than `compare` reads, or name an axis that the study does not have.
+    """
+    from tailmatch.command_line.comparison.published import published_numbers
+    from tailmatch.command_line.yaml_text import parse_yaml
+    from tailmatch.datamodules.arguments import SettingsError
+
+    for number in published_numbers(file, parse_yaml(study.text, str(file))):
+        unknown = [axis for axis in number.levels if axis not in study.axes]
+        if unknown and study.axes:
+            raise SettingsError(
+                f"a published row of {number.source} in {file} names the axis {unknown[0]}; the study has "
+                f"{', '.join(study.axes)}"
+            )
 
 
 def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:

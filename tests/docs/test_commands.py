@@ -166,6 +166,7 @@ def build_study(words: tuple[str, ...], page: Path) -> None:
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
     sweep.check_extra(extra)
+    sweep.check_published(study, study_file(asked.study))
     if study.search is not None:
         params = {
             name: each.low if each.values == () else each.values[0] for name, each in study.search.parameters.items()
