@@ -94,6 +94,7 @@ def main(args: Sequence[str]) -> None:
     chosen = chosen_cells(cells, *levels_where(asked.where, study))
     if not chosen:
         raise SettingsError(f"--where {shlex.join(asked.where)} leaves none of the {len(cells)} cells")
+    numbers = {cell.name: number for number, cell in enumerate(chosen)}
     if asked.cell is not None:
         if not 0 <= asked.cell < len(chosen):
             raise SettingsError(f"--cell is {asked.cell}; it must be from 0 to {len(chosen) - 1}")
@@ -101,7 +102,7 @@ def main(args: Sequence[str]) -> None:
     if asked.dry_run:
         from tailmatch.command_line.studies.costs import show_plan
 
-        show_plan(study, with_needed(chosen, cells), out, asked.jobs)
+        show_plan(study, with_needed(chosen, cells), numbers, out, asked.jobs)
         return
     sys.exit(run(study, with_needed(chosen, cells), out, asked.jobs))
 

@@ -307,7 +307,8 @@ class Runner:
         """Stop what runs, and wait until it has saved its state."""
         if not self._running:
             return
-        self._say(f"stopping: {len(self._running)} of the trainings save{'s' * (len(self._running) == 1)} its state")
+        one = len(self._running) == 1
+        self._say("stopping: the training saves its state" if one else "stopping: the trainings save their states")
         for running in self._running:
             with suppress(OSError):
                 running.process.send_signal(signal.SIGTERM)
