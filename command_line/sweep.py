@@ -1,6 +1,7 @@
 """`tailmatch sweep`: run all trainings and tests that the file of a study describes."""
 
 import argparse
+import difflib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ def check_extra(extra: Sequence[str]) -> None:
         SettingsError: One is misspelled, or is one that `sweep` gives.
     """
     from tailmatch.command_line.studies.study import OF_SWEEP
-    from tailmatch.command_line.typed import Typed, misspelled_option
+    from tailmatch.command_line.typed import OPTIONS, Typed
     from tailmatch.datamodules.arguments import SettingsError
 
     for word in extra:
@@ -124,9 +125,12 @@ def check_extra(extra: Sequence[str]) -> None:
             raise SettingsError(f"sweep takes no {word.split('=')[0]}: {advice}")
     if extra and not extra[0].startswith("-"):
         raise SettingsError(f"sweep takes one study, and there is {extra[0]} besides")
-    misspelled = misspelled_option(Typed.read(["fit", *extra]))
-    if misspelled is not None:
-        raise SettingsError(misspelled)
+    known = ("out", "jobs", "where", "cell", "dry-run", *OPTIONS)
+    for option, _ in Typed.read(["fit", *extra]).options:
+        name = option.removeprefix("--").split(".")[0].removesuffix("+")
+        if name not in known:
+            near = "".join(f"\n  Did you mean: --{each}?" for each in difflib.get_close_matches(name, known, n=1))
+            raise SettingsError(f"unrecognized arguments: {option}{near}")
 
 
 def check_compare(words: Sequence[str], name: str) -> None:
