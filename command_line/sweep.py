@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         metavar="N",
-        help="How many trainings run at a time (default: one on each GPU; without a GPU one, or if the study has "
-        "`threads`, as many as have that many cores each).",
+        help="How many trainings run at a time. The default is one on each GPU; without GPUs one, or, if the study has "
+        "`threads`, as many as the cores allow.",
     )
     made.add_argument(
         "--where", nargs="+", default=[], metavar="AXIS=LEVEL", help="Only these levels (a,b for several) and seeds."
