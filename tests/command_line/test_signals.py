@@ -211,6 +211,17 @@ def test_the_end_of_another_process_ends_nothing(monkeypatch: pytest.MonkeyPatch
     assert ended == []
 
 
+def test_a_signal_within_a_destructor_is_not_lost() -> None:
+    class Ends:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # the handler runs here, and Python ignores what it raises
+
+    with pytest.raises(Stop, match="stopped by SIGTERM"), StopSignals().handled():
+        Ends()
+        time.sleep(10)
+
+
 def test_an_error_that_a_stop_leads_to_is_no_error(monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
     def fail(*args: Any) -> None:
         try:
