@@ -55,7 +55,7 @@ def html_text(table: Table) -> str:
     parts = {
         "title": shown(table.title) or "Comparison",
         "legend": [shown(sentence, 5000) for sentence in table.legend()],
-        "heads": [shown(head) for head in [*table.heads, *table.metrics]],
+        "heads": [shown(head) for head in [*table.heads, *table.metric_heads()]],
         "left": len(table.heads),
         "rows": [
             {
