@@ -13,10 +13,11 @@ def main(args: Sequence[str]) -> None:
     """Run `tailmatch configs` or `tailmatch configs copy NAME [TO]`."""
     parser = argparse.ArgumentParser(
         prog="tailmatch configs",
+        usage="tailmatch configs [copy NAME [TO]]",
         description="List the configurations of this package, with the first line of each file. `--config` accepts "
         "their names, as in `tailmatch fit --config demo.yaml`; an existing file of that path takes precedence.",
     )
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog="tailmatch configs")
     copying = commands.add_parser(
         "copy", help="copy a configuration to edit it", description="Copy a configuration to edit it."
     )

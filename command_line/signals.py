@@ -19,6 +19,9 @@ from tailmatch.command_line.processes import is_first_process, is_launched
 SAME_REQUEST = 1.0
 """Seconds in which further signals repeat the first request: `srun`, `torchrun` and terminals may deliver it twice."""
 
+AGAIN = 0.05
+"""Seconds after which a signal is sent again that arrived where Python ignores exceptions."""
+
 AT_ONCE = 2.0
 """Seconds after which a signal ends a process that is busy outside of Python, such as waiting for other processes."""
 
@@ -104,6 +107,16 @@ class StopSignals:
                 self._end_here(arrived[0])
         os.close(arrivals)
 
+    def _send_again(
+        self, lost: "sys.UnraisableHookArgs", otherwise: Callable[["sys.UnraisableHookArgs"], object]
+    ) -> None:
+        """Send a signal once more whose `Stop` was raised where Python ignores exceptions, as in a destructor."""
+        if not isinstance(lost.exc_value, Stop):
+            otherwise(lost)
+            return
+        self.received = None
+        threading.Timer(AGAIN, os.kill, [os.getpid(), lost.exc_value.signum]).start()
+
     def behind(self, error: BaseException) -> Stop | None:
         """Return the stop that ends the command, or that an error follows from; None for an error of another cause."""
         if isinstance(error, Stop):
@@ -122,13 +135,15 @@ class StopSignals:
         arrivals, written = os.pipe()
         os.set_blocking(written, False)
         wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-        over = threading.Event()
+        over, ignored = threading.Event(), sys.unraisablehook
+        sys.unraisablehook = lambda lost: self._send_again(lost, ignored)
         watcher = threading.Thread(target=self._watch, args=[arrivals, over, signals], daemon=True)
         watcher.start()
         try:
             yield
         finally:
             over.set()
+            sys.unraisablehook = ignored
             signal.set_wakeup_fd(wakeup)
             os.close(written)
             watcher.join(AT_ONCE)  # what comes next may count threads, or fork

@@ -1,6 +1,7 @@
 """`tailmatch sweep`: run all trainings and tests that the file of a study describes."""
 
 import argparse
+import difflib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -52,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         metavar="N",
-        help="How many trainings run at a time (default: one on each GPU; without a GPU one, or if the study has "
-        "`threads`, as many as have that many cores each).",
+        help="How many trainings run at a time. The default is one on each GPU; without GPUs one, or, if the study has "
+        "`threads`, as many as the cores allow.",
     )
     made.add_argument(
         "--where", nargs="+", default=[], metavar="AXIS=LEVEL", help="Only these levels (a,b for several) and seeds."
@@ -82,6 +83,7 @@ def main(args: Sequence[str]) -> None:
     study = read_study(file)
     check_extra(extra)
     check_compare(study.compare, str(file))
+    check_published(study, file)
     out = asked.out or Path("runs", f"{file.stem}-study")
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
@@ -93,6 +95,7 @@ def main(args: Sequence[str]) -> None:
     chosen = chosen_cells(cells, *levels_where(asked.where, study))
     if not chosen:
         raise SettingsError(f"--where {shlex.join(asked.where)} leaves none of the {len(cells)} cells")
+    numbers = {cell.name: number for number, cell in enumerate(chosen)}
     if asked.cell is not None:
         if not 0 <= asked.cell < len(chosen):
             raise SettingsError(f"--cell is {asked.cell}; it must be from 0 to {len(chosen) - 1}")
@@ -100,7 +103,7 @@ def main(args: Sequence[str]) -> None:
     if asked.dry_run:
         from tailmatch.command_line.studies.costs import show_plan
 
-        show_plan(study, with_needed(chosen, cells), out, asked.jobs)
+        show_plan(study, with_needed(chosen, cells), numbers, out, asked.jobs)
         return
     sys.exit(run(study, with_needed(chosen, cells), out, asked.jobs))
 
@@ -112,7 +115,7 @@ def check_extra(extra: Sequence[str]) -> None:
         SettingsError: One is misspelled, or is one that `sweep` gives.
     """
     from tailmatch.command_line.studies.study import OF_SWEEP
-    from tailmatch.command_line.typed import Typed, misspelled_option
+    from tailmatch.command_line.typed import OPTIONS, Typed
     from tailmatch.datamodules.arguments import SettingsError
 
     for word in extra:
@@ -122,9 +125,12 @@ def check_extra(extra: Sequence[str]) -> None:
             raise SettingsError(f"sweep takes no {word.split('=')[0]}: {advice}")
     if extra and not extra[0].startswith("-"):
         raise SettingsError(f"sweep takes one study, and there is {extra[0]} besides")
-    misspelled = misspelled_option(Typed.read(["fit", *extra]))
-    if misspelled is not None:
-        raise SettingsError(misspelled)
+    known = ("out", "jobs", "where", "cell", "dry-run", *OPTIONS)
+    for option, _ in Typed.read(["fit", *extra]).options:
+        name = option.removeprefix("--").split(".")[0].removesuffix("+")
+        if name not in known:
+            near = "".join(f"\n  Did you mean: --{each}?" for each in difflib.get_close_matches(name, known, n=1))
+            raise SettingsError(f"unrecognized arguments: {option}{near}")
 
 
 def check_compare(words: Sequence[str], name: str) -> None:
@@ -142,6 +148,25 @@ def check_compare(words: Sequence[str], name: str) -> None:
         raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; see `tailmatch compare --help`") from error
     if asked.output or len(asked.runs) > 1:
         raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; it cannot name runs or files")
+
+
+def check_published(study: "Study", file: Path) -> None:
+    """Check the published numbers of a study, before anything is run.
+
+    Raises:
+        SettingsError: They have another form than `compare` reads, or name an axis that the study does not have.
+    """
+    from tailmatch.command_line.comparison.published import published_numbers
+    from tailmatch.command_line.yaml_text import parse_yaml
+    from tailmatch.datamodules.arguments import SettingsError
+
+    for number in published_numbers(file, parse_yaml(study.text, str(file))):
+        unknown = [axis for axis in number.levels if axis not in study.axes]
+        if unknown and study.axes:
+            raise SettingsError(
+                f"a published row of {number.source} in {file} names the axis {unknown[0]}; the study has "
+                f"{', '.join(study.axes)}"
+            )
 
 
 def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:

@@ -117,7 +117,9 @@ def problem_of(error: Exception, text: str) -> str:
     if mark is None and strange is not None:
         return f"it is not YAML: a text cannot contain the character U+{ord(strange[0]):04X}"
     parts = [getattr(error, "context", None), getattr(error, "problem", None)]
-    return f"it is not YAML: {', '.join(part for part in parts if part) or error}"
+    unquoted = mark is not None and "${" in "".join(text.splitlines()[mark.line : mark.line + 1])
+    hint = "; a text with ${...} in a list must be in quotes" if unquoted else ""
+    return f"it is not YAML: {', '.join(part for part in parts if part) or error}{hint}"
 
 
 def _indent(text: str, line: int) -> str:

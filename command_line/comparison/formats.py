@@ -18,7 +18,7 @@ _LATEX = {
 
 def markdown(table: Table) -> str:
     """Write a table with its caption as Markdown."""
-    heads = [*table.heads, *table.metrics]
+    heads = [*table.heads, *table.metric_heads()]
     numbers = [[table.number(row, name) for name in table.metrics] for row in table.rows]
     rows = [[*table.head_cells(row), *cells] for row, cells in zip(table.rows, numbers, strict=True)]
     parts = [_markdown_table(heads, rows, len(table.heads))]
@@ -65,7 +65,7 @@ def _exact(cell: Cell | None) -> tuple[str, str, str]:
 
 def latex(table: Table) -> str:
     """Write a table with its caption as LaTeX, with the rules of the package booktabs."""
-    heads = [*table.heads, *(name.replace("_", " ") for name in table.metrics)]
+    heads = [*table.heads, *table.metric_heads()]
     numbers = [[_in_math(table.number(row, name)) for name in table.metrics] for row in table.rows]
     rows = [[*map(escape_latex, table.head_cells(row)), *cells] for row, cells in zip(table.rows, numbers, strict=True)]
     parts = _latex_table(table.legend(), heads, rows, len(table.heads))

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,13 @@ class Panel:
 def html_text(table: Table) -> str:
     """Make the page. Every text in it is escaped."""
     measured = [row for row in table.rows if row.results]
-    panels = panels_of(measured)
+    panels = panels_of(measured, table.titles)
+    colors = colors_of(panels)
     metric = table.metrics[0]
     parts = {
         "title": shown(table.title) or "Comparison",
         "legend": [shown(sentence, 5000) for sentence in table.legend()],
-        "heads": [shown(head) for head in [*table.heads, *table.metrics]],
+        "heads": [shown(head) for head in [*table.heads, *table.metric_heads()]],
         "left": len(table.heads),
         "rows": [
             {
@@ -64,8 +65,8 @@ def html_text(table: Table) -> str:
             }
             for row in table.rows
         ],
-        "recall": [chart for panel in panels if (chart := recall_chart(panel)) is not None],
-        "curves": [chart for panel in panels if (chart := curve_chart(panel, metric)) is not None],
+        "recall": [chart for panel in panels if (chart := recall_chart(panel, colors)) is not None],
+        "curves": [chart for panel in panels if (chart := curve_chart(panel, metric, colors)) is not None],
         "metric": metric,
         "pairs": [pairs for panel in panels if (pairs := pairs_of(panel, metric)) is not None],
         "classes": _classes(table),
@@ -74,7 +75,7 @@ def html_text(table: Table) -> str:
     return environment(Path(__file__).parent).get_template("comparison.html.j2").render(parts)
 
 
-def panels_of(rows: Sequence[Row]) -> list[Panel]:
+def panels_of(rows: Sequence[Row], titles: Sequence[str]) -> list[Panel]:
     """Gather rows that are drawn together: all if they are few, else those that differ in the first column alone."""
     if len(rows) <= FEW or not rows or len(rows[0].values) < 2:
         return [Panel("", [row.label for row in rows], list(rows))]
@@ -84,9 +85,19 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
     if max(map(len, groups.values())) < 2:
         return [Panel("", [row.label for row in rows], list(rows))]
     return [
-        Panel(", ".join(value for value in rest if value != NONE), [row.values[0] for row in group], group)
+        Panel(
+            ", ".join(f"{title} {value}" for title, value in zip(titles[1:], rest, strict=True) if value != NONE),
+            [row.values[0] for row in group],
+            group,
+        )
         for rest, group in groups.items()
     ]
+
+
+def colors_of(panels: Sequence[Panel]) -> dict[str, int]:
+    """Give each name one color on the whole page; none if there are more names than colors."""
+    names = dict.fromkeys(shown(name) for panel in panels for name in panel.names[:MOST_LINES])
+    return {name: color for color, name in enumerate(names)} if len(names) <= MOST_LINES else {}
 
 
 def _title(text: str, panel: Panel) -> str:
@@ -94,7 +105,7 @@ def _title(text: str, panel: Panel) -> str:
     return shown(f"{panel.title}: {text}" if panel.title else text) + more
 
 
-def recall_chart(panel: Panel) -> Chart | None:
+def recall_chart(panel: Panel, colors: Mapping[str, int]) -> Chart | None:
     """Draw the mean recall from the class with the most labels to the rarest; None if recalls are not known."""
     lines = {}
     axis = "classes, the one with the most labels first"
@@ -106,7 +117,7 @@ def recall_chart(panel: Panel) -> Chart | None:
         if len(means) > PER_CLASS:
             axis = f"groups of about {len(means) // 10} classes, those with the most labels first"
         lines[shown(name)] = list(enumerate(_in_groups(means), 1))
-    return line_chart(_title("recall from head to tail", panel), lines, axis, share=True)
+    return line_chart(_title("recall from head to tail", panel), lines, axis, share=True, colors=colors)
 
 
 def _in_groups(values: Sequence[float]) -> list[float]:
@@ -118,7 +129,7 @@ def _in_groups(values: Sequence[float]) -> list[float]:
     return [statistics.fmean(group) if group else math.nan for group in groups]
 
 
-def curve_chart(panel: Panel, metric: str) -> Chart | None:
+def curve_chart(panel: Panel, metric: str, colors: Mapping[str, int]) -> Chart | None:
     """Draw a metric of the validations over the steps, as the mean over seeds and a band of one standard deviation.
 
     A step is drawn if all seeds of the row were validated at it. None if no run has validations.
@@ -130,7 +141,8 @@ def curve_chart(panel: Panel, metric: str) -> Chart | None:
             lines[shown(name)] = [(step, cell.mean) for step, cell in curve]
             ends = [(step, cell.mean - (cell.std or 0), cell.mean + (cell.std or 0)) for step, cell in curve]
             bands[shown(name)] = ends if any(cell.std for _, cell in curve) else []
-    return line_chart(_title(f"{metric}, validation", panel), lines, "step", share=is_share(metric), bands=bands)
+    title = _title(f"{metric}, validation", panel)
+    return line_chart(title, lines, "step", share=is_share(metric), bands=bands, colors=colors)
 
 
 def curve_of(row: Row, metric: str) -> list[tuple[float, Cell]]:

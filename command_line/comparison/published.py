@@ -54,7 +54,7 @@ def add_published(table: Table, file: Path, study: Mapping[str, Any], runs: Sequ
     """
     axes = {axis for run in runs for axis in run.levels or ()}
     levels = {axis: {(run.levels or {}).get(axis) for run in runs} for axis in axes if axis not in table.titles}
-    for number in _numbers(file, study):
+    for number in published_numbers(file, study):
         elsewhere = [axis for axis, level in number.levels.items() if axis in levels and levels[axis] != {level}]
         unknown = [axis for axis in number.levels if axis not in axes]
         if number.metric not in table.metrics:
@@ -84,13 +84,19 @@ def _insert(table: Table, number: Published) -> None:
     table.rows.insert(same[-1] + 1 if same else len(table.rows), row)
 
 
-def _numbers(file: Path, study: Mapping[str, Any]) -> Iterator[Published]:
+def published_numbers(file: Path, study: Mapping[str, Any]) -> Iterator[Published]:
+    """Read the published numbers of a study.
+
+    Raises:
+        SettingsError: They have another form.
+    """
     tables = study.get("published") or []
     if not isinstance(tables, list):
         raise SettingsError(f"published in {file} must be a list of tables with source, metric, unit and rows")
     for each in tables:
         if not isinstance(each, dict) or not isinstance(each.get("source"), str) or not each.get("metric"):
             raise SettingsError(f"published in {file} must name source and metric of each table, and has {each!r:.100}")
+        _check_keys(each, ("source", "metric", "unit", "rows"), f"published of {each['source']} in {file}")
         unit = each.get("unit", "percent")
         if not isinstance(unit, str) or unit not in SCALES:
             raise SettingsError(f"unit is {unit} of {each['source']} in {file}; it must be {' or '.join(SCALES)}")
@@ -106,5 +112,12 @@ def _row(file: Path, source: str, row: Any, scale: float) -> tuple[dict[str, str
     where, mean, std = [row.get(name) if isinstance(row, dict) else None for name in ("where", "mean", "std")]
     if not isinstance(where, dict) or not is_number(mean) or not (std is None or is_number(std)):
         raise SettingsError(f"a published row of {source} in {file} needs where, mean and std or none: {row!r:.100}")
+    _check_keys(row, ("where", "mean", "std"), f"a published row of {source} in {file}")
     levels = {option_text(axis): option_text(level) for axis, level in where.items()}
     return levels, Cell(as_float(mean) * scale, None if std is None else as_float(std) * scale, 0)
+
+
+def _check_keys(content: Mapping[Any, Any], known: Sequence[str], name: str) -> None:
+    unknown = [key for key in content if key not in known]
+    if unknown:
+        raise SettingsError(f"{name} has {unknown[0]}; it may have {', '.join(known)}")

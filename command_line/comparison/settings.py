@@ -115,11 +115,14 @@ def _brief(values: Sequence[str]) -> list[str]:
 
 
 def without_seeds(values: Sequence[str | None], seeds: Sequence[str]) -> list[str | None]:
-    """Replace the seed in paths, such as that of a teacher, if the runs then agree with each other more than before."""
-    replaced = [
-        re.sub(rf"(?<!\d){re.escape(seed)}(?!\d)", "{seed}", value) if value and "/" in value and seed else value
-        for value, seed in zip(values, seeds, strict=True)
-    ]
+    """Replace the seed in paths, such as that of a teacher, if the runs then agree with each other more than before.
+
+    Digits of a longer number, such as the 0 of a rate of 0.1, are no seed.
+    """
+    replaced = list(values)
+    for place, (value, seed) in enumerate(zip(values, seeds, strict=True)):
+        if value and "/" in value and seed:
+            replaced[place] = re.sub(rf"(?<!\d)(?<!\d\.){re.escape(seed)}(?!\.?\d)", "{seed}", value)
     return replaced if len(set(replaced)) < len(set(values)) else list(values)
 
 

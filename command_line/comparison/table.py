@@ -93,6 +93,10 @@ class Table:
     class_names: list[str] = field(default_factory=list)
     metric_of: dict[str, str] = field(default_factory=dict)
 
+    def metric_heads(self) -> list[str]:
+        """The heads of the columns of numbers: metrics in words, and levels as they are."""
+        return [name if name in self.metric_of else name.replace("_", " ") for name in self.metrics]
+
     def number(self, row: Row, name: str) -> str:
         """Write the number of a row in a column."""
         return shown_number(row.cells.get(name), self.metric_of.get(name, name))

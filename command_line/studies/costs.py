@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tailmatch.command_line.errors import message_for_user
@@ -13,37 +13,43 @@ from tailmatch.command_line.studies.record import Record
 from tailmatch.command_line.studies.study import Study
 
 
-def show_plan(study: Study, cells: Sequence[Cell], out: Path, jobs: int | None) -> None:
+def show_plan(study: Study, cells: Sequence[Cell], numbers: Mapping[str, int], out: Path, jobs: int | None) -> None:
     """Print the cells with what is known of each, and then the time of those that are left.
 
     Settings of which a cell is done take as long as it took. Of others, a few steps are run, one setting after the
     other; the time is that of the training alone.
+
+    Args:
+        study: The study.
+        cells: The cells that would be run.
+        numbers: What `--cell` calls each, by its name; those that others need may have no number.
+        out: The folder of the study.
+        jobs: How many are run at a time; None for the default.
     """
     records = [Record.of(cell, study.title, out) for cell in cells]
     print(f"{study.title}: {len(cells)} cells in {out}")
-    for number, (cell, record) in enumerate(zip(cells, records, strict=True)):
+    for cell, record in zip(cells, records, strict=True):
         needs = f" (needs {', '.join(sorted(cell.needs.values()))})" if cell.needs else ""
-        print(f"  {number:>4}  {state(cell, record):9}  {cell}{needs}", flush=True)
+        print(f"  {numbers.get(cell.name, ''):>4}  {state(cell, record):9}  {cell}{needs}", flush=True)
     left = [cell for cell, record in zip(cells, records, strict=True) if not record.is_done(cell)]
     if not left:
         return
-    print("\ntime of each, as measured or by a few steps (Ctrl-C if you know enough):", flush=True)
+    print("\ntime of each, as measured, or that of the steps by a few of them (Ctrl-C if you know enough):", flush=True)
     known = {_levels(cell): record.seconds for cell, record in zip(cells, records, strict=True) if record.is_done(cell)}
-    total, unknown = 0.0, 0
+    total, unknown, said = 0.0, 0, set[str]()
     for levels in dict.fromkeys(map(_levels, left)):
         same = [cell for cell in left if _levels(cell) == levels]
-        if levels in known:
-            seconds, how = known[levels], "as measured"
-        else:
-            seconds, how = _measured(same[0], out, study.threads)
-        print(f"  {', '.join(levels) or study.title}: {len(same)} x {_time(seconds)}{how and ': ' + how}", flush=True)
+        seconds, how = (known[levels], "as measured") if levels in known else _measured(same[0], out, study.threads)
         if math.isfinite(seconds):
             total += seconds * len(same)
         else:
             unknown += len(same)
+            how = "as above" if how in said else how
+            said.add(how)
+        print(f"  {', '.join(levels) or study.title}: {len(same)} x {_time(seconds)}: {how}", flush=True)
     places = len(environments(jobs, study.threads, visible_gpus(), usable_cores()))
-    rest = f", and {unknown} of which the time is not known" if unknown else ""
-    print(f"in all: {duration(total)}{rest}; {places} at a time", flush=True)
+    rest = f", and {unknown} cells of which the time is not known" if unknown else ""
+    print(f"in all: {duration(total)}, one after the other{rest}; {places} run at a time", flush=True)
 
 
 def state(cell: Cell, record: Record) -> str:
@@ -73,7 +79,9 @@ def _measured(cell: Cell, out: Path, threads: int | None) -> tuple[float, str]:
             torch.set_num_threads(threads or before)
             times = time_steps([word for word in words[1:] if not word.startswith(("--run_dir=", "--ckpt_path="))])
         except Exception as error:
-            return math.nan, message_for_user(error) or f"{type(error).__name__}: {error}"
+            message = message_for_user(error) or f"{type(error).__name__}: {error}"
+            missing = [needed for needed in cell.needs.values() if needed in message]  # as in the path of its labels
+            return math.nan, f"known when {missing[0]} is done" if missing else message
         finally:
             torch.set_num_threads(before)
     if not math.isfinite(times.steps):

@@ -57,8 +57,8 @@ class Record:
             return cls(study, dict(cell.levels), cell.seed, cell.shown, cell.digest)
         if found.digest != cell.digest:
             raise SettingsError(
-                f"{folder} was run with other settings than the study has now for {cell}: choose another --out, or "
-                f"remove that folder to run it anew"
+                f"{folder} was run with other settings than the study and the options after it have now for {cell}: "
+                f"choose another --out, or remove that folder to run it anew"
             )
         if found.done != list(cell.commands[: len(found.done)]):
             raise SettingsError(f"{_damaged(folder)}: done is {found.done!r:.100}")

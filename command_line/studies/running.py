@@ -36,6 +36,10 @@ LOCK = "cell.lock"
 class Source(Protocol):
     """Where cells come from that are not known beforehand, such as a search."""
 
+    def coming(self) -> int:
+        """Count the cells that are still to be given."""
+        ...
+
     def more(self, free: int) -> list[Cell]:
         """Give cells for some free places; fewer, or none, if there are no more."""
 
@@ -296,18 +300,23 @@ class Runner:
         """Estimate how long the rest takes, from cells of the same levels, or from all that are known."""
         known = [seconds for each in self._seconds.values() for seconds in each]
         rest = [*self._waiting.values(), *(running.cell for running in self._running)]
-        if not rest or not known:
+        if not known or not (rest or self._coming()):
             return ""
-        seconds = sum(
-            statistics.mean(self._seconds.get(tuple(cell.levels.values()), [statistics.median(known)])) for cell in rest
-        )
-        return f"; about {duration(seconds / min(len(self.places), len(rest)))} left"
+        middle, coming = statistics.median(known), self._coming()
+        seconds = sum(statistics.mean(self._seconds.get(tuple(cell.levels.values()), [middle])) for cell in rest)
+        seconds += middle * coming
+        return f"; about {duration(seconds / min(len(self.places), len(rest) + coming))} left"
+
+    def _coming(self) -> int:
+        """Count the cells that the source has not given yet."""
+        return 0 if self.source is None else self.source.coming()
 
     def _stop_all(self) -> None:
         """Stop what runs, and wait until it has saved its state."""
         if not self._running:
             return
-        self._say(f"stopping: {len(self._running)} of the trainings save{'s' * (len(self._running) == 1)} its state")
+        one = len(self._running) == 1
+        self._say("stopping: the training saves its state" if one else "stopping: the trainings save their states")
         for running in self._running:
             with suppress(OSError):
                 running.process.send_signal(signal.SIGTERM)
@@ -320,4 +329,4 @@ class Runner:
 
     def _say(self, text: str) -> None:
         ended = len(self.outcome.done) + len(self.outcome.failed)
-        print(f"{time.strftime('%H:%M:%S')} [{ended} of {self._total}] {text}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} [{ended} of {self._total + self._coming()}] {text}", flush=True)

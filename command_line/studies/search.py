@@ -87,6 +87,10 @@ class Search:
             found.append(self._cell(asked.number, params))
         return found
 
+    def coming(self) -> int:
+        """Count the trials that nobody has begun."""
+        return max(0, self.space.trials - len(self._trials.get_trials(deepcopy=False)))
+
     def _cell(self, number: int, params: dict[str, Any]) -> Cell:
         cell = trial_cell(self.study, number, params, self.extra)
         self._numbers[cell.name] = number

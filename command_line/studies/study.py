@@ -210,6 +210,10 @@ def _levels(content: Any, name: str) -> dict[str, Part]:
                 f"{name}: option is {option!r}; it must be one of the command line, such as model.optimizer.lr"
             )
         content = {option_text(value): {"options": {option: value}} for value in values}
+    elif isinstance(content, dict) and any(isinstance(value, list) for value in content.values()):
+        raise SettingsError(
+            f"{name} has {', '.join(map(str, content))}; it must have option and values, or levels, which are no lists"
+        )
     levels = {name_of(level, name): _part(value, f"{name}, {level}") for level, value in mapping(content, name).items()}
     if not levels:
         raise SettingsError(f"{name} has no level")

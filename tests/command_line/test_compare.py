@@ -333,6 +333,8 @@ def test_published_numbers_in_another_form_are_refused(study: Path) -> None:
         ([{"metric": "top1"}], "must name source and metric"),
         ([{"source": "a", "metric": "top1", "unit": "points", "rows": []}], "unit is points of a"),
         ([{"source": "a", "metric": "top1", "rows": [{"mean": 1}]}], "a published row of a"),
+        ([{"source": "a", "metric": "top1", "row": []}], "published of a in"),
+        ([{"source": "a", "metric": "top1", "rows": [{"where": {}, "mean": 1, "sdt": 1}]}], "has sdt; it may have"),
         ({"source": "a"}, "must be a list of tables"),
         ([{"source": "a", "metric": "top1", "unit": ["share"]}], "unit is ['share'] of a"),
         ([{"source": "a", "metric": "top1", "rows": 1}], "rows is 1 of a in"),

@@ -5,6 +5,7 @@ import importlib
 import re
 import shutil
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tailmatch.command_line.run_config import RunConfig
 from tailmatch.command_line.studies.cells import Cell, cells_of, chosen_cells, with_needed
 from tailmatch.command_line.studies.search import trial_cell
 from tailmatch.command_line.studies.study import levels_where, read_study, study_file
+from tailmatch.command_line.yaml_text import parse_yaml
 from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export
 from tests.documented_commands import PAGES, ROOT, Command, commands_of
@@ -164,6 +166,7 @@ def build_study(words: tuple[str, ...], page: Path) -> None:
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
     sweep.check_extra(extra)
+    sweep.check_published(study, study_file(asked.study))
     if study.search is not None:
         params = {
             name: each.low if each.values == () else each.values[0] for name, each in study.search.parameters.items()
@@ -237,3 +240,12 @@ def test_every_configuration_is_in_a_command() -> None:
     files = {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
     named = {word for page in PAGES for command in commands_of(page) for word in command.words}
     assert not files - named
+
+
+def test_every_block_of_yaml_is_yaml() -> None:
+    found = re.compile(r"^( *)```yaml\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [(page.name, match[2]) for page in pages for match in found.finditer(page.read_text(encoding="utf-8"))]
+    assert len(blocks) > 5
+    for name, block in blocks:
+        assert parse_yaml(textwrap.dedent(block), name)

@@ -58,6 +58,7 @@ def line_chart(
     log: bool = False,
     dots: bool = False,
     bands: Mapping[str, Band] | None = None,
+    colors: Mapping[str, int] | None = None,
 ) -> Chart | None:
     """Lay out lines over a common axis; None if no line has a point.
 
@@ -70,6 +71,7 @@ def line_chart(
         dots: Whether the points are not joined, as those of classes.
         bands: Lower and upper ends (x, low, high) of an area around lines of these names. With it, an axis of shares is
             only as long as lines and bands are, to tens of percent.
+        colors: The colors of lines of these names; of others, the color follows from the place.
     """
     known = {name: [(x, y) for x, y in points if y is not None and math.isfinite(y)] for name, points in lines.items()}
     if log:
@@ -111,7 +113,7 @@ def line_chart(
         ends = (bands or {}).get(name, ())
         outline = [(x, y) for x, y, _ in ends] + [(x, y) for x, _, y in reversed(ends)]
         band = " ".join(f"{place_x(x):.1f},{place_y(min(max(y, low), high)):.1f}" for x, y in outline)
-        chart.lines.append(Line(name, color, drawn, band))
+        chart.lines.append(Line(name, (colors or {}).get(name, color), drawn, band))
     return chart
 
 

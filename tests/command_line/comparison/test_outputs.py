@@ -125,7 +125,14 @@ def test_what_the_page_lacks_is_said_and_many_rows_are_divided(tmp_path: Path) -
     for place in range(10):
         make_cell(tmp_path / "study", {"method": f"m{place}", "unlabeled": "uniform"}, 0, 0.5)
         make_cell(tmp_path / "study", {"method": f"m{place}", "unlabeled": "reversed"}, 0, 0.5)
+    make_cell(tmp_path / "study", {"method": "alone", "unlabeled": "reversed"}, 0, 0.5)
+    make_cell(tmp_path / "study", {"method": "z", "unlabeled": "reversed"}, 0, 0.5)
+    make_cell(tmp_path / "study", {"method": "z", "unlabeled": "uniform"}, 0, 0.5)
     table, _ = compare([tmp_path / "study"], (), None, per_class=False, force=False)
-    sections = Page(html_text(table)).sections
-    assert "uniform: recall from head to tail" in sections["recall"] and "reversed: 45 pairs" in sections["pairs"]
+    content = html_text(table)
+    sections = Page(content).sections
+    assert "unlabeled uniform: recall from head to tail" in sections["recall"]
+    assert "unlabeled reversed: 66 pairs" in sections["pairs"]
+    colors = re.findall(r'<i class="c(\d+)"></i>z</span>', content)  # in each chart, although it is not the same place
+    assert len(colors) == 4 and len(set(colors)) == 1
     assert len(CLASSES) < 40 and "classes, the one with the most labels first" in sections["recall"]

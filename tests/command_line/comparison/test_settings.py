@@ -51,6 +51,8 @@ def test_a_teacher_of_each_seed_is_one_setting() -> None:
     runs = [config(seed=seed, teacher=f"runs/{kind}-{seed}/checkpoints/last.ckpt") for kind in "ab" for seed in (0, 1)]
     titles, values, _ = columns(*runs)
     assert titles == ["teacher"] and values[0] == values[1] != values[2] == values[3]
+    rates = [config(seed=seed, teacher=f"runs/t-0.1-seed{seed}/labels.npz") for seed in (0, 1, 2)]
+    assert len(set(columns(*rates)[1])) == 1  # the digits of 0.1 are no seeds
     fixed = [config(seed=seed, pretrained="weights/net-0.pth") for seed in (0, 1)]
     assert len(set(columns(*fixed)[1])) == 1
 

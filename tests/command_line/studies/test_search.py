@@ -57,10 +57,12 @@ def runner(path: Path, found: Study, jobs: int = 2) -> tuple[Search, Runner]:
     return source, Runner("s", [], path / "out", [{}] * jobs, [sys.executable, "-c", PROGRAM], source)
 
 
-def test_a_search_has_so_many_trials_and_says_the_best(tmp_path: Path) -> None:
+def test_a_search_has_so_many_trials_and_says_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, runs = runner(tmp_path, study(tmp_path, prune=False))
     outcome = runs.run()
     assert len(outcome.done) == 6 and not outcome.failed
+    said = capsys.readouterr().out
+    assert said.count("[0 of 6] begins") == 2 and said.count(" of 6] done") == 6
     found = {}
     for folder in (tmp_path / "out").glob("trial_*"):
         [(_, first), (_, last)] = validations(folder / "metrics.csv", "val/balanced_accuracy")

@@ -59,6 +59,7 @@ def test_what_the_command_line_chooses(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("axes: [", "it is not YAML"),
+        ("commands: [predict --output ${run}/a.npz]", r"a text with \$\{...\} in a list must be in quotes"),
         ("- a", "is not a study"),
         ({"model": {"class_path": "FixMatch"}}, "is not a study"),
         ({"axis": {}}, "unknown key axis\n  Did you mean: axes?"),
@@ -78,6 +79,7 @@ def test_what_the_command_line_chooses(tmp_path: Path) -> None:
         ({"axes": {"a": ["x", "y"]}}, r"axis a is \['x', 'y'\]; it must be a mapping"),
         ({"axes": {"a": {True: {}}}}, "a name is true to YAML; write it in quotes"),
         ({"axes": {"a": {"x": {"modle": {}}}}}, "axis a, x: unknown key modle\n  Did you mean: model?"),
+        ({"axes": {"a": {"optn": "model.lr", "values": [1]}}}, "axis a has optn, values; it must have option"),
         ({"axes": {"a": {"option": 3, "values": [1]}}}, "option is 3; it must be one of the command line"),
         ({"exclude": [{"method": "Fixmatch"}]}, "axis method has no level Fixmatch\n  Did you mean: FixMatch?"),
         ({"combinations": [{"model": {}}]}, "combination 1: where is empty; it must be a mapping"),

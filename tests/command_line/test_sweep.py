@@ -1,0 +1,42 @@
+"""`tailmatch sweep`: what is refused before anything is run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailmatch.command_line.studies.study import read_study
+from tailmatch.command_line.sweep import check_extra, check_published
+from tailmatch.datamodules.arguments import SettingsError
+
+
+def published(path: Path, where: dict[str, str]) -> Path:
+    rows = [{"where": where, "mean": 80}]
+    tables = [{"source": "a paper", "metric": "top1", "rows": rows}]
+    file = path / "study.yaml"
+    file.write_text(yaml.safe_dump({"axes": {"method": {"a": {}}, "rate": {"b": {}}}, "published": tables}))
+    return file
+
+
+def test_a_published_number_of_no_axis_is_refused_before_the_trainings(tmp_path: Path) -> None:
+    file = published(tmp_path, {"method": "of others", "rate": "b"})
+    check_published(read_study(file), file)  # a paper may have methods that the study does not train
+    file = published(tmp_path, {"metod": "a"})
+    with pytest.raises(SettingsError, match="names the axis metod; the study has method, rate"):
+        check_published(read_study(file), file)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dryrun"], r"unrecognized arguments: --dryrun\n  Did you mean: --dry-run\?"),
+        (["--job", "2"], r"--job\n  Did you mean: --jobs\?"),
+        (["--dat.root=/data"], r"--dat.root\n  Did you mean: --data\?"),
+        (["--qqq"], "unrecognized arguments: --qqq$"),
+        (["--seed_everything", "3"], "each cell has its own"),
+    ],
+)
+def test_an_unknown_option_is_refused_before_the_trainings(words: list[str], message: str) -> None:
+    check_extra(["--data.root", "/data", "--trainer.callbacks+=DARP"])
+    with pytest.raises(SettingsError, match=message):
+        check_extra(words)
