@@ -94,7 +94,7 @@ class Table:
     metric_of: dict[str, str] = field(default_factory=dict)
 
     def metric_heads(self) -> list[str]:
-        """The heads of the columns of numbers: metrics in words, and levels as they are."""
+        """Give the heads of the columns of numbers: metrics in words, and levels as they are."""
         return [name if name in self.metric_of else name.replace("_", " ") for name in self.metrics]
 
     def number(self, row: Row, name: str) -> str:
