@@ -94,10 +94,16 @@ def weighted(name: str, weighting: Callable[[], Weighting], base: type[FixMatch]
     return type(name, (base,), {"__init__": begin, "__module__": __name__})
 
 
+# Named here, so that other processes find them.
+Adsh = weighted("Adsh", partial(HeadShareThresholds, 2, 2))
+FlexMatch = weighted("FlexMatch", CurriculumThresholds)
+FreeMatchOfQuantile = weighted("FreeMatchOfQuantile", partial(SelfAdaptiveThresholds, 0.5, quantile=0.8), FreeMatch)
+SoftMatch = weighted("SoftMatch", partial(GaussianWeights, 0.5))
+
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
-    weighted("Adsh", partial(HeadShareThresholds, 2, 2)): Method({"threshold": 0.13}),
+    Adsh: Method({"threshold": 0.13}),
     AdaMatch: Method({"momentum": 0.5, "batches": 3}),
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     CPE: Method({"threshold": 0.1}),
@@ -105,10 +111,8 @@ METHODS: dict[type[ImageClassifier], Method] = {
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
-    weighted("FlexMatch", CurriculumThresholds): Method({"threshold": 0.13}),
-    weighted("FreeMatch", partial(SelfAdaptiveThresholds, 0.5, quantile=0.8), FreeMatch): Method(
-        {"lambda_fairness": 0.5}
-    ),
+    FlexMatch: Method({"threshold": 0.13}),
+    FreeMatchOfQuantile: Method({"lambda_fairness": 0.5}),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
@@ -121,7 +125,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     ),
     SimMixMatch: Method(),
     SimPro: Method({"threshold": 0.2, "every": 2}),
-    weighted("SoftMatch", partial(GaussianWeights, 0.5)): Method(),
+    SoftMatch: Method(),
     Supervised: Method(),
     UDA: Method({"threshold": 0.12, "annealing": "linear"}),
 }
