@@ -17,6 +17,11 @@ CASES = [*((method, NO_REMEDY) for method in METHODS), *{remedy: (m, remedy) for
 MODES = {"one process": ([0, 2], 1), "2 processes": ([0], 2)}
 """The numbers of loader processes, in turn, and of training processes."""
 
+KILLED_CASES = [
+    *((*case, "one process") for case in CASES),
+    *((*case, "2 processes") for case in CASES[::2]),  # `test_two_processes` resumes every method on two
+]
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -31,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made
 
 
-@pytest.mark.parametrize(("method", "remedy", "mode"), each((*case, mode) for case in CASES for mode in MODES))
+@pytest.mark.parametrize(("method", "remedy", "mode"), each(KILLED_CASES))
 def test_a_run_outlives_kills_with_the_same_bits(
     method: Any, remedy: str, mode: str, whole: Any, tmp_path: Path
 ) -> None:
