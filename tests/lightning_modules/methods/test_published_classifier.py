@@ -61,6 +61,7 @@ class TurnedDigits(Digits):
 @pytest.mark.parametrize("data", [Digits, TurnedDigits])
 @pytest.mark.parametrize(("prefix", "cosine"), [("module.", False), ("", True)])
 def test_predictions_are_those_of_the_published_network(data: Any, prefix: str, cosine: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     published = Published(10, cosine).eval()
     state = {prefix + key: value for key, value in published.state_dict().items()}
     file = saved(tmp_path / "ckpt.pth.tar", {"epoch": 200, "state_dict": state, "best_acc1": torch.tensor(70.0)})
