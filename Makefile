@@ -2,8 +2,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-# One more than there are cores, since some tests wait for other processes
-PROCESSES = $(shell $(BIN)/python -c "import os; print(os.cpu_count() + 1)")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-spark check format docs tensorboard
@@ -26,7 +24,7 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
 
 test: $(INSTALLED)  ## run the tests, except those of Spark
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --ignore tests/spark
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/spark
 
 test-spark: $(VENV)/installed-spark  ## run the tests that need Spark and Java 17
 	TAILMATCH_SPARK_TESTS=required $(BIN)/python -m pytest tests/spark
