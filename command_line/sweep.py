@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tailmatch.command_line.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from tailmatch.command_line.studies.cells import Cell
+    from tailmatch.command_line.studies.cell import Cell
     from tailmatch.command_line.studies.study import Study
 
 EPILOG = """\
@@ -77,7 +77,7 @@ def main(args: Sequence[str]) -> None:
     asked, extra = parser().parse_known_args(args)
     with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
         from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
-        from tailmatch.command_line.studies.study import levels_where, read_study, study_file
+        from tailmatch.command_line.studies.reading import levels_where, read_study, study_file
         from tailmatch.datamodules.arguments import SettingsError
     file = study_file(asked.study)
     study = read_study(file)
@@ -114,7 +114,7 @@ def check_extra(extra: Sequence[str]) -> None:
     Raises:
         SettingsError: One is misspelled, or is one that `sweep` gives.
     """
-    from tailmatch.command_line.studies.study import OF_SWEEP
+    from tailmatch.command_line.studies.reading import OF_SWEEP
     from tailmatch.command_line.typed import OPTIONS, Typed
     from tailmatch.datamodules.arguments import SettingsError
 

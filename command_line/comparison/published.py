@@ -46,7 +46,7 @@ def add_published(table: Table, file: Path, study: Mapping[str, Any], runs: Sequ
     Args:
         table: The table.
         file: The study file.
-        study: Its content.
+        study: The content of the study file.
         runs: The runs of the table.
 
     Raises:

@@ -32,7 +32,7 @@ class Result:
 
     Attributes:
         run: The run.
-        metrics: Its metrics by name; NaN where the file has it.
+        metrics: The metrics of the run by name; NaN where the file has it.
         recall: The recall of each class by name; None for a class without images. Empty if it is not known.
         protocol: How the numbers were measured, by what is to be equal; None for what is not known.
         step: The step of the weights that were measured; None if it is not known.

@@ -39,7 +39,7 @@ class Run:
 
     Attributes:
         folder: Its folder, as it was named.
-        config: Its configuration; empty if there is none, as of a trainer in Python.
+        config: The configuration of the run; empty if there is none, as of a trainer in Python.
         facts: `run.json`; empty if there is none.
         test: `test_metrics.json`; None if there is none.
         last: `last_evaluations.json`; None if there is none.

@@ -32,12 +32,12 @@ class Cell:
 
 @dataclass
 class Row:
-    """A setting.
+    """A row of a table: one setting, with the numbers of all its runs.
 
     Attributes:
-        values: Its values in the columns.
-        cells: Its numbers by metric.
-        results: Its runs; empty for published numbers.
+        values: The values of the setting in the columns.
+        cells: The numbers by metric.
+        results: The runs of the setting; empty for published numbers.
         recall: The recall of each class by name.
         published: The number of its source, from 1; None if it was measured.
         counted: The numbers of seeds of its cells, if these are of several settings; empty for the number of runs.

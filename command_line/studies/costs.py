@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tailmatch.callbacks.reports.durations import duration
 from tailmatch.command_line.errors import message_for_user
-from tailmatch.command_line.studies.cells import Cell
-from tailmatch.command_line.studies.outcomes import duration
+from tailmatch.command_line.studies.cell import Cell
 from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
 from tailmatch.command_line.studies.record import Record
 from tailmatch.command_line.studies.study import Study

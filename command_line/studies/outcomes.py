@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.cell import Cell
 
 
 @dataclass
@@ -29,10 +29,3 @@ def result_of(folder: Path) -> str:
         metrics = json.loads((folder / "test_metrics.json").read_text(encoding="utf-8"))["metrics"]
         return f": balanced accuracy {100 * metrics['balanced_accuracy']:.1f} %"
     return ""
-
-
-def duration(seconds: float) -> str:
-    """Write a time as one would say it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tailmatch.command_line.studies.cells import Cell
+from tailmatch.command_line.studies.cell import Cell
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.output_files import write_json
 

@@ -1,22 +1,21 @@
 """Run the cells of a study: some at a time, each in processes of its own, together with other machines."""
 
-import shlex
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
+from tailmatch.callbacks.reports.durations import duration
 from tailmatch.command_line.signals import SIGNALS, Stop
-from tailmatch.command_line.studies.cells import Cell
-from tailmatch.command_line.studies.outcomes import Outcome, duration, result_of
+from tailmatch.command_line.studies import running_cell
+from tailmatch.command_line.studies.cell import Cell
+from tailmatch.command_line.studies.outcomes import Outcome, result_of
 from tailmatch.command_line.studies.places import environment_at
 from tailmatch.command_line.studies.record import LOG, Record
+from tailmatch.command_line.studies.running_cell import Running, begin
 from tailmatch.datamodules.locks import InUseError, sole_writer
 
 POLL = 0.1
@@ -24,8 +23,6 @@ POLL = 0.1
 
 BUSY = 2.0
 """Seconds until a cell that another process holds is tried again."""
-
-PROGRAM = (sys.executable, "-m", "tailmatch.cli")
 
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 """Exit codes of a process that was killed, such as one for which the memory was too small."""
@@ -48,36 +45,6 @@ class Source(Protocol):
 
     def ended(self, cell: Cell, failed: bool, pruned: bool) -> None:
         """Take note that a cell has ended."""
-
-
-@dataclass
-class Running:
-    """A cell that this process runs.
-
-    Attributes:
-        cell: The cell.
-        record: What is known of it.
-        held: Holds its lock.
-        place: The number of the place that it has.
-        process: The process of its present command.
-        log: Where the process writes.
-        began: When the present command began, in seconds of `time.monotonic`.
-        hopeless: Whether it was told to end.
-    """
-
-    cell: Cell
-    record: Record
-    held: ExitStack
-    place: int
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    began: float
-    hopeless: bool = False
-
-    @property
-    def command(self) -> str:
-        """The command that runs."""
-        return self.cell.commands[len(self.record.done)]
 
 
 class Runner:
@@ -107,7 +74,7 @@ class Runner:
     ) -> None:
         self.source = source
         self.title = title
-        self.program = PROGRAM if program is None else program
+        self.program = running_cell.PROGRAM if program is None else program
         self.out = out
         self.places = places
         self.outcome = Outcome()
@@ -224,16 +191,8 @@ class Runner:
 
     def _begin(self, cell: Cell, record: Record, held: ExitStack, place: int) -> None:
         """Start the next command of a cell."""
-        command = cell.commands[len(record.done)]
-        words = cell.words(command, self.out)
-        log = (self.out / cell.name / LOG).open("ab")
-        log.write(f"$ tailmatch {shlex.join(words)}\n".encode())
-        log.flush()
         environment = environment_at(self.places[place])
-        process = subprocess.Popen(
-            [*self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-        )
-        self._running.append(Running(cell, record, held, place, process, log, time.monotonic()))
+        self._running.append(begin(cell, record, held, place, self.out, self.program, environment))
 
     # Cells that run
 

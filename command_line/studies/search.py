@@ -1,6 +1,5 @@
 """Search for good settings with Optuna: each trial is a cell, and machines that share the folder share the search."""
 
-import csv
 import math
 import time
 from collections.abc import Iterator
@@ -9,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailmatch.command_line.studies.cells import Cell, cell_of, digest_of
+from tailmatch.callbacks.reports.metrics_rows import number, read_metrics
+from tailmatch.command_line.studies.cell import Cell
+from tailmatch.command_line.studies.cells import cell_of, digest_of
 from tailmatch.command_line.studies.study import Part, Study
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import InUseError, sole_writer
@@ -110,7 +111,7 @@ class Search:
             if changed == before:
                 return None
             trial: optuna.Trial = self._optuna.Trial(self._trials, self._id(cell))
-            for step, value in validations(file, self.space.metric):
+            for step, value in validations(file.parent, self.space.metric):
                 if step > last:
                     trial.report(value, step)
                     last = step
@@ -123,7 +124,7 @@ class Search:
         states, number = self._optuna.trial.TrialState, self._numbers[cell.name]
         if not self._trials.get_trials(deepcopy=False)[number].state.is_finished():  # by another process
             self._report(cell)
-        values = [value for _, value in validations(self.out / cell.name / "metrics.csv", self.space.metric)]
+        values = [value for _, value in validations(self.out / cell.name, self.space.metric)]
         with suppress(self._optuna.exceptions.UpdateFinishedTrialError):  # another machine has just told it
             if pruned:
                 self._trials.tell(number, state=states.PRUNED, skip_if_finished=True)
@@ -188,14 +189,12 @@ def remove_torn_line(file: Path) -> None:
             opened.truncate(whole)
 
 
-def validations(file: Path, metric: str) -> Iterator[tuple[int, float]]:
-    """Yield the step and the value of each validation that has a finite one; nothing if there is no such file."""
-    with suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            with suppress(ValueError, TypeError):
-                value = float(row.get(metric) or "nan")
-                if math.isfinite(value):
-                    yield int(row["step"]), value
+def validations(folder: Path, metric: str) -> Iterator[tuple[int, float]]:
+    """Yield the step and the value of each validation of a run that has a finite one."""
+    for row in read_metrics(folder):
+        value = number(row.get(metric))
+        if value is not None and math.isfinite(value):
+            yield int(row["step"]), value
 
 
 def optuna_for(what: str) -> Any:

@@ -12,7 +12,7 @@ import yaml
 from tailmatch.callbacks import DARP, LastEvaluations
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.studies.cells import cells_of
-from tailmatch.command_line.studies.study import read_study
+from tailmatch.command_line.studies.reading import read_study
 from tailmatch.lightning_modules.training.length import total_steps
 
 ROOT = Path(__file__).parent.parent.parent / "configs"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tailmatch.command_line.studies.study import read_study
+from tailmatch.command_line.studies.reading import read_study
 from tailmatch.command_line.sweep import check_extra, check_published
 from tailmatch.datamodules.arguments import SettingsError
 

@@ -23,9 +23,10 @@ from tailmatch.command_line import compare, init, label, refine, report, resume,
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
-from tailmatch.command_line.studies.cells import Cell, cells_of, chosen_cells, with_needed
+from tailmatch.command_line.studies.cell import Cell
+from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
+from tailmatch.command_line.studies.reading import levels_where, read_study, study_file
 from tailmatch.command_line.studies.search import trial_cell
-from tailmatch.command_line.studies.study import levels_where, read_study, study_file
 from tailmatch.command_line.yaml_text import parse_yaml
 from tailmatch.datamodules.files.survey import Survey
 from tailmatch.lightning_modules.inference import export

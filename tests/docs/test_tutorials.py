@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from tailmatch.command_line.studies import running
+from tailmatch.command_line.studies import running_cell
 from tests.documented_commands import ROOT, TUTORIALS, Command, pictures_of, shortened, steps_of
 from tests.typed import tailmatch
 
@@ -101,7 +101,7 @@ main()
 
 
 def test_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "PROGRAM", [sys.executable, "-c", UNCHECKED])
+    monkeypatch.setattr(running_cell, "PROGRAM", [sys.executable, "-c", UNCHECKED])
     write_cifar10(folder / "data")
     counts = ["labeled_max=8", "labeled_gamma=4", "unlabeled_max=16", "unlabeled_gamma=4"]
     fit = [*SHORT, "--data.labeled_batch_size=4", "--data.val_holdout=4", *[f"--data.class_counts.{c}" for c in counts]]

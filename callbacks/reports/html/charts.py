@@ -31,7 +31,7 @@ class Chart:
 
     Attributes:
         title: What it shows.
-        lines: Its lines.
+        lines: The lines that are drawn.
         x_ticks: Places and labels of the horizontal axis.
         y_ticks: Places and labels of the vertical axis.
         x_label: What the horizontal axis is.

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from tailmatch import __version__
+from tailmatch.callbacks.reports.durations import duration
 from tailmatch.callbacks.reports.html.charts import Chart, line_chart
 from tailmatch.callbacks.reports.html.material import Material
 from tailmatch.callbacks.reports.html.templates import shown
@@ -78,9 +79,7 @@ def _duration(last: dict[str, str]) -> Iterator[tuple[str, str]]:
     except ValueError:
         return
     if math.isfinite(seconds) and seconds > 0:
-        minutes, rest = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        text = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+        text = duration(seconds)
         yield "time of training", f"{text}, {int(last['step']) / seconds:.3g} steps a second, validations included"
 
 

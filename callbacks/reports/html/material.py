@@ -37,11 +37,11 @@ class Material:
 
     Attributes:
         folder: The folder of the run.
-        settings: Its configuration; empty if it is not known.
+        settings: The configuration of the run; empty if it is not known.
         checkpoint: The evaluated checkpoint, or those of an ensemble.
         trained: Facts of the checkpoint: `epoch`, `global_step`, `pytorch-lightning_version`, as far as it has them.
         model: The method.
-        data: Its data.
+        data: The data module of the run.
         images: What the evaluated images are: `test images` or `validation images`.
         evaluation: The metrics.
         rows: The evaluated images.

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tailmatch.command_line.studies.cells import Cell, cells_of, chosen_cells, with_needed
-from tailmatch.command_line.studies.study import read_study
+from tailmatch.command_line.studies.cell import Cell
+from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
+from tailmatch.command_line.studies.reading import read_study
 from tailmatch.datamodules.arguments import SettingsError
 
 STUDY: dict[str, Any] = {

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from tailmatch.command_line.signals import Stop
-from tailmatch.command_line.studies import running
-from tailmatch.command_line.studies.cells import Cell, cells_of
-from tailmatch.command_line.studies.outcomes import Outcome, duration
+from tailmatch.command_line.studies import running, running_cell
+from tailmatch.command_line.studies.cell import Cell
+from tailmatch.command_line.studies.cells import cells_of
+from tailmatch.command_line.studies.outcomes import Outcome
+from tailmatch.command_line.studies.reading import read_study
 from tailmatch.command_line.studies.record import Record
 from tailmatch.command_line.studies.running import Runner
-from tailmatch.command_line.studies.study import read_study
 from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.locks import sole_writer
 
@@ -168,7 +169,7 @@ def test_a_signal_waits_until_what_it_stops_is_known(tmp_path: Path, monkeypatch
     found = cells(tmp_path, {"slow": {}})
     ready = tmp_path / "out" / "slow-seed0" / "ready"
 
-    def start(*args: Any, real: Any = running.subprocess.Popen, **options: Any) -> Any:
+    def start(*args: Any, real: Any = running_cell.subprocess.Popen, **options: Any) -> Any:
         process = real(*args, **options)
         while not ready.exists():
             time.sleep(0.01)
@@ -177,7 +178,7 @@ def test_a_signal_waits_until_what_it_stops_is_known(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(running.SIGNALS, "received", None)
     with running.SIGNALS.handled(), pytest.raises(Stop):
-        monkeypatch.setattr(running.subprocess, "Popen", start)
+        monkeypatch.setattr(running_cell.subprocess, "Popen", start)
         runner(tmp_path, found).run()
     assert (tmp_path / "out" / "slow-seed0" / "saved").exists()
 
@@ -220,7 +221,3 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         (folder / "cell.json").write_text(text)
         with pytest.raises(SettingsError, match="is not as sweep wrote it"):
             Record.of(cell, "study", tmp_path / "out")
-
-
-def test_times_are_written_as_one_says_them() -> None:
-    assert [duration(seconds) for seconds in (0.4, 59, 61, 7300)] == ["0 s", "59 s", "1 min 01 s", "2 h 01 min"]

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from tailmatch.command_line.studies import running, search
+from tailmatch.command_line.studies.reading import read_study
 from tailmatch.command_line.studies.record import Record
 from tailmatch.command_line.studies.running import Runner
 from tailmatch.command_line.studies.search import Search, trial_cell, validations
 from tailmatch.command_line.studies.search_space import SearchSpace
-from tailmatch.command_line.studies.study import Study, read_study
+from tailmatch.command_line.studies.study import Study
 from tailmatch.datamodules.arguments import SettingsError
 
 SPACE: dict[str, Any] = {
@@ -65,7 +66,7 @@ def test_a_search_has_so_many_trials_and_says_the_best(tmp_path: Path, capsys: p
     assert said.count("[0 of 6] begins") == 2 and said.count(" of 6] done") == 6
     found = {}
     for folder in (tmp_path / "out").glob("trial_*"):
-        [(_, first), (_, last)] = validations(folder / "metrics.csv", "val/balanced_accuracy")
+        [(_, first), (_, last)] = validations(folder, "val/balanced_accuracy")
         assert last == pytest.approx(2 * first)
         found[folder.name] = last
     best = max(found, key=lambda name: found[name])

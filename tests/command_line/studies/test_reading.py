@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tailmatch.command_line.studies.study import levels_where, read_study, study_file
+from tailmatch.command_line.studies.reading import levels_where, read_study, study_file
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 
 
