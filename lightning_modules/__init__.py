@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.adamatch import AdaMatch
     from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
+    from tailmatch.lightning_modules.methods.bacon import BaCon
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
@@ -48,6 +49,7 @@ __all__ = [
     "SCSSL",
     "UDA",
     "AdaMatch",
+    "BaCon",
     "ClassifierRetraining",
     "Ensemble",
     "FixMatch",
@@ -79,6 +81,7 @@ _HOMES = {
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
+    "BaCon": "tailmatch.lightning_modules.methods.bacon",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
