@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
+    from tailmatch.lightning_modules.methods.dytrim import DyTrim
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
@@ -51,6 +52,7 @@ __all__ = [
     "AdaMatch",
     "BaCon",
     "ClassifierRetraining",
+    "DyTrim",
     "Ensemble",
     "FixMatch",
     "FixMatchABC",
@@ -83,6 +85,7 @@ _HOMES = {
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
     "BaCon": "tailmatch.lightning_modules.methods.bacon",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
+    "DyTrim": "tailmatch.lightning_modules.methods.dytrim",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
     "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",

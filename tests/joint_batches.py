@@ -14,7 +14,15 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from tailmatch.datamodules import ListedCounts
-from tailmatch.lightning_modules import CPE, AdaMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import (
+    CPE,
+    AdaMatch,
+    DyTrim,
+    ImageClassifier,
+    MoCoPretraining,
+    SelfTraining,
+    Supervised,
+)
 from tailmatch.lightning_modules.bases.balanced_head import BalancedHead
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.losses import CrossEntropy, InverseWeights
@@ -27,7 +35,7 @@ def without_draws(method: type[ImageClassifier]) -> dict[str, Any]:
     """Return arguments without which a method draws random numbers in a step, which a process does for itself."""
     if issubclass(method, AdaMatch):
         return {"interpolate_logits": False}
-    return {"draw_images": False} if issubclass(method, BalancedHead) else {}
+    return {"draw_images": False} if issubclass(method, BalancedHead | DyTrim) else {}
 
 
 CASES: dict[str, tuple[type[ImageClassifier], str, dict[str, Any]]] = {
