@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
     from tailmatch.lightning_modules.methods.freematch import FreeMatch
+    from tailmatch.lightning_modules.methods.meta_expert import MetaExpert
     from tailmatch.lightning_modules.methods.mixmatch import MixMatch
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
     from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
@@ -59,6 +60,7 @@ __all__ = [
     "FixMatchRetraining",
     "FreeMatch",
     "ImageClassifier",
+    "MetaExpert",
     "MixMatch",
     "MoCoPretraining",
     "PostHocClassifier",
@@ -92,6 +94,7 @@ _HOMES = {
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
     "FreeMatch": "tailmatch.lightning_modules.methods.freematch",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
+    "MetaExpert": "tailmatch.lightning_modules.methods.meta_expert",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
     "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",
     "PostHocClassifier": "tailmatch.lightning_modules.methods.post_hoc_classifier",

@@ -47,6 +47,7 @@ from tailmatch.lightning_modules import (
     FixMatchRetraining,
     FreeMatch,
     ImageClassifier,
+    MetaExpert,
     MixMatch,
     MoCoPretraining,
     PostHocClassifier,
@@ -117,6 +118,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
     FlexMatch: Method({"threshold": 0.13}),
     FreeMatchOfQuantile: Method({"lambda_fairness": 0.5}),
+    MetaExpert: Method({"threshold": 0.1, "start_epoch": 1}),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
