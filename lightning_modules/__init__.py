@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.dytrim import DyTrim
+    from tailmatch.lightning_modules.methods.elr import ELR
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
@@ -47,6 +48,7 @@ __all__ = [
     "ADELLO",
     "BOAT",
     "CPE",
+    "ELR",
     "SAW",
     "SCSSL",
     "UDA",
@@ -81,6 +83,7 @@ _HOMES = {
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "ELR": "tailmatch.lightning_modules.methods.elr",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
