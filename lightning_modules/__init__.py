@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
     from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
     from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
+    from tailmatch.lightning_modules.methods.remix import Remix
     from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
     from tailmatch.lightning_modules.methods.saw import SAW
@@ -70,6 +71,7 @@ __all__ = [
     "PublishedClassifier",
     "ReMixMatch",
     "ReMixMatchABC",
+    "Remix",
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
@@ -105,6 +107,7 @@ _HOMES = {
     "PublishedClassifier": "tailmatch.lightning_modules.methods.published_classifier",
     "ReMixMatch": "tailmatch.lightning_modules.methods.remixmatch",
     "ReMixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
+    "Remix": "tailmatch.lightning_modules.methods.remix",
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",

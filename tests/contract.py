@@ -52,6 +52,7 @@ from tailmatch.lightning_modules import (
     MixMatch,
     MoCoPretraining,
     PostHocClassifier,
+    Remix,
     ReMixMatch,
     ReMixMatchABC,
     RotationPretraining,
@@ -125,6 +126,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
     ReMixMatchABC: Method({"strong_views": 2, "align": False, "balanced_threshold": 0.1}),
+    Remix: Method(),
     RotationPretraining: Method(),
     SAW: Method({"threshold": 0.12, "every": 3}),
     SCSSL: Method({"threshold": 0.1, "lambda_heads": 0.5, "estimation_epochs": 1, "bias_limit": 0.0}),

@@ -132,7 +132,10 @@ def joined(parts: list[Any], name: str = "") -> Any:
 @contextmanager
 def fixed_mixing() -> Iterator[None]:
     """Mix each process' images with each other by fixed weights, also where one process has those of both."""
-    with mock.patch("tailmatch.lightning_modules.bases.mixing.mixup_partners", fixed_partners):
+    bases, methods = (
+        f"tailmatch.lightning_modules.{place}.mixup_partners" for place in ("bases.mixing", "methods.remix")
+    )
+    with mock.patch(bases, fixed_partners), mock.patch(methods, fixed_partners):
         yield
 
 
