@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
+    from tailmatch.lightning_modules.methods.daso import DASO
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
     from tailmatch.lightning_modules.methods.freematch import FreeMatch
+    from tailmatch.lightning_modules.methods.mean_teacher import MeanTeacher
     from tailmatch.lightning_modules.methods.mixmatch import MixMatch
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
     from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
@@ -44,6 +46,7 @@ __all__ = [
     "ADELLO",
     "BOAT",
     "CPE",
+    "DASO",
     "SAW",
     "SCSSL",
     "UDA",
@@ -55,6 +58,7 @@ __all__ = [
     "FixMatchRetraining",
     "FreeMatch",
     "ImageClassifier",
+    "MeanTeacher",
     "MixMatch",
     "MoCoPretraining",
     "PostHocClassifier",
@@ -75,6 +79,7 @@ _HOMES = {
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "DASO": "tailmatch.lightning_modules.methods.daso",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
@@ -86,6 +91,7 @@ _HOMES = {
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
     "FreeMatch": "tailmatch.lightning_modules.methods.freematch",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
+    "MeanTeacher": "tailmatch.lightning_modules.methods.mean_teacher",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
     "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",
     "PostHocClassifier": "tailmatch.lightning_modules.methods.post_hoc_classifier",
