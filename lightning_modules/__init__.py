@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.cossl import CoSSL
     from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.daso import DASO
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
+    from tailmatch.lightning_modules.methods.simmatch import SimMatch
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
@@ -52,6 +54,7 @@ __all__ = [
     "UDA",
     "AdaMatch",
     "ClassifierRetraining",
+    "CoSSL",
     "Ensemble",
     "FixMatch",
     "FixMatchABC",
@@ -69,6 +72,7 @@ __all__ = [
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
+    "SimMatch",
     "SimMixMatch",
     "SimPro",
     "Supervised",
@@ -85,6 +89,7 @@ _HOMES = {
     "UDA": "tailmatch.lightning_modules.methods.uda",
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
+    "CoSSL": "tailmatch.lightning_modules.methods.cossl",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
     "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
@@ -102,6 +107,7 @@ _HOMES = {
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
+    "SimMatch": "tailmatch.lightning_modules.methods.simmatch",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
     "SimPro": "tailmatch.lightning_modules.methods.simpro",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",

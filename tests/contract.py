@@ -41,6 +41,7 @@ from tailmatch.lightning_modules import (
     UDA,
     AdaMatch,
     ClassifierRetraining,
+    CoSSL,
     FixMatch,
     FixMatchABC,
     FixMatchRetraining,
@@ -55,6 +56,7 @@ from tailmatch.lightning_modules import (
     RotationPretraining,
     SelfTraining,
     SemiSupervisedClassifier,
+    SimMatch,
     SimMixMatch,
     SimPro,
     Supervised,
@@ -110,6 +112,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     CPE: Method({"threshold": 0.1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
+    CoSSL: Method({"threshold": 0.13, "lambda_u": 0.5, "warmup": 0.3, "teacher_steps": 4}),
     DASO: Method({"threshold": 0.13, "warmup_steps": 2, "every": 2, "queue_size": 7, "similarity_temperature": 0.5}),
     FixMatch: Method({"threshold": 0.2}),
     FixMatchABC: Method({"threshold": 0.2, "balanced_threshold": 0.1}),
@@ -127,6 +130,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     SelfTraining: Method(
         {"relabel_threshold": 0.12}, [partial(PseudoLabelGenerator, every_n_epochs=1), SelfTrainingReport]
     ),
+    SimMatch: Method({"threshold": 0.12, "align": False, "warmup_steps": 1}),
     SimMixMatch: Method(),
     SimPro: Method({"threshold": 0.2, "every": 2}),
     SoftMatch: Method(),
