@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cpe import CPE
+    from tailmatch.lightning_modules.methods.cpg import CPG
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
@@ -44,6 +45,7 @@ __all__ = [
     "ADELLO",
     "BOAT",
     "CPE",
+    "CPG",
     "SAW",
     "SCSSL",
     "UDA",
@@ -75,6 +77,7 @@ _HOMES = {
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "CPG": "tailmatch.lightning_modules.methods.cpg",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from tailmatch.datamodules import ListedCounts
-from tailmatch.lightning_modules import CPE, AdaMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import CPE, CPG, AdaMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
 from tailmatch.lightning_modules.bases.balanced_head import BalancedHead
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.losses import CrossEntropy, InverseWeights
@@ -27,6 +27,8 @@ def without_draws(method: type[ImageClassifier]) -> dict[str, Any]:
     """Return arguments without which a method draws random numbers in a step, which a process does for itself."""
     if issubclass(method, AdaMatch):
         return {"interpolate_logits": False}
+    if issubclass(method, CPG):
+        return {"copies": 0}
     return {"draw_images": False} if issubclass(method, BalancedHead) else {}
 
 

@@ -24,8 +24,8 @@ COUNTS = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 STEPS = 5
 
-CLASSES = "memory.labels"
-"""Ends the names of tensors whose values are classes, with -1 for none."""
+CLASSES = ("memory.labels", "memory.voted", "memory.won_voted")
+"""End the names of tensors whose values are classes, with -1 for none."""
 
 
 def assert_follows_classes(method: Any, folder: Path, make_callbacks: Callable[[], Sequence[Callback]] = list) -> None:
