@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
+    from tailmatch.lightning_modules.methods.simis import SimiS
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
@@ -69,6 +70,7 @@ __all__ = [
     "SemiSupervisedClassifier",
     "SimMixMatch",
     "SimPro",
+    "SimiS",
     "Supervised",
 ]
 
@@ -101,6 +103,7 @@ _HOMES = {
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
     "SimPro": "tailmatch.lightning_modules.methods.simpro",
+    "SimiS": "tailmatch.lightning_modules.methods.simis",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",
 }
 

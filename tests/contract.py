@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import Precision
+from torch.nn import functional
 
 from tailmatch.callbacks import (
     CDMAD,
@@ -54,6 +55,7 @@ from tailmatch.lightning_modules import (
     RotationPretraining,
     SelfTraining,
     SemiSupervisedClassifier,
+    SimiS,
     SimMixMatch,
     SimPro,
     Supervised,
@@ -101,6 +103,15 @@ FlexMatch = weighted("FlexMatch", CurriculumThresholds)
 FreeMatchOfQuantile = weighted("FreeMatchOfQuantile", partial(SelfAdaptiveThresholds, 0.5, quantile=0.8), FreeMatch)
 SoftMatch = weighted("SoftMatch", partial(GaussianWeights, 0.5))
 
+
+class FilledSimiS(SimiS):
+    """SimiS that begins as if all labels were those of one class, since images are added where counts differ."""
+
+    def begin_fit(self) -> None:
+        super().begin_fit()
+        self.shares.copy_(functional.one_hot(self.class_counts.argmax(), self.num_classes))
+
+
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
@@ -127,6 +138,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     ),
     SimMixMatch: Method(),
     SimPro: Method({"threshold": 0.2, "every": 2}),
+    FilledSimiS: Method({"threshold": 0.2, "lambda_u": 0.1}),
     SoftMatch: Method(),
     Supervised: Method(),
     UDA: Method({"threshold": 0.12, "annealing": "linear"}),

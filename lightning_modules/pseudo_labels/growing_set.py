@@ -108,12 +108,7 @@ class GrowingSet(nn.Module):
             label_smoothing: What the target of a labeled image leaves to other classes, in [0, 1).
         """
         own = self.memory.labels[index].long()
-        weights = torch.cat(
-            [
-                class_counts.sum().expand(len(labels)) / len(labels),
-                (own >= 0) * ((len(self.memory.labels) - 1) / len(index)),
-            ]
-        )
+        weights = set_weights(len(labels), class_counts.sum(), own, len(self.memory.labels) - 1)
         targets = smoothed(labels, self.num_classes, label_smoothing)
         targets = torch.cat([targets, self.memory.targets(index, self.num_classes)])
         return Known(torch.cat([labels, own.clamp(min=0)]), targets, weights)
@@ -130,6 +125,18 @@ class GrowingSet(nn.Module):
                 self.memory.close()
                 self.accepted.copy_(self.memory.counts(self.num_classes)[1:])
                 self.copies.copy_(copies_of(class_counts + self.accepted, self.drawn))
+
+
+def set_weights(batch: int, labeled: Tensor, own: Tensor, images: int) -> Tensor:
+    """Compute for how many images of the grown set each of a step stands, `float32 [B + U]`; see `GrowingSet`.
+
+    Args:
+        batch: Number B of labeled images in the step.
+        labeled: Number of labeled images in the set, `[]`.
+        own: Labels of the unlabeled images of the step, `int64 [U]`, -1 for those outside the set.
+        images: Number of all unlabeled images.
+    """
+    return torch.cat([labeled.expand(batch) / batch, (own >= 0) * (images / len(own))])
 
 
 def smoothed(labels: Tensor, num_classes: int, share: float) -> Tensor:
