@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-spark check format docs tensorboard
+.PHONY: help install demo test test-all test-spark check format docs tensorboard
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,10 @@ demo: $(INSTALLED)  ## train and test FixMatch + DARP on embedded long-tailed di
 	$(BIN)/tailmatch test --run_dir runs/demo --ckpt_path best
 	@echo 'TensorBoard: make tensorboard, then open http://localhost:6006 (logs in runs/demo)'
 
-test: $(INSTALLED)  ## run the tests, except those of Spark
+test: $(INSTALLED)  ## run the tests but those of Spark, and of many alike a part
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/spark -m 'not exhaustive'
+
+test-all: $(INSTALLED)  ## run all tests but those of Spark
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/spark
 
 test-spark: $(VENV)/installed-spark  ## run the tests that need Spark and Java 17

@@ -169,6 +169,25 @@ def check_published(study: "Study", file: Path) -> None:
             )
 
 
+def check_title(study: "Study", out: Path) -> None:
+    """Check that a folder does not hold another study.
+
+    Raises:
+        SettingsError: The copy of the study in the folder has another title.
+    """
+    from tailmatch.command_line.yaml_text import parse_yaml
+    from tailmatch.datamodules.arguments import SettingsError
+
+    copy = out / "study.yaml"
+    content = parse_yaml(copy.read_text(encoding="utf-8"), str(copy)) if copy.is_file() else None
+    title = content.get("title") if isinstance(content, dict) else None
+    if title is not None and title != study.title:
+        raise SettingsError(
+            f"{out} holds the study {title!r}, and this one is {study.title!r}: choose another --out, or remove "
+            f"{copy} if it is the same study under a new title"
+        )
+
+
 def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:
     """Run the cells of a study, or its search; say how it went, and return the exit code."""
     from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
@@ -181,6 +200,7 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     for cell in cells:
         Record.of(cell, study.title, out)  # refuses a folder of something else, before anything is run
     check_writable(out / "study.yaml")
+    check_title(study, out)
     search = None if study.search is None else Search(study, out, tuple(extra))
     with whole_file(out / "study.yaml") as partial:
         partial.write_text(study.text, encoding="utf-8")

@@ -77,6 +77,18 @@ def sampling_weights(targets: Tensor, sampling: Sampling) -> Tensor | None:
     return weights[targets]
 
 
+def cumulative(weights: Tensor) -> Tensor:
+    """Sum weights up to each image, as shares of the total, `float64 [N]`, to draw an image by a search.
+
+    The draws are those of `torch.multinomial(weights, ..., replacement=True)`, which sums all weights in each step and
+    refuses more than 2^24.
+    """
+    up_to = weights.double().cumsum(0)
+    up_to /= up_to[-1].clone()
+    up_to[-1] = 1
+    return up_to
+
+
 class _Permutations:
     """An endless stream of the positions 0 to n - 1, permuted anew each time all have passed."""
 
@@ -154,15 +166,15 @@ class LabeledBatches(TrainingBatches):
         self, size: int, batch_size: int, steps_per_epoch: int, weights: Tensor | None = None, **place: Any
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, **place)
-        self.weights = weights
+        self._up_to = None if weights is None else cumulative(weights)
         self._permutations = _Permutations(size, self.seed, LABELED_STREAM)
 
     def batch(self, step: int) -> Tensor:
         """See `TrainingBatches.batch`."""
-        if self.weights is not None:
+        if self._up_to is not None:
             random = generator(self.seed, LABELED_STREAM, step, 0)
             joint = self.batch_size * self.world_size
-            drawn = torch.multinomial(self.weights, joint, replacement=True, generator=random)
+            drawn = torch.searchsorted(self._up_to, torch.rand(joint, dtype=torch.float64, generator=random))
             return drawn[self.rank * self.batch_size :][: self.batch_size]
         return self._permutations.take((step * self.world_size + self.rank) * self.batch_size, self.batch_size)
 

@@ -196,8 +196,11 @@ MODES = (
 )
 """The modes in which every method runs."""
 
+EXHAUSTIVE_MODES = ("saved on the last step of an epoch", "bf16-mixed")
+"""Modes that `make test` runs for the methods of `COMMON` alone: the others that are alike are nearly as strict."""
+
 COMMON = (FixMatch, MixMatch, ReMixMatch)
-"""Methods that stand for the others in the tests of a remedy."""
+"""Methods that stand for the others in the tests of a remedy, and in `EXHAUSTIVE_MODES`."""
 
 Case = tuple[type[ImageClassifier], str]
 """A method and the name of a remedy, or `NO_REMEDY`."""
@@ -233,7 +236,12 @@ def cases(mode: str) -> list[Case]:
     return selected
 
 
-def each(rows: Iterable[Any] = METHODS) -> list[Any]:
+def is_exhaustive(method: Any, more: Sequence[Any]) -> bool:
+    """Tell whether `make test` leaves a row to `make test-all`."""
+    return method not in COMMON and not set(more).isdisjoint(EXHAUSTIVE_MODES)
+
+
+def each(rows: Iterable[Any] = METHODS, exhaustive: Callable[[Any, Sequence[Any]], bool] = is_exhaustive) -> list[Any]:
     """Make test parameters with readable names from rows, each a method, or a tuple that begins with one.
 
     They are grouped by method: of the tests that read the same runs, one process of pytest-xdist gets all.
@@ -242,7 +250,10 @@ def each(rows: Iterable[Any] = METHODS) -> list[Any]:
     for row in rows:
         method, *more = row if isinstance(row, tuple) else (row,)
         name = "-".join([method.__name__, *(value for value in more if value != NO_REMEDY)])
-        made.append(pytest.param(method, *more, id=name, marks=pytest.mark.xdist_group(method.__name__)))
+        marks = [pytest.mark.xdist_group(method.__name__)]
+        if exhaustive(method, more):
+            marks.append(pytest.mark.exhaustive)
+        made.append(pytest.param(method, *more, id=name, marks=marks))
     return made
 
 

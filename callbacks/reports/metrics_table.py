@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from tailmatch.callbacks.reports.run_facts import FILE, read_facts, timed
 from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -14,9 +15,10 @@ from tailmatch.lightning_modules.training.run_folder import run_folder
 class MetricsTable(Callback):
     """Report of all numbers of each validation of a fit as `metrics.csv`: one row each, with its step and epoch.
 
-    `seconds` is the time since the training began, without the time between a stop and a resume. The numbers of the
-    training are those that were logged last. A resumed fit keeps the rows up to its step. Each validation replaces the
-    file, which is whole at any time.
+    `seconds` is the time since the training began, without the time between a stop and a resume, as in the `run.json`
+    of `RunFacts`. Without that file, what was trained between the last validation and a stop does not count. The
+    numbers of the training are those that were logged last. A resumed fit keeps the rows up to its step. Each
+    validation replaces the file, which is whole at any time.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,10 @@ class MetricsTable(Callback):
         if trainer.ckpt_path is not None and trainer.is_global_zero and file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
                 self._rows = [row for row in csv.DictReader(lines) if _step(row) <= trainer.global_step]
-        self._began = time.monotonic() - _seconds(self._rows)
+        seconds = 0.0
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            seconds, _ = timed(read_facts(run_folder(trainer) / FILE), trainer.global_step)
+        self._began = time.monotonic() - max(seconds, _seconds(self._rows))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row, and write the file."""

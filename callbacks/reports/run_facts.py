@@ -47,8 +47,8 @@ class RunFacts(Callback):
             return
         file = run_folder(trainer) / FILE
         self._wrote = not file.exists()
-        before = _read(file) if trainer.ckpt_path is not None else {}
-        seconds, self._timed_before = _timed(before, trainer.global_step)
+        before = read_facts(file) if trainer.ckpt_path is not None else {}
+        seconds, self._timed_before = timed(before, trainer.global_step)
         self._first_step, self._began = trainer.global_step, time.monotonic() - seconds
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         data = getattr(trainer, "datamodule", None)
@@ -166,7 +166,8 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_facts(file: Path) -> dict[str, Any]:
+    """Read a `run.json`; empty if there is none that can be read."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -174,7 +175,7 @@ def _read(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _timed(before: dict[str, Any], step: int) -> tuple[float, float]:
+def timed(before: dict[str, Any], step: int) -> tuple[float, float]:
     """Give the seconds and the number of steps that a run had been timed for, at the step where it continues.
 
     Where a kill has lost steps that were timed already, both are reduced in proportion.

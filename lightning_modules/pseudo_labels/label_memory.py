@@ -26,6 +26,7 @@ class LabelMemory(nn.Module):
         super().__init__()
         self.register_buffer("labels", torch.full((1,), NONE, dtype=torch.int32))
         self.images: int | None = None
+        self._running: Tensor | None = None  # what `counts` gives, kept up to date
 
     def adapt(self, images: int) -> None:
         """Take the number N of unlabeled images, and forget the labels of another number."""
@@ -55,7 +56,11 @@ class LabelMemory(nn.Module):
         again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
         chosen = chosen & ~again
         place = torch.where(chosen, index, len(self.labels) - 1)
-        self.labels.index_copy_(0, place, torch.where(chosen, labels, NONE).int())
+        written = torch.where(chosen, labels, NONE)
+        if self._running is not None:
+            before, moved = self.labels.index_select(0, place).long(), chosen.long()
+            self._running.index_add_(0, before - NONE, -moved).index_add_(0, written - NONE, moved)
+        self.labels.index_copy_(0, place, written.int())
         return place
 
     def counts(self, num_classes: int) -> Tensor:
@@ -64,6 +69,12 @@ class LabelMemory(nn.Module):
         return torch.zeros(1 + num_classes, dtype=torch.long, device=labels.device).index_add_(
             0, labels - NONE, torch.ones_like(labels)
         )
+
+    def running_counts(self, num_classes: int) -> Tensor:
+        """Give what `counts` does, at the cost of the images of a step instead of all: after this, `write` counts."""
+        if self._running is None or self._running.device != self.labels.device:
+            self._running = self.counts(num_classes)
+        return self._running
 
     def make_room(self, state: Mapping[str, Any], prefix: str) -> None:
         """Take the size that the tensors of a state dict have, before it is loaded: an evaluation knows no images.
@@ -85,8 +96,13 @@ class LabelMemory(nn.Module):
                 f"{self.images}: resume with the data of that run"
             )
 
+    def _load_from_state_dict(self, *args: object) -> None:
+        self._running = None
+        super()._load_from_state_dict(*args)
+
     def _resize(self, images: int) -> None:
         if len(self.labels) != images + 1:
+            self._running = None
             self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
 
 

@@ -1,6 +1,6 @@
 """The base of all views: `uint8` images in, float images in [0, 1] out, parameters drawn on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from tailmatch.lightning_modules.checkpoints.description import Described
 
 PART = 2**21  # values that a CPU processes at once; more would cost more in page faults than in arithmetic
+
+ALIGNMENT = 8  # bytes, of the largest type of parameters
 
 
 class View(Described, nn.Module):
@@ -74,6 +76,24 @@ def to_device(parameters: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda":
         parameters = parameters.pin_memory()
     return parameters.to(device, non_blocking=True)
+
+
+def all_to_device(parameters: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Move several parameters that were drawn on the host in one copy; see `to_device`."""
+    if device.type == "cpu":
+        return list(parameters)
+    sizes = [-(-parameter.numel() * parameter.element_size() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
+    packed = torch.empty(sum(sizes), dtype=torch.uint8, device="cpu")
+    for part, parameter in zip(torch.split(packed, sizes), parameters, strict=True):
+        _as_like(part, parameter).copy_(parameter)
+    there = torch.split(to_device(packed, device), sizes)
+    return [_as_like(part, parameter) for part, parameter in zip(there, parameters, strict=True)]
+
+
+def _as_like(memory: Tensor, parameter: Tensor) -> Tensor:
+    """View the first of some bytes, `uint8 [N]`, as a tensor of another's type and shape."""
+    used = memory[: parameter.numel() * parameter.element_size()]
+    return used.view(parameter.dtype).view(parameter.shape)
 
 
 def apply_where(chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Color jitter and random gray, with separate parameters for each sample."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_at_least, check_between, check_share
 from tailmatch.lightning_modules.views import ops
-from tailmatch.lightning_modules.views.base import View, apply_where, in_parts, to_device
+from tailmatch.lightning_modules.views.base import View, all_to_device, apply_where, in_parts
 
-Operation = Callable[[Tensor, Tensor], Tensor]
-"""A function that changes images `uint8 [B, 3, H, W]` by parameters `[B]` on the same device."""
+SLICES = ("brightness", "saturation", "contrast", "hue")
+"""The operations in the order of their slices of a batch: `ops.ENHANCEMENTS`, and the hue."""
 
 
 class ColorJitter(View):
@@ -44,15 +44,14 @@ class ColorJitter(View):
         check_between("hue", hue, 0, 0.5)
         check_share("probability", probability)
         self.probability = probability
-        functions: list[Operation] = [ops.brightness, ops.contrast, ops.color]
-        ranges = [(function, max(0.0, 1 - x), 1 + x) for function, x in zip(functions, factors.values(), strict=True)]
-        ranges.append((shift_hue, -hue, hue))
+        ranges = [(name, max(0.0, 1 - x), 1 + x) for name, x in factors.items()]
+        ranges.append(("hue", -hue, hue))
         self.ranges = [entry for entry in ranges if entry[1] < entry[2]]
 
     def augment(self, images: Tensor) -> Tensor:
         """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         chosen, order, parameter = self.draw(len(images))
-        jitter = partial(apply_in_order, [operation for operation, _, _ in self.ranges])
+        jitter = partial(apply_in_order, [name for name, _, _ in self.ranges])
         return apply_where(
             chosen, lambda some, position: in_parts(jitter, some, order[position], parameter[position]), images
         )
@@ -91,27 +90,34 @@ class RandomGray(View):
         return apply_where(chosen, lambda some, _: ops.luma(some).to(torch.uint8).expand_as(some), images)
 
 
-def apply_in_order(operations: list[Operation], images: Tensor, order: Tensor, parameter: Tensor) -> Tensor:
+def apply_in_order(operations: Sequence[str], images: Tensor, order: Tensor, parameter: Tensor) -> Tensor:
     """Apply all operations to each sample, in the sample's own order.
 
     In each round, samples are sorted by their operation, so that each operation works on one slice, whose size the host
     knows.
 
     Args:
-        operations: The N operations.
+        operations: N names of `SLICES`.
         images: Images `uint8 [B, 3, H, W]`.
         order: Permutations of 0..N - 1, `int64 [B, N]`, on the host.
         parameter: Parameter of each operation, `[B, N]`, on the host.
     """
+    ranks = torch.tensor([SLICES.index(name) for name in operations], dtype=torch.int64, device="cpu")
+    sizes, drawn = [], []
     for choice in order.unbind(1):
-        place = choice.argsort(stable=True)
-        sizes = torch.bincount(choice, minlength=len(operations)).tolist()
-        there, back = to_device(torch.stack([place, place.argsort()]), images.device).unbind()
-        drawn = to_device(parameter[place, choice[place]], images.device)
-        groups = zip(
-            operations, torch.split(images.index_select(0, there), sizes), torch.split(drawn, sizes), strict=True
-        )
-        images = torch.cat([operation(*group) for operation, *group in groups]).index_select(0, back)
+        rank = ranks[choice]
+        place = rank.argsort(stable=True)
+        sizes.append(torch.bincount(rank, minlength=len(SLICES)).tolist())
+        drawn += [place, place.argsort(), parameter[place, choice[place]]]
+    parameters = iter(all_to_device(drawn, images.device))
+    for *enhancements, shifted in sizes:
+        there, back, values = next(parameters), next(parameters), next(parameters)
+        images = images.index_select(0, there)
+        some, others = torch.split(images, [len(images) - shifted, shifted])
+        first, rest = torch.split(values, [len(some), shifted])
+        done = [ops.enhance(some, first, [*enhancements, 0])] if len(some) else []
+        done += [shift_hue(others, rest)] if shifted else []
+        images = torch.cat(done).index_select(0, back)
     return images
 
 

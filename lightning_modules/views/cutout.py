@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_share
-from tailmatch.lightning_modules.views.base import View, to_device
+from tailmatch.lightning_modules.views.base import View, all_to_device
 
 GRAY = 127  # the authors' libml/ctaugment.py fills with (127, 127, 127)
 
@@ -33,7 +33,7 @@ class Cutout(View):
         """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
         batch, _, height, width = images.shape
         center = torch.stack([torch.randint(side, (batch,), device="cpu") for side in (height, width)], 1)
-        return cut_out(images, to_device(center, images.device), int(self.fraction * min(height, width)))
+        return cut_out(images, center, int(self.fraction * min(height, width)))
 
 
 def cut_out(images: Tensor, center: Tensor, size: int) -> Tensor:
@@ -41,17 +41,17 @@ def cut_out(images: Tensor, center: Tensor, size: int) -> Tensor:
 
     Args:
         images: Images `uint8 [B, C, H, W]`.
-        center: Row and column of the center, `int64 [B, 2]`, on the images' device.
+        center: Row and column of the center, `int64 [B, 2]`, on the host.
         size: Side of the square in pixels.
     """
     top, left = (center - size // 2).unbind(1)
-    rows = _between(top, size, images.shape[2])[:, None, :, None]
-    columns = _between(left, size, images.shape[3])[:, None, None, :]
-    covered = rows * columns
+    sides = [_between(top, size, images.shape[2]), _between(left, size, images.shape[3])]
+    rows, columns = all_to_device(sides, images.device)
+    covered = rows[:, None, :, None] * columns[:, None, None, :]
     return (images * (1 - covered)).add_(covered * GRAY)  # much faster on a CPU than masked_fill
 
 
 def _between(start: Tensor, size: int, length: int) -> Tensor:
     """Return 1 where `start <= position < start + size`, else 0: `uint8 [B, length]`."""
-    position = torch.arange(length, device=start.device)
+    position = torch.arange(length, device="cpu")
     return ((position >= start[:, None]) & (position < start[:, None] + size)).to(torch.uint8)

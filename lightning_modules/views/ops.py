@@ -8,9 +8,12 @@ The geometric operations are affine maps `(a, b, c, d, e, f)`, `float64 [B, 6]`,
 Their parameters may stay on the host, where a mixture of maps is assembled for one call.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+ENHANCEMENTS = ("Brightness", "Color", "Contrast", "Sharpness")
 FIXED_POINT_BITS = 16  # Pillow computes affine maps in 16.16 fixed point (src/libImaging/Geometry.c, affine_fixed)
 LUMA = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536 (src/libImaging/Convert.c, L24)
 
@@ -25,30 +28,61 @@ def autocontrast(images: Tensor) -> Tensor:
     # Pillow divides in double precision and truncates: float32, or 255 times a reciprocal, would be one level off
     # here and there.
     dtype = torch.float32 if images.device.type == "mps" else torch.float64
-    low = images.amin((2, 3), keepdim=True).to(dtype)
-    high = images.amax((2, 3), keepdim=True).to(dtype)
+    low, high = (bound.to(dtype)[..., None] for bound in images.flatten(2).aminmax(dim=2, keepdim=True))
     constant = high <= low
     scale = torch.where(constant, 1.0, torch.full_like(low, 255).div_(high - low))
     offset = torch.where(constant, 0.0, -low * scale)
     return images.to(dtype).mul_(scale).add_(offset).clamp_(0, 255).to(torch.uint8)
 
 
+def enhance(images: Tensor, factor: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Apply Pillow's enhancements, each to the next `sizes[i]` images, in the order of `ENHANCEMENTS`, in one blend.
+
+    `ImageEnhance.Brightness(image).enhance(factor)` blends with black, `Color` with the gray image, `Contrast` with the
+    mean gray and `Sharpness` with a smoothed image. Factor 1 changes nothing.
+
+    Args:
+        images: Images `uint8 [B, 3, H, W]`.
+        factor: Factors `[B]`.
+        sizes: Four numbers of images; their sum is B.
+    """
+    values = images.to(torch.float32)
+    base = torch.zeros_like(values)  # black
+    _, gray, mean, smooth = torch.split(base, list(sizes))
+    _, colored, contrasted, sharpened = torch.split(images, list(sizes))
+    if len(colored) or len(contrasted):
+        levels = luma(images[sizes[0] : sizes[0] + sizes[1] + sizes[2]])
+        if len(colored):
+            gray.copy_(levels[: sizes[1]])
+        if len(contrasted):
+            pixels = images.shape[2] * images.shape[3]
+            total = levels[sizes[1] :].sum((1, 2, 3), keepdim=True)
+            mean.copy_(torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor"))  # int(total / pixels + 0.5)
+    if len(sharpened):
+        smooth.copy_(sharpened)  # Pillow leaves the border unfiltered
+        smooth[:, :, 1:-1, 1:-1] = _smoothed(torch.split(values, list(sizes))[3])
+    mixed = values.sub_(base).mul_(_per_sample(factor)).add_(base)  # `Image.blend`: float32, clipped and truncated
+    return mixed.clamp_(0, 255).to(torch.uint8)
+
+
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with black; factor 1 changes nothing. `ImageEnhance.Brightness(image).enhance(factor)`."""
-    return images.to(torch.float32).mul_(_per_sample(factor)).clamp_(0, 255).to(torch.uint8)
+    """Blend with black. `ImageEnhance.Brightness(image).enhance(factor)`."""
+    return enhance(images, factor, (len(images), 0, 0, 0))
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the gray image; factor 1 changes nothing. `ImageEnhance.Color(image).enhance(factor)`."""
-    return _blend(luma(images), images, factor)
+    """Blend with the gray image. `ImageEnhance.Color(image).enhance(factor)`."""
+    return enhance(images, factor, (0, len(images), 0, 0))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean gray; factor 1 changes nothing. `ImageEnhance.Contrast(image).enhance(factor)`."""
-    pixels = images.shape[2] * images.shape[3]
-    total = luma(images).sum((1, 2, 3), keepdim=True)
-    mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor")  # int(total / pixels + 0.5)
-    return _blend(mean, images, factor)
+    """Blend with the mean gray. `ImageEnhance.Contrast(image).enhance(factor)`."""
+    return enhance(images, factor, (0, 0, len(images), 0))
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with a smoothed image. `ImageEnhance.Sharpness(image).enhance(factor)`."""
+    return enhance(images, factor, (0, 0, 0, len(images)))
 
 
 def equalize(images: Tensor) -> Tensor:
@@ -67,21 +101,18 @@ def equalize(images: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the `bits` (whole, 1 to 8) upper bits of each value. `ImageOps.posterize(image, bits)`."""
+    return keep_bits(images, upper_bits(bits))
+
+
+def upper_bits(bits: Tensor) -> Tensor:
+    """Make masks `uint8` of the `bits` (whole, 1 to 8) upper bits of a byte."""
     dropped = 8 - bits.to(torch.int32)
-    mask = 256 - (torch.ones_like(dropped) << dropped)
-    return images & _per_sample(mask.to(torch.uint8))
+    return (256 - (torch.ones_like(dropped) << dropped)).to(torch.uint8)
 
 
-def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with a smoothed image; factor 1 changes nothing. `ImageEnhance.Sharpness(image).enhance(factor)`."""
-    values = images.to(torch.float32)
-    rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
-    smooth = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    smooth.add_(values[:, :, 1:-1, 1:-1], alpha=4)  # ImageFilter.SMOOTH: ones around a five, over 13
-    smooth.div_(13).add_(0.5).floor_()
-    degenerate = values.clone()
-    degenerate[:, :, 1:-1, 1:-1] = smooth  # Pillow leaves the border unfiltered
-    return _blend(degenerate, values, factor)
+def keep_bits(images: Tensor, mask: Tensor) -> Tensor:
+    """Keep the bits of masks `uint8 [B]`."""
+    return images & _per_sample(mask)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
@@ -163,11 +194,11 @@ def affine(images: Tensor, coefficients: Tensor) -> Tensor:
         coefficients: Maps `int32 [B, 6]` on the images' device, from `fixed_point`.
     """
     height, width = images.shape[2:]
-    a, b, c, d, e, f = coefficients[:, :, None, None].unbind(1)
+    of_x, of_y, constant = coefficients.view(-1, 2, 3)[..., None, None].unbind(2)
     x = torch.arange(width, dtype=torch.int32, device=images.device)
     y = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
-    source_x = (a * x + (b * y + c)) >> FIXED_POINT_BITS
-    source_y = (d * x + (e * y + f)) >> FIXED_POINT_BITS
+    source = (of_x * x + (of_y * y).add_(constant)).bitwise_right_shift_(FIXED_POINT_BITS)
+    source_x, source_y = source.unbind(1)
     near_x, near_y = source_x.clamp(0, width - 1), source_y.clamp(0, height - 1)
     inside = (source_x == near_x).logical_and_(source_y == near_y)
     index = near_y.mul_(width).add_(near_x).to(torch.int64).flatten(1)[:, None]
@@ -187,11 +218,12 @@ def luma(images: Tensor) -> Tensor:
     return gray.add_(1 << 15).bitwise_right_shift_(16)
 
 
-def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """Blend as `Image.blend(degenerate, image, factor)`: float32, clipped and truncated; inputs hold 0..255."""
-    base = degenerate.to(torch.float32)
-    mixed = (images.to(torch.float32) - base).mul_(_per_sample(factor)).add_(base)
-    return mixed.clamp_(0, 255).to(torch.uint8)
+def _smoothed(values: Tensor) -> Tensor:
+    """Smooth images `float32 [B, 3, H, W]` but for the border, `[B, 3, H - 2, W - 2]`: `ImageFilter.SMOOTH`."""
+    rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
+    smooth = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    smooth.add_(values[:, :, 1:-1, 1:-1], alpha=4)  # ones around a five, over 13
+    return smooth.div_(13).add_(0.5).floor_()
 
 
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_count, check_share
 from tailmatch.lightning_modules.views import ops
-from tailmatch.lightning_modules.views.base import View, to_device
+from tailmatch.lightning_modules.views.base import View, all_to_device
 
 
 @dataclass(frozen=True)
@@ -17,40 +17,42 @@ class Operation:
 
     Attributes:
         name: Name in the paper.
-        function: For a pixel operation `(images, magnitude) -> images`, or `(images) -> images` if `low` is `high`; for
-            a geometric one `(magnitude, height, width) -> matrix`.
         low: Lower end of the range.
         high: Upper end of the range.
         whole: Whether the magnitude is rounded down to a whole number, so that `high` itself is never drawn.
+        matrix: For a geometric operation, the function `(magnitude, height, width) -> matrix`.
     """
 
     name: str
-    function: Callable[..., Tensor]
     low: float = 0.0
     high: float = 0.0
     whole: bool = False
+    matrix: Callable[[Tensor, int, int], Tensor] | None = None
 
 
 # FixMatch (arXiv 2001.07685), appendix, Table 12.
 PIXEL_POOL = (
-    Operation("Identity", ops.identity),
-    Operation("AutoContrast", ops.autocontrast),
-    Operation("Brightness", ops.brightness, 0.05, 0.95),
-    Operation("Color", ops.color, 0.05, 0.95),
-    Operation("Contrast", ops.contrast, 0.05, 0.95),
-    Operation("Equalize", ops.equalize),
-    Operation("Posterize", ops.posterize, 4, 9, whole=True),
-    Operation("Sharpness", ops.sharpness, 0.05, 0.95),
-    Operation("Solarize", ops.solarize, 0, 256),
+    Operation("Identity"),
+    Operation("AutoContrast"),
+    Operation("Brightness", 0.05, 0.95),
+    Operation("Color", 0.05, 0.95),
+    Operation("Contrast", 0.05, 0.95),
+    Operation("Equalize"),
+    Operation("Posterize", 4, 9, whole=True),
+    Operation("Sharpness", 0.05, 0.95),
+    Operation("Solarize", 0, 256),
 )
 GEOMETRIC_POOL = (
-    Operation("Rotate", ops.rotate_matrix, -30, 30),
-    Operation("ShearX", ops.shear_x_matrix, -0.3, 0.3),
-    Operation("ShearY", ops.shear_y_matrix, -0.3, 0.3),
-    Operation("TranslateX", ops.translate_x_matrix, -0.3, 0.3),
-    Operation("TranslateY", ops.translate_y_matrix, -0.3, 0.3),
+    Operation("Rotate", -30, 30, matrix=ops.rotate_matrix),
+    Operation("ShearX", -0.3, 0.3, matrix=ops.shear_x_matrix),
+    Operation("ShearY", -0.3, 0.3, matrix=ops.shear_y_matrix),
+    Operation("TranslateX", -0.3, 0.3, matrix=ops.translate_x_matrix),
+    Operation("TranslateY", -0.3, 0.3, matrix=ops.translate_y_matrix),
 )
 POOL = PIXEL_POOL + GEOMETRIC_POOL
+SLICES = ("Identity", "AutoContrast", "Equalize", "Posterize", "Solarize", *ops.ENHANCEMENTS)
+"""The pixel operations in the order of their slices of a batch; those of the geometric operations follow."""
+RANKS = [*(SLICES.index(op.name) for op in PIXEL_POOL), *range(len(PIXEL_POOL), len(POOL))]
 IDENTITY = 0  # position of the identity in the pool
 
 
@@ -79,10 +81,8 @@ class RandAugment(View):
 
     def augment(self, images: Tensor) -> Tensor:
         """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
-        for _ in range(self.num_ops):
-            choice, magnitude = self.draw(len(images))
-            images = apply_choice(images, choice, magnitude)
-        return images
+        layers = [Layer.of(*self.draw(len(images)), *images.shape[2:]) for _ in range(self.num_ops)]
+        return apply_layers(images, layers)
 
     def draw(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Draw an operation and a magnitude for each sample, on the host.
@@ -101,47 +101,72 @@ class RandAugment(View):
         return choice, torch.where(whole, magnitude.floor(), magnitude)
 
 
-def apply_choice(images: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
-    """Apply to each sample the operation chosen for it.
+@dataclass(frozen=True)
+class Layer:
+    """One operation for each sample, as the host prepares it.
 
-    Samples are sorted by their operation, so that each operation works on one slice, whose size the host knows; the
-    geometric operations, last in the pool, share one slice.
+    Attributes:
+        sizes: How many samples each operation has, those of `SLICES` first.
+        parameters: On the host: the samples in this order, `int64 [B]`, and the way back; masks for Posterize, `uint8`;
+            thresholds for Solarize and factors of the enhancements, `float32`; maps of the geometric operations in
+            fixed point, `int32 [n, 6]`.
+    """
+
+    sizes: list[int]
+    parameters: list[Tensor]
+
+    @classmethod
+    def of(cls, choice: Tensor, magnitude: Tensor, height: int, width: int) -> "Layer":
+        """Prepare what was drawn.
+
+        Args:
+            choice: Positions in `POOL`, `int64 [B]`, on the host.
+            magnitude: Magnitudes `float64 [B]`, in the units of the operations, on the host.
+            height: Height of the images.
+            width: Width of the images.
+        """
+        rank = torch.tensor(RANKS, device="cpu")[choice]
+        order = rank.argsort(stable=True)
+        sizes = torch.bincount(rank, minlength=len(POOL)).tolist()
+        drawn = torch.split(magnitude[order], sizes)
+        masks, thresholds, factors = ops.upper_bits(drawn[3]), drawn[4].float(), torch.cat(drawn[5:9]).float()
+        pairs = zip(GEOMETRIC_POOL, drawn[9:], strict=True)
+        maps = torch.cat([op.matrix(part, height, width) for op, part in pairs if op.matrix is not None])
+        return cls(sizes, [order, order.argsort(), masks, thresholds, factors, ops.fixed_point(maps)])
+
+
+def apply_layers(images: Tensor, layers: list[Layer]) -> Tensor:
+    """Apply the operations of each layer, one after the other.
+
+    Samples are sorted by their operation, so that each operation works on one slice, whose size the host knows.
 
     Args:
         images: Images `uint8 [B, 3, H, W]`.
-        choice: Positions in `POOL`, `int64 [B]`, on the host.
-        magnitude: Magnitudes `float64 [B]`, in the units of the operations, on the host.
+        layers: Layers for B samples.
 
     Returns:
         Images `uint8 [B, 3, H, W]`, in the order of `images`.
     """
-    order = choice.argsort(stable=True)
-    sizes = torch.bincount(choice, minlength=len(POOL)).tolist()
-    pixel_sizes, geometric_sizes = sizes[: len(PIXEL_POOL)], sizes[len(PIXEL_POOL) :]
-    parts = [sum(pixel_sizes), sum(geometric_sizes)]
-    pixel_magnitude, geometric_magnitude = torch.split(magnitude[order], parts)
-    there, back = to_device(torch.stack([order, order.argsort()]), images.device).unbind()
-    pixel_images, geometric_images = torch.split(images.index_select(0, there), parts)
-
-    done = _apply_pixel(pixel_images, pixel_magnitude, pixel_sizes)
-    if parts[1] > 0:
-        done.append(_apply_geometric(geometric_images, geometric_magnitude, geometric_sizes))
-    return torch.cat(done).index_select(0, back) if done else images
-
-
-def _apply_pixel(images: Tensor, magnitude: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Apply each pixel operation to the next `sizes[i]` images; return the slices that are not empty."""
-    magnitudes = torch.split(to_device(magnitude.to(torch.float32), images.device), sizes)
-    done = []
-    for op, group, parameter in zip(PIXEL_POOL, torch.split(images, sizes), magnitudes, strict=True):
-        if len(group) > 0:
-            done.append(op.function(group) if op.low == op.high else op.function(group, parameter))
-    return done
+    parameters = iter(all_to_device([each for layer in layers for each in layer.parameters], images.device))
+    for layer in layers if len(images) else ():
+        order, back, masks, thresholds, factors, maps = (next(parameters) for _ in layer.parameters)
+        *sizes, enhancements, geometric = *layer.sizes[:5], layer.sizes[5:9], layer.sizes[9:]
+        same, stretched, equal, few, solar, enhanced, moved = torch.split(
+            images.index_select(0, order), [*sizes, sum(enhancements), sum(geometric)]
+        )
+        done = [
+            same,
+            *_if_any(stretched, ops.autocontrast),
+            *_if_any(equal, ops.equalize),
+            *_if_any(few, ops.keep_bits, masks),
+            *_if_any(solar, ops.solarize, thresholds),
+            *_if_any(enhanced, ops.enhance, factors, enhancements),
+            *_if_any(moved, ops.affine, maps),
+        ]
+        images = torch.cat(done).index_select(0, back)
+    return images
 
 
-def _apply_geometric(images: Tensor, magnitude: Tensor, sizes: list[int]) -> Tensor:
-    """Apply each geometric operation to the next `sizes[i]` images, all in one call."""
-    height, width = images.shape[2:]
-    groups = zip(GEOMETRIC_POOL, torch.split(magnitude, sizes), strict=True)
-    matrix = torch.cat([op.function(parameter, height, width) for op, parameter in groups])
-    return ops.affine(images, to_device(ops.fixed_point(matrix), images.device))
+def _if_any(images: Tensor, function: Callable[..., Tensor], *parameters: object) -> list[Tensor]:
+    """Apply a function to a slice of the images, unless it is empty."""
+    return [function(images, *parameters)] if len(images) else []

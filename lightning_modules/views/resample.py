@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.lightning_modules.views.base import in_parts, to_device
+from tailmatch.lightning_modules.views.base import all_to_device, in_parts
 
 MOST_BITS = 16  # 255 times a sum of weights of 1 stays below 2**24, up to which float32 holds all whole numbers
 
@@ -20,10 +20,6 @@ class Taps(NamedTuple):
 
     position: Tensor
     weight: Tensor
-
-    def to(self, device: torch.device) -> "Taps":
-        """Move both to the device with `to_device`."""
-        return Taps(to_device(self.position, device), to_device(self.weight, device))
 
 
 def fixed_point(weight: Tensor) -> Tensor:
@@ -56,7 +52,7 @@ def resample(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     Returns:
         Images `uint8 [B, C, H', W']`.
     """
-    return in_parts(_resample, images, *rows.to(images.device), *columns.to(images.device))
+    return in_parts(_resample, images, *all_to_device([*rows, *columns], images.device))
 
 
 def _resample(images: Tensor, *taps: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_below_one
-from tailmatch.lightning_modules.views.base import FlippingView, to_device
+from tailmatch.lightning_modules.views.base import FlippingView, all_to_device
 from tailmatch.lightning_modules.views.ops import take_pixels
 
 
@@ -30,8 +30,7 @@ class WeakView(FlippingView):
 
     def augment(self, images: Tensor) -> Tensor:
         """Augment images `uint8 [B, 3, H, W]` to `uint8` images of the same shape."""
-        parameters = to_device(self.draw(len(images), *images.shape[2:]), images.device)
-        return flip_and_shift(images, *parameters.unbind())
+        return flip_and_shift(images, *self.draw(len(images), *images.shape[2:]).unbind())
 
     def draw(self, batch_size: int, height: int, width: int) -> Tensor:
         """Draw on the host, for each sample: flip (0 or 1), pixels down, pixels right. `int64 [3, B]`."""
@@ -47,15 +46,16 @@ def flip_and_shift(images: Tensor, flip: Tensor, down: Tensor, right: Tensor) ->
 
     Args:
         images: Images `uint8 [B, C, H, W]`.
-        flip: Whether to flip each, `int64 [B]`, 0 or 1.
-        down: Pixels to move down, `int64 [B]`, less than the height either way.
-        right: Pixels to move right, `int64 [B]`, less than the width either way.
+        flip: Whether to flip each, `int64 [B]`, 0 or 1, on the host.
+        down: Pixels to move down, `int64 [B]`, less than the height either way, on the host.
+        right: Pixels to move right, `int64 [B]`, less than the width either way, on the host.
     """
     height, width = images.shape[2:]
-    row = reflect(torch.arange(height, device=images.device) - down[:, None], height)
-    column = reflect(torch.arange(width, device=images.device) - right[:, None], width)
+    row = reflect(torch.arange(height, device="cpu") - down[:, None], height)
+    column = reflect(torch.arange(width, device="cpu") - right[:, None], width)
     column = torch.where(flip[:, None] == 1, width - 1 - column, column)
-    index = (row * width)[:, :, None] + column[:, None, :]
+    row, column = all_to_device([row * width, column], images.device)
+    index = row[:, :, None] + column[:, None, :]
     return take_pixels(images, index.flatten(1)[:, None])
 
 

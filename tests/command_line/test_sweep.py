@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tailmatch.command_line.studies.reading import read_study
-from tailmatch.command_line.sweep import check_extra, check_published
+from tailmatch.command_line.sweep import check_extra, check_published, check_title
 from tailmatch.datamodules.arguments import SettingsError
 
 
@@ -40,3 +40,16 @@ def test_an_unknown_option_is_refused_before_the_trainings(words: list[str], mes
     check_extra(["--data.root", "/data", "--trainer.callbacks+=DARP"])
     with pytest.raises(SettingsError, match=message):
         check_extra(words)
+
+
+def test_a_folder_with_another_study_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("title: Mine\naxes: {method: {a: {}}}\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    check_title(read_study(file), out)
+    (out / "study.yaml").write_text(file.read_text() + "seeds: 2\n")
+    check_title(read_study(file), out)
+    (out / "study.yaml").write_text("title: Of others\naxes: {method: {a: {}}}\n")
+    with pytest.raises(SettingsError, match=r"out holds the study 'Of others', and this one is 'Mine'"):
+        check_title(read_study(file), out)

@@ -1,11 +1,14 @@
 """Batches are pure functions of (seed, step, rank)."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailmatch.datamodules.batches import (
+    LABELED_STREAM,
     EvaluationBatches,
     LabeledBatches,
     PoolBatches,
@@ -95,10 +98,30 @@ def test_pool_processes_own_fixed_images_in_an_order_of_their_own() -> None:
 def test_balanced_sampling_makes_classes_equally_likely() -> None:
     targets = torch.tensor([0] * 90 + [1] * 9 + [2])
     weights = sampling_weights(targets, "balanced")
-    assert weights is not None
-    drawn = torch.multinomial(weights, 30_000, replacement=True, generator=generator(0))
+    place: dict[str, Any] = {"seed": 0, "rank": 0, "world_size": 1, "step": lambda: 0}
+    drawn = LabeledBatches(100, 30_000, 1, weights, **place).batch(0)
     shares = torch.bincount(targets[drawn]) / 30_000
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.015)
+
+
+@pytest.mark.parametrize("size", [2, 3, 1000])
+def test_weighted_draws_are_those_of_multinomial(size: int) -> None:
+    weights = torch.rand(size, dtype=torch.float64, generator=generator(1)) ** 3
+    drawn = [
+        LabeledBatches(size, 6, 1, weights, seed=4, rank=rank, world_size=2, step=lambda: 0).batch(3)
+        for rank in range(2)
+    ]
+    random = generator(4, LABELED_STREAM, 3, 0)
+    assert torch.equal(torch.cat(drawn), torch.multinomial(weights, 12, replacement=True, generator=random))
+
+
+def test_as_many_weighted_images_as_multinomial_refuses_are_drawn() -> None:
+    size = 2**24 + 10
+    with pytest.raises(RuntimeError):
+        torch.multinomial(torch.ones(size), 2, replacement=True)
+    place: dict[str, Any] = {"seed": 0, "rank": 0, "world_size": 1, "step": lambda: 0}
+    drawn = LabeledBatches(size, 1000, 1, torch.ones(size), **place).batch(0)
+    assert 0 <= drawn.min() < size / 100 and size * 0.99 < drawn.max() < size
 
 
 def test_effective_number_weights_by_hand() -> None:

@@ -66,8 +66,10 @@ class Built(TailmatchCLI):
 
 def stand_in_run(run_dir: Path, checkpoint: dict[str, Any]) -> None:
     (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for name in ("best", "last"):
-        torch.save(checkpoint, run_dir / "checkpoints" / f"{name}.ckpt")
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    torch.save(checkpoint, last)
+    best.unlink(missing_ok=True)
+    best.hardlink_to(last)
 
 
 def untrained(url: str, **kwargs: object) -> dict[str, torch.Tensor]:
@@ -230,7 +232,15 @@ def parse_only(command: Command) -> None:
         module.main()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda p: str(p.relative_to(ROOT)))
+def pages() -> list[Any]:
+    """Make parameters of all pages that have commands; `make test` builds one study of many."""
+    found = [(page, str(page.relative_to(ROOT))) for page in PAGES if commands_of(page)]
+    others = [name for _, name in found if name.startswith("configs/studies/") and not name.endswith("/demo.yaml")]
+    marks = {name: [pytest.mark.exhaustive] for name in others}
+    return [pytest.param(page, id=name, marks=marks.get(name, [])) for page, name in found]
+
+
+@pytest.mark.parametrize("page", pages())
 def test_commands_of_a_page_are_built(page: Path, world: Path, template: Path) -> None:
     for command in commands_of(page):
         provide_runs(command.words, template)

@@ -1,6 +1,7 @@
 """The table of all validations of a fit, also of one that was stopped and continued."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,11 @@ def test_each_validation_is_a_row_once(tmp_path: Path) -> None:
     again = fit(tmp_path, 3, ckpt_path=tmp_path / "0.ckpt")
     assert [row["step"] for row in again] == ["2", "4", "6"] and again[0] == whole[0]
     assert [row["step"] for row in fit(tmp_path, 1)] == ["2"]  # another run
+
+
+def test_seconds_count_what_was_trained_after_the_last_validation(tmp_path: Path) -> None:
+    fit(tmp_path, 1)
+    facts = {"seconds": 1000.0, "timed_steps": 2, "steps": 2}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    again = fit(tmp_path, 2, ckpt_path=tmp_path / "0.ckpt")
+    assert float(again[0]["seconds"]) < 1000 <= float(again[1]["seconds"])

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from tailmatch.callbacks.reports.run_facts import RunFacts, _timed, data_facts, git_state
+from tailmatch.callbacks.reports.run_facts import RunFacts, data_facts, git_state, timed
 from tailmatch.datamodules import Digits
 from tailmatch.datamodules.images import ImageRows, Images
 from tailmatch.datamodules.splitting.digests import rows_digest
@@ -78,10 +78,10 @@ def test_a_fit_that_fails_before_its_first_step_leaves_nothing(tmp_path: Path) -
     assert not (tmp_path / "run.json").exists()
 
 
-def test_steps_that_a_kill_has_lost_are_not_timed() -> None:
+def test_steps_that_a_kill_has_lost_are_nottimed() -> None:
     before = {"seconds": 60.0, "timed_steps": 300, "steps": 400}
-    assert _timed(before, 400) == (60, 300) and _timed(before, 200) == (30, 150) and _timed(before, 450) == (60, 300)
-    assert _timed({}, 7) == _timed({"seconds": "x", "timed_steps": 1, "steps": 1}, 7) == (0, 0)
+    assert timed(before, 400) == (60, 300) and timed(before, 200) == (30, 150) and timed(before, 450) == (60, 300)
+    assert timed({}, 7) == timed({"seconds": "x", "timed_steps": 1, "steps": 1}, 7) == (0, 0)
 
 
 def test_the_same_data_have_the_same_digests() -> None:

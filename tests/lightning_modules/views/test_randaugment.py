@@ -1,12 +1,14 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tailmatch.lightning_modules.views import RandAugment
-from tailmatch.lightning_modules.views.randaugment import GEOMETRIC_POOL, IDENTITY, POOL, apply_choice
+from tailmatch.lightning_modules.views.randaugment import GEOMETRIC_POOL, IDENTITY, POOL, Layer, apply_layers
 
-NAMES = [op.function.__name__.removesuffix("_matrix") for op in POOL]  # as the functions of `ops` are named
+NAMES = [re.sub("[XY]$", lambda axis: f"_{axis[0]}", op.name).lower() for op in POOL]  # as the functions of `ops`
 
 
 def by_pillow(images, choice, magnitude, pillow):
@@ -32,7 +34,8 @@ def test_two_layers_equal_pillow_with_the_same_draws(batch, pillow):
 def test_layer_with_empty_groups(choice, batch, pillow):
     choice = torch.tensor(choice)
     magnitude = torch.tensor([0.25, -0.1, 0.3, -0.3], dtype=torch.float64)
-    assert torch.equal(apply_choice(batch[:4], choice, magnitude), by_pillow(batch[:4], choice, magnitude, pillow))
+    result = apply_layers(batch[:4], [Layer.of(choice, magnitude, 32, 32)])
+    assert torch.equal(result, by_pillow(batch[:4], choice, magnitude, pillow))
 
 
 @pytest.mark.parametrize("size", [0, 1])
