@@ -3,15 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailmatch.datamodules.arguments import check_below_one, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier, shifted
 from tailmatch.lightning_modules.losses.base import check_every_class, weighted_mean
+from tailmatch.lightning_modules.pseudo_labels.auxiliary_head import AuxiliaryHead
 from tailmatch.lightning_modules.pseudo_labels.feature_copies import noisy
-from tailmatch.lightning_modules.pseudo_labels.growing_set import GrowingSet, Known, smoothed, trusted_counts
+from tailmatch.lightning_modules.pseudo_labels.growing_set import GrowingSet, Known, trusted_counts
 from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
 from tailmatch.lightning_modules.pseudo_labels.vote_memory import VoteMemory, agreeing
 from tailmatch.lightning_modules.training.length import total_steps
@@ -28,23 +29,22 @@ class CPG(SemiSupervisedClassifier):
     1. Warm-up: CE(z(labeled) + log(N / sum N), y).
     2. Then, with `q = softmax(z + log S')` of the weak and the strong view, an image votes for argmax q if it is the
        same in both and both max q >= threshold (1 - e). S' are trusted counts (`trusted_counts`).
-    3. Every `every` steps, the images that win their vote replace the accepted ones (`VoteMemory`). The target of each
-       is the share of each class in its votes. S, N and the copies follow; then all votes are forgotten.
+    3. Every `every` steps, the images that win their vote replace the accepted ones (`VoteMemory`), with their vote
+       shares as targets. S, N and the copies follow; then all votes are forgotten.
     4. After the warm-up, features of the set have noisy copies with the same target: `copies` of each, and as soon as
        images are accepted, more in rare classes (`copies_of` N); those of dispersed ones lie farther (`ClassSpread`).
-       The shift does not count copies, so rare classes are favored twice, as by the authors.
 
     The auxiliary head a trains the features and is not evaluated: CE(a(strong), argmax a(weak)) of all images, plus
     CE(a + log(N / sum N), y) of the set; labels are smoothed in the warm-up alone. No loader is rebuilt: the loss of
     the set is a weighted mean over the batch, whose expectation is the same (`GrowingSet`). Accepted images come, in
     weak views, as often as unlabeled ones. `LogitAdjustment` is refused, and remedies change the votes.
 
-    Equations and defaults are those of YaxinHou/CPG `imb_algorithms/cpg/cpg.py`, whose epoch has 1,024 of 262,144
-    steps. There, more than 12 votes are needed, of about 201 visits in a window; images of a large set have fewer, so
-    it is a share here. There, the spread of a class also grows with its frequency, by a fault in its sum, and is found
-    by two passes, here from the features of the window's steps. Copies are drawn equally often, and weighted by their
-    number. Strong labeled views, which have no loss there, and the rotation head are left out. Votes are those of all
-    processes, and checkpoints have all state; theirs have none.
+    Equations and defaults are those of YaxinHou/CPG `imb_algorithms/cpg/cpg.py` (262,144 steps). There, more than 12
+    votes are needed, of about 201 visits in a window; images of a large set have fewer, so it is a share here. There,
+    the spread of a class also grows with its frequency, by a fault in its sum, and is found by two passes, here from
+    the features of the window's steps. Copies are drawn equally often, and weighted by their number. (The shift does
+    not count them, as there.) Strong labeled views, which have no loss there, and the rotation head are left out. Votes
+    are those of all processes, and checkpoints have all state; theirs have none.
 
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
@@ -55,7 +55,7 @@ class CPG(SemiSupervisedClassifier):
         vote_share: Share in [0, 1] of its visits that an accepted image exceeds with its votes.
         agreement: Share in [0, 1] of its votes that an accepted image exceeds with those for one class.
         least_votes: Smallest number of votes of an accepted image, at least 1.
-        copies: Number of copies of features, at least 0; 0 for none. There is no limit in rare classes.
+        copies: Number of copies of features, at least 0; 0 for none. Rare classes may have dozens.
         auxiliary: Whether there is an auxiliary head.
         weak: Weak view of labeled and unlabeled images; None is `WeakView()`.
         strong: Strong view of unlabeled images; None is `StrongView()`.
@@ -92,7 +92,7 @@ class CPG(SemiSupervisedClassifier):
         self.weak, self.strong = weak or WeakView(), strong or StrongView()
         dim, memory = self.network.feature_dim, VoteMemory(vote_share, agreement, least_votes)
         self.grown = GrowingSet(num_classes, dim, warmup_steps, every, memory, copies)
-        self.auxiliary = nn.Linear(dim, num_classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(dim, num_classes) if auxiliary else None
 
     def setup(self, stage: str) -> None:
         """Take the number of unlabeled images; refuse a fit that ends before a vote, or lacks labels of a class."""
@@ -118,12 +118,16 @@ class CPG(SemiSupervisedClassifier):
         known = self.grown.known(labeled["target"], unlabeled["index"], self.class_counts, self.label_smoothing)
         numbers = self.vote(logits.detach()[len(labeled["target"]) :], unlabeled["index"])
         count = len(known.labels)
-        loss_main = self.main_loss(features[:count], logits[:count], known)
-        loss_auxiliary = self.auxiliary_loss(features, known)
-        loss = loss_main + loss_auxiliary
+        counts = self.class_counts + self.grown.accepted
+        shift = shifted(log_shift(counts / counts.sum()), self.labeled_shift())
+        loss_main = self.main_loss(features[:count], logits[:count] + shift, shift, known)
+        loss_auxiliary = torch.zeros_like(loss_main)
+        if self.auxiliary is not None:
+            smoothing = self.label_smoothing if self.grown.warms_up else 0.0
+            loss_auxiliary = self.auxiliary.loss(features, known, shift, self.unlabeled_shift(), smoothing)
         self.grown.end_step(features.detach()[:count], known, self.class_counts)
-        self.track(loss=loss, loss_main=loss_main, loss_auxiliary=loss_auxiliary, **numbers)
-        return loss
+        self.track(loss=loss_main + loss_auxiliary, loss_main=loss_main, loss_auxiliary=loss_auxiliary, **numbers)
+        return loss_main + loss_auxiliary
 
     @torch.no_grad()
     def vote(self, logits: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -141,30 +145,14 @@ class CPG(SemiSupervisedClassifier):
         """Tell which images are accepted."""
         return (self.grown.memory.labels[index] >= 0).float()
 
-    def main_loss(self, features: Tensor, logits: Tensor, known: Known) -> Tensor:
-        """Compute the loss `[]` of the main head, given features `[n, D]` and logits `[n, K]` of the set's images."""
-        grown, counts, logits = self.grown, self.class_counts + self.grown.accepted, logits[:, None]
-        weights = known.weights[:, None]
-        if grown.drawn and not grown.warms_up:
-            copies = noisy(features, grown.spread.radii[known.labels], grown.drawn)
-            copied = self.network.head(copies.flatten(0, 1)).float().unflatten(0, (-1, grown.drawn))
-            logits = torch.cat([logits, copied], dim=1)
-            weights = weights * grown.copy_weights()[known.labels]
-        shift = shifted(log_shift(counts / counts.sum()), self.labeled_shift())
+    def main_loss(self, features: Tensor, logits: Tensor, shift: Tensor, known: Known) -> Tensor:
+        """Compute the loss `[]` of the main head for features `[n, D]` of the set and their shifted logits `[n, K]`."""
+        weights, logits, drawn = known.weights[:, None], logits[:, None], self.grown.drawn
+        if drawn and not self.grown.warms_up:
+            copies = noisy(features, self.grown.spread.radii[known.labels], drawn)
+            copied = self.network.head(copies.flatten(0, 1)).float().unflatten(0, (-1, drawn))
+            logits = torch.cat([logits, copied + shift], dim=1)
+            weights = weights * self.grown.copy_weights()[known.labels]
         targets = known.targets[:, None].expand_as(logits).flatten(0, 1)
-        losses = functional.cross_entropy((logits + shift).flatten(0, 1), targets, reduction="none")
+        losses = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
         return weighted_mean(losses, weights.flatten())
-
-    def auxiliary_loss(self, features: Tensor, known: Known) -> Tensor:
-        """Compute the loss `[]` of the auxiliary head; features `[n + U, D]` are of the set, then of strong views."""
-        if self.auxiliary is None:
-            return features.new_zeros(())
-        count, counts = len(known.labels), self.class_counts + self.grown.accepted
-        logits, strong_logits = self.auxiliary(features).float().tensor_split([count])
-        labels = torch.cat([known.labels, logits.detach()[-len(strong_logits) :].argmax(dim=1)])
-        share = self.label_smoothing if self.grown.warms_up else 0.0
-        targets, strong_targets = smoothed(labels, self.num_classes, share).tensor_split([count])
-        logits = shifted(logits + log_shift(counts / counts.sum()), self.labeled_shift())
-        loss_known = functional.cross_entropy(logits, targets, reduction="none")
-        loss_strong = functional.cross_entropy(shifted(strong_logits, self.unlabeled_shift()), strong_targets)
-        return loss_strong + weighted_mean(loss_known, known.weights)
