@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cossl import CoSSL
     from tailmatch.lightning_modules.methods.cpe import CPE
+    from tailmatch.lightning_modules.methods.cpg import CPG
     from tailmatch.lightning_modules.methods.daso import DASO
     from tailmatch.lightning_modules.methods.dytrim import DyTrim
     from tailmatch.lightning_modules.methods.elr import ELR
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
+    from tailmatch.lightning_modules.methods.simis import SimiS
     from tailmatch.lightning_modules.methods.simmatch import SimMatch
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
@@ -55,6 +57,7 @@ __all__ = [
     "CPE",
     "ELR",
     "DASO",
+    "CPG",
     "SAW",
     "SCSSL",
     "UDA",
@@ -85,6 +88,7 @@ __all__ = [
     "SimMatch",
     "SimMixMatch",
     "SimPro",
+    "SimiS",
     "Supervised",
 ]
 
@@ -95,6 +99,7 @@ _HOMES = {
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "ELR": "tailmatch.lightning_modules.methods.elr",
     "DASO": "tailmatch.lightning_modules.methods.daso",
+    "CPG": "tailmatch.lightning_modules.methods.cpg",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
@@ -125,6 +130,7 @@ _HOMES = {
     "SimMatch": "tailmatch.lightning_modules.methods.simmatch",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
     "SimPro": "tailmatch.lightning_modules.methods.simpro",
+    "SimiS": "tailmatch.lightning_modules.methods.simis",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",
 }
 

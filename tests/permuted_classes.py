@@ -25,8 +25,8 @@ COUNTS = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 STEPS = 5
 
-CLASSES = "memory.labels"
-"""Ends the names of tensors whose values are classes, with -1 for none."""
+CLASSES = ("memory.labels", "memory.voted", "memory.won_voted")
+"""End the names of tensors whose values are classes, with -1 for none."""
 
 READS_CLASSES = "head.gate.0.weight"
 """Ends the name of a weight whose last columns, three times 10, read a number of each class."""
