@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.bacon import BaCon
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.cossl import CoSSL
     from tailmatch.lightning_modules.methods.cpe import CPE
+    from tailmatch.lightning_modules.methods.cpg import CPG
+    from tailmatch.lightning_modules.methods.daso import DASO
     from tailmatch.lightning_modules.methods.dytrim import DyTrim
     from tailmatch.lightning_modules.methods.elr import ELR
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
     from tailmatch.lightning_modules.methods.freematch import FreeMatch
+    from tailmatch.lightning_modules.methods.mean_teacher import MeanTeacher
     from tailmatch.lightning_modules.methods.meta_expert import MetaExpert
     from tailmatch.lightning_modules.methods.mixmatch import MixMatch
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
+    from tailmatch.lightning_modules.methods.simis import SimiS
+    from tailmatch.lightning_modules.methods.simmatch import SimMatch
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
@@ -50,6 +56,8 @@ __all__ = [
     "BOAT",
     "CPE",
     "ELR",
+    "DASO",
+    "CPG",
     "SAW",
     "SCSSL",
     "UDA",
@@ -57,6 +65,7 @@ __all__ = [
     "BaCon",
     "ClassifierRetraining",
     "DyTrim",
+    "CoSSL",
     "Ensemble",
     "FixMatch",
     "FixMatchABC",
@@ -64,6 +73,7 @@ __all__ = [
     "FreeMatch",
     "ImageClassifier",
     "MetaExpert",
+    "MeanTeacher",
     "MixMatch",
     "MoCoPretraining",
     "PostHocClassifier",
@@ -75,8 +85,10 @@ __all__ = [
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
+    "SimMatch",
     "SimMixMatch",
     "SimPro",
+    "SimiS",
     "Supervised",
 ]
 
@@ -86,6 +98,8 @@ _HOMES = {
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "ELR": "tailmatch.lightning_modules.methods.elr",
+    "DASO": "tailmatch.lightning_modules.methods.daso",
+    "CPG": "tailmatch.lightning_modules.methods.cpg",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
@@ -93,6 +107,7 @@ _HOMES = {
     "BaCon": "tailmatch.lightning_modules.methods.bacon",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
     "DyTrim": "tailmatch.lightning_modules.methods.dytrim",
+    "CoSSL": "tailmatch.lightning_modules.methods.cossl",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
     "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
@@ -100,6 +115,7 @@ _HOMES = {
     "FreeMatch": "tailmatch.lightning_modules.methods.freematch",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
     "MetaExpert": "tailmatch.lightning_modules.methods.meta_expert",
+    "MeanTeacher": "tailmatch.lightning_modules.methods.mean_teacher",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
     "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",
     "PostHocClassifier": "tailmatch.lightning_modules.methods.post_hoc_classifier",
@@ -111,8 +127,10 @@ _HOMES = {
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
+    "SimMatch": "tailmatch.lightning_modules.methods.simmatch",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
     "SimPro": "tailmatch.lightning_modules.methods.simpro",
+    "SimiS": "tailmatch.lightning_modules.methods.simis",
     "Supervised": "tailmatch.lightning_modules.methods.supervised",
 }
 

@@ -16,6 +16,7 @@ from torch.optim import SGD, Optimizer
 from tailmatch.datamodules import ListedCounts
 from tailmatch.lightning_modules import (
     CPE,
+    CPG,
     AdaMatch,
     DyTrim,
     ImageClassifier,
@@ -35,6 +36,8 @@ def without_draws(method: type[ImageClassifier]) -> dict[str, Any]:
     """Return arguments without which a method draws random numbers in a step, which a process does for itself."""
     if issubclass(method, AdaMatch):
         return {"interpolate_logits": False}
+    if issubclass(method, CPG):
+        return {"copies": 0}
     return {"draw_images": False} if issubclass(method, BalancedHead | DyTrim) else {}
 
 

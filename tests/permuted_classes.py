@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from tailmatch.datamodules import ListedCounts
+from tailmatch.lightning_modules.bases.averaged_teacher import AveragedTeacher
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tests.contract import prepare
 from tests.joint_batches import Recorder, SmoothNetwork
@@ -24,8 +25,8 @@ COUNTS = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 STEPS = 5
 
-CLASSES = "memory.labels"
-"""Ends the names of tensors whose values are classes, with -1 for none."""
+CLASSES = ("memory.labels", "memory.voted", "memory.won_voted")
+"""End the names of tensors whose values are classes, with -1 for none."""
 
 READS_CLASSES = "head.gate.0.weight"
 """Ends the name of a weight whose last columns, three times 10, read a number of each class."""
@@ -63,8 +64,9 @@ def _train(
 
     Without an order, it returns the weights before the training, and the batches of the data.
     """
-    changed: dict[str, Any] = {"optimizer": partial(SGD, lr=0.1, momentum=0.9), "ema_decay": None}
     kind = method.func if isinstance(method, partial) else method
+    decay = 0.5 if issubclass(kind, AveragedTeacher) else None
+    changed: dict[str, Any] = {"optimizer": partial(SGD, lr=0.1, momentum=0.9), "ema_decay": decay}
     if issubclass(kind, MixingClassifier):
         changed["rampup_steps"] = 2
     recorder, callbacks = Recorder(), make_callbacks()

@@ -81,7 +81,7 @@ class SemiSupervisedClassifier(ImageClassifier):
         SettingsError: `temperature` is not above 0.
     """
 
-    streams = ("labeled", "unlabeled")
+    streams: tuple[str, ...] = ("labeled", "unlabeled")
 
     def __init__(self, num_classes: int, *, temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(num_classes, **kwargs)

@@ -38,6 +38,7 @@ class LabelMemory(nn.Module):
         super().__init__()
         self.register_buffer("labels", torch.full((1,), NONE, dtype=torch.int32))
         self.images: int | None = None
+        self._running: Tensor | None = None  # what `counts` gives, kept up to date
 
     def adapt(self, images: int) -> None:
         """Take the number N of unlabeled images, and forget the labels of another number."""
@@ -61,14 +62,15 @@ class LabelMemory(nn.Module):
         Raises:
             SettingsError: A checkpoint had labels of another number of images.
         """
-        if self.images is not None and len(self.labels) != self.images + 1:
-            raise SettingsError(
-                f"the checkpoint has pseudo-labels of {len(self.labels) - 1} unlabeled images, and there are "
-                f"{self.images}: resume with the data of that run"
-            )
+        self._check_images()
         index, labels, marks = gather_rows(torch.stack([index, labels, chosen.long()], dim=1)).unbind(dim=1)
         place = places(index, marks.bool(), len(self.labels) - 1)
-        self.labels.index_copy_(0, place, torch.where(place < len(self.labels) - 1, labels, NONE).int())
+        moved = (place < len(self.labels) - 1).long()
+        written = torch.where(moved == 1, labels, NONE)
+        if self._running is not None:
+            before = self.labels.index_select(0, place).long()
+            self._running.index_add_(0, before - NONE, -moved).index_add_(0, written - NONE, moved)
+        self.labels.index_copy_(0, place, written.int())
         return place
 
     def counts(self, num_classes: int) -> Tensor:
@@ -77,6 +79,12 @@ class LabelMemory(nn.Module):
         return torch.zeros(1 + num_classes, dtype=torch.long, device=labels.device).index_add_(
             0, labels - NONE, torch.ones_like(labels)
         )
+
+    def running_counts(self, num_classes: int) -> Tensor:
+        """Give what `counts` does, at the cost of the images of a step instead of all: after this, `write` counts."""
+        if self._running is None or self._running.device != self.labels.device:
+            self._running = self.counts(num_classes)
+        return self._running
 
     def make_room(self, state: Mapping[str, Any], prefix: str) -> None:
         """Take the size that the tensors of a state dict have, before it is loaded: an evaluation knows no images.
@@ -90,8 +98,21 @@ class LabelMemory(nn.Module):
         if isinstance(given, Tensor) and given.dim() == 1 and len(given) and given.is_contiguous():
             self._resize(len(given) - 1)
 
+    def _check_images(self) -> None:
+        """Refuse the labels of another number of images, which a checkpoint had."""
+        if self.images is not None and len(self.labels) != self.images + 1:
+            raise SettingsError(
+                f"the checkpoint has pseudo-labels of {len(self.labels) - 1} unlabeled images, and there are "
+                f"{self.images}: resume with the data of that run"
+            )
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        self._running = None
+        super()._load_from_state_dict(*args)
+
     def _resize(self, images: int) -> None:
         if len(self.labels) != images + 1:
+            self._running = None
             self.labels = torch.full((images + 1,), NONE, dtype=torch.int32, device=self.labels.device)
 
 
@@ -149,10 +170,16 @@ class Interval(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._known: int | None = None  # the same number, without the device
 
+    @property
+    def counted(self) -> int:
+        """The number of steps that were counted; only the first look after a resume waits for the device."""
+        if self._known is None:
+            self._known = int(self.steps)
+        return self._known
+
     def tick(self) -> bool:
         """Count a step, and tell whether an interval ends with it."""
-        known = int(self.steps) if self._known is None else self._known
-        self._known = known + 1
+        self._known = self.counted + 1
         self.steps += 1
         past = self._known - self.start
         return past > 0 and past % self.every == 0

@@ -42,7 +42,7 @@ class CurriculumThresholds(Weighting):
     def forward(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
         """See `Weighting.forward`."""
         confidence, label = refined.max(dim=1)
-        thresholds = curriculum_thresholds(self.memory.counts(self.num_classes), self.threshold, self.warmup)
+        thresholds = curriculum_thresholds(self.memory.running_counts(self.num_classes), self.threshold, self.warmup)
         self.memory.write(index, label, confidence >= self.threshold)
         return (confidence >= thresholds[label]).float()
 

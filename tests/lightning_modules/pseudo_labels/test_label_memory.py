@@ -29,6 +29,23 @@ def test_of_an_image_that_is_twice_in_a_step_the_last_chosen_row_counts() -> Non
     assert memory.labels.tolist() == [-1, 2, -1]
 
 
+def test_running_counts_are_those_of_all_labels() -> None:
+    torch.manual_seed(0)
+    memory = LabelMemory()
+    memory.adapt(12)
+    for step in range(20):
+        assert torch.equal(memory.running_counts(3), memory.counts(3)), step
+        memory.write(torch.randint(12, (8,)), torch.randint(3, (8,)), torch.rand(8) < 0.6)
+    before = memory.running_counts(3).clone()
+    other = LabelMemory()
+    other.adapt(12)
+    assert other.running_counts(3).tolist() == [12, 0, 0, 0]
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.running_counts(3), before)
+    other.adapt(3)
+    assert other.running_counts(3).tolist() == [3, 0, 0, 0]
+
+
 def test_an_evaluation_takes_the_labels_of_a_checkpoint_and_a_fit_on_another_set_refuses_them() -> None:
     memory = LabelMemory()
     memory.adapt(3)
