@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 import torch
 
-from tailmatch.lightning_modules import MoCoPretraining, SelfTraining
+from tailmatch.lightning_modules import DyTrim, MoCoPretraining, SelfTraining
 from tests.contract import COMMON, METHODS, NO_REMEDY, Case, assert_same, each, pairs
 from tests.kills import KILLED, Fit, Moment, Training, assert_same_end, draw_moments, outlive
 
@@ -55,6 +55,13 @@ def test_a_run_outlives_kills_with_the_same_bits(
     training = Training((method, remedy), tmp_path / "run", workers, processes)
     assert outlive(training, moments) == [KILLED] * KILLS + [0]
     assert_same_end(whole((method, remedy), processes), training)
+
+
+def test_two_processes_continue_after_a_validation_with_the_statistics_of_the_first(whole: Any, tmp_path: Path) -> None:
+    case = (DyTrim, NO_REMEDY)  # reads the running statistics of BatchNorm in a step, by CDMAD
+    training = Training(case, tmp_path / "run", processes=2)
+    assert outlive(training, [Moment(5, written=0.5)]) == [KILLED, 0]  # goes on from the end of the first epoch
+    assert_same_end(whole(case, 2), training)
 
 
 SMALL = [

@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
 from tailmatch.datamodules import LabeledUnlabeledDataModule
@@ -272,6 +273,16 @@ class ImageModule(SavedModule):
         with torch.no_grad():
             batch = self.make_views(batch)
             return views_with_categories(self.network, batch) if self.network.takes_categories else batch
+
+    def on_validation_end(self) -> None:
+        """Let data-parallel training copy the buffers of process 0 in the next step, as it does in every other one.
+
+        DDP leaves that out after a forward without gradient, though each process has its own statistics of BatchNorm
+        again after the validation. A resumed run has those of process 0.
+        """
+        model = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.require_forward_param_sync = True
 
     def track(self, **values: Tensor) -> None:
         """Record numbers `[]` of a step, and log their means as `train/...` every `log_every_n_steps` steps.

@@ -95,7 +95,8 @@ class Pretraining(ImageClassifier):
         self._bank = self._labeled_features()
 
     def on_validation_end(self) -> None:
-        """Free the features of the labeled images."""
+        """Free the features of the labeled images, besides `ImageModule.on_validation_end`."""
+        super().on_validation_end()
         self._bank = None
 
     def on_test_end(self) -> None:
