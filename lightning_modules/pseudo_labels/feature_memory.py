@@ -1,5 +1,8 @@
 """The newest feature of each labeled image, as state that is saved and the same on all processes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,13 @@ class FeatureMemory(LabelMemory):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("features", torch.zeros(1, dim))
+
+    def make_room(self, state: Mapping[str, Any], prefix: str) -> None:
+        """See `LabelMemory.make_room`; labels without as many features make no room, whatever a file has."""
+        labels, features = (state.get(f"{prefix}{name}") for name in ("labels", "features"))
+        if isinstance(labels, Tensor) and isinstance(features, Tensor) and features.is_contiguous():
+            if labels.shape == features.shape[:1]:
+                super().make_room(state, prefix)
 
     def _resize(self, images: int) -> None:
         super()._resize(images)

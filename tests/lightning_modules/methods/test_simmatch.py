@@ -13,7 +13,7 @@ from torch import Tensor
 from tailmatch.callbacks import DistributionAlignment
 from tailmatch.lightning_modules import SimMatch
 from tailmatch.lightning_modules.methods.simmatch import class_shares, corrected_similarities
-from tailmatch.lightning_modules.pseudo_labels.feature_memory import OUT_OF_REACH, FeatureMemory
+from tailmatch.lightning_modules.pseudo_labels.feature_memory import OUT_OF_REACH
 from tests.contract import run
 from tests.lightning_modules.pixel_network import PixelNetwork, image
 
@@ -36,15 +36,6 @@ def test_similarities_are_corrected_by_the_prediction() -> None:
 def test_a_prediction_that_fits_no_labeled_image_leaves_finite_similarities() -> None:
     found = corrected_similarities(torch.full((1, 2), OUT_OF_REACH), torch.tensor([[0.0, 1.0]]), torch.tensor([-1, -1]))
     assert found.sum().item() == pytest.approx(1)
-
-
-def test_the_memory_has_the_newest_feature_of_an_image() -> None:
-    memory = FeatureMemory(2)
-    memory.adapt(4)
-    memory.replace(torch.tensor([2, 0, 2]), torch.tensor([[1.0, 0], [0, 1], [3, 4]]), torch.tensor([5, 1, 5]))
-    found = memory.similarities(torch.tensor([[1.0, 2.0]]), temperature=0.5)
-    assert found.tolist() == [[4, OUT_OF_REACH, 22, OUT_OF_REACH]]
-    assert memory.labels.tolist() == [1, -1, 5, -1, -1] and memory.features[-1].tolist() == [0, 0]
 
 
 LABELED = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
