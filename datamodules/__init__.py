@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tailmatch.datamodules.files.image_table import ImageTable
     from tailmatch.datamodules.files.unlabeled_images import UnlabeledImages, UnlabeledTable
     from tailmatch.datamodules.in_memory import InMemory
+    from tailmatch.datamodules.pseudo_labels.added import AddedLabels
     from tailmatch.datamodules.public.cifar import CIFAR10, CIFAR100
     from tailmatch.datamodules.public.digits import Digits
     from tailmatch.datamodules.public.fashion_mnist import FashionMNIST
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "AddedLabels",
     "DARPCounts",
     "Digits",
     "FashionMNIST",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "CIFAR10": "tailmatch.datamodules.public.cifar",
     "CIFAR100": "tailmatch.datamodules.public.cifar",
+    "AddedLabels": "tailmatch.datamodules.pseudo_labels.added",
     "DARPCounts": "tailmatch.datamodules.splitting.long_tail",
     "Digits": "tailmatch.datamodules.public.digits",
     "FashionMNIST": "tailmatch.datamodules.public.fashion_mnist",

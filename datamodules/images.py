@@ -146,12 +146,14 @@ class ImageRows(Dataset[ImageBatch]):
         rows: `int64 [n]`, the rows of the pool.
         labeled: Whether batches carry `target`. Unlabeled batches never do, even if the class is known.
         given: `int64 [n]`, the classes that replace those of the pool, as after label noise. None: those of the pool.
+        noisy: Whether the given classes are those of the pool after label noise.
     """
 
     images: Images
     rows: Tensor
     labeled: bool = field(default=True)
     given: Tensor | None = None
+    noisy: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -178,7 +180,7 @@ class ImageRows(Dataset[ImageBatch]):
     @property
     def truth(self) -> Tensor | None:
         """The class of each row before label noise, `int64 [n]`, for reports. None: there is no label noise."""
-        return None if self.given is None else self.images.targets[self.rows]
+        return None if self.given is None or not self.noisy else self.images.targets[self.rows]
 
     @property
     def categories(self) -> Tensor:

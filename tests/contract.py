@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import Precision
+from torch.nn import functional
 
 from tailmatch.callbacks import (
     CDMAD,
@@ -35,27 +36,34 @@ from tailmatch.lightning_modules import (
     ADELLO,
     BOAT,
     CPE,
+    CPG,
     DASO,
+    ELR,
     SAW,
     SCSSL,
     UDA,
     AdaMatch,
+    BaCon,
     ClassifierRetraining,
     CoSSL,
+    DyTrim,
     FixMatch,
     FixMatchABC,
     FixMatchRetraining,
     FreeMatch,
     ImageClassifier,
     MeanTeacher,
+    MetaExpert,
     MixMatch,
     MoCoPretraining,
     PostHocClassifier,
+    Remix,
     ReMixMatch,
     ReMixMatchABC,
     RotationPretraining,
     SelfTraining,
     SemiSupervisedClassifier,
+    SimiS,
     SimMatch,
     SimMixMatch,
     SimPro,
@@ -104,14 +112,27 @@ FlexMatch = weighted("FlexMatch", CurriculumThresholds)
 FreeMatchOfQuantile = weighted("FreeMatchOfQuantile", partial(SelfAdaptiveThresholds, 0.5, quantile=0.8), FreeMatch)
 SoftMatch = weighted("SoftMatch", partial(GaussianWeights, 0.5))
 
+
+class FilledSimiS(SimiS):
+    """SimiS that begins as if all labels were those of one class, since images are added where counts differ."""
+
+    def begin_fit(self) -> None:
+        super().begin_fit()
+        self.shares.copy_(functional.one_hot(self.class_counts.argmax(), self.num_classes))
+
+
 METHODS: dict[type[ImageClassifier], Method] = {
     ACR: Method({"threshold": 0.2, "warmup_steps": 2, "every": 2}),
     ADELLO: Method({"threshold": 0.2, "complementary_start": 0.3}),
     Adsh: Method({"threshold": 0.13}),
     AdaMatch: Method({"momentum": 0.5, "batches": 3}),
+    BaCon: Method({"threshold": 0.2, "balanced_threshold": 0.1, "contrast_threshold": 0.11, "contrast_start": 0.3}),
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
     CPE: Method({"threshold": 0.1}),
+    CPG: Method({"threshold": 0.13, "warmup_steps": 1, "every": 3, "least_votes": 1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),
+    DyTrim: Method({}, [partial(CDMAD, warmup_epochs=1)]),
+    ELR: Method(),
     CoSSL: Method({"threshold": 0.13, "lambda_u": 0.5, "warmup": 0.3, "teacher_steps": 4}),
     DASO: Method({"threshold": 0.13, "warmup_steps": 2, "every": 2, "queue_size": 7, "similarity_temperature": 0.5}),
     FixMatch: Method({"threshold": 0.2}),
@@ -119,11 +140,13 @@ METHODS: dict[type[ImageClassifier], Method] = {
     FixMatchRetraining: Method({"threshold": 0.2}, begins_with_checkpoint=True),
     FlexMatch: Method({"threshold": 0.13}),
     FreeMatchOfQuantile: Method({"lambda_fairness": 0.5}),
+    MetaExpert: Method({"threshold": 0.1, "start_epoch": 1}),
     MeanTeacher: Method({"lambda_u": 5.0, "rampup": 0.0}),
     MixMatch: Method(),
     MoCoPretraining: Method({"queue_size": 20, "norm_splits": 2}),
     ReMixMatch: Method({"strong_views": 2, "align": False}),  # alignment is among the remedies
     ReMixMatchABC: Method({"strong_views": 2, "align": False, "balanced_threshold": 0.1}),
+    Remix: Method(),
     RotationPretraining: Method(),
     SAW: Method({"threshold": 0.12, "every": 3}),
     SCSSL: Method({"threshold": 0.1, "lambda_heads": 0.5, "estimation_epochs": 1, "bias_limit": 0.0}),
@@ -133,6 +156,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     SimMatch: Method({"threshold": 0.12, "align": False, "warmup_steps": 1}),
     SimMixMatch: Method(),
     SimPro: Method({"threshold": 0.2, "every": 2}),
+    FilledSimiS: Method({"threshold": 0.2, "lambda_u": 0.1}),
     SoftMatch: Method(),
     Supervised: Method(),
     UDA: Method({"threshold": 0.12, "annealing": "linear"}),

@@ -5,8 +5,8 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
@@ -171,17 +171,24 @@ class Fit:
         """See `Killable.begin_or_go_on`."""
         run = [f"--run_dir={self.folder}/run"]
         saved = (self.folder / "run" / "checkpoints" / "last.ckpt").exists()
-        make = TailmatchCLI.instantiate_trainer
-
-        def with_kill(cli: TailmatchCLI, **options: Any) -> Trainer:
-            trainer = make(cli, **options)
-            if moment is not None:
-                trainer.callbacks.insert(0, KillAt(moment))  # type: ignore[attr-defined]
-            return trainer
-
-        with mock.patch.object(TailmatchCLI, "instantiate_trainer", with_kill):
+        with killed_at(moment):
             tailmatch("fit", *run, *(["--ckpt_path=last"] if saved else ["--overwrite=true", *self.arguments]))
         tailmatch("test", *run, "--ckpt_path=best")
+
+
+@contextmanager
+def killed_at(moment: Moment | None) -> Iterator[None]:
+    """Kill this process at a moment of the trainings that the command line makes."""
+    make = TailmatchCLI.instantiate_trainer
+
+    def with_kill(cli: TailmatchCLI, **options: Any) -> Trainer:
+        trainer = make(cli, **options)
+        if moment is not None:
+            trainer.callbacks.insert(0, KillAt(moment))  # type: ignore[attr-defined]
+        return trainer
+
+    with mock.patch.object(TailmatchCLI, "instantiate_trainer", with_kill):
+        yield
 
 
 def outlive(training: Killable, moments: Sequence[Moment]) -> list[int]:

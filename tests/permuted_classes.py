@@ -25,8 +25,11 @@ COUNTS = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 STEPS = 5
 
-CLASSES = "memory.labels"
-"""Ends the names of tensors whose values are classes, with -1 for none."""
+CLASSES = ("memory.labels", "memory.voted", "memory.won_voted")
+"""End the names of tensors whose values are classes, with -1 for none."""
+
+READS_CLASSES = "head.gate.0.weight"
+"""Ends the name of a weight whose last columns, three times 10, read a number of each class."""
 
 
 def assert_follows_classes(method: Any, folder: Path, make_callbacks: Callable[[], Sequence[Callback]] = list) -> None:
@@ -104,10 +107,14 @@ class _Losses(Callback):
 def _renumbered(state: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
     """Permute every axis whose size is the number of classes, and the values that are classes."""
     old = order.argsort()
-    return {
+    changed = {
         name: _renamed(tensor, order) if name.endswith(CLASSES) else _permuted(tensor, old)
         for name, tensor in state.items()
     }
+    for name in [name for name in state if name.endswith(READS_CLASSES)]:
+        blocks = [block.index_select(1, old) for block in state[name][:, -30:].split(10, dim=1)]
+        changed[name] = torch.cat([state[name][:, :-30], *blocks], dim=1)
+    return changed
 
 
 def _renamed(classes: Tensor, order: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class ClassCountsReport(Callback):
             changed, total = int((data.labeled.targets != truth).sum()), len(truth)
             noise = f"label noise: {changed:,} of {total:,} labels are wrong ({changed / total:.1%})"
             console.print(noise, markup=False, highlight=False)
+        if (added := len(data.labeled) - len(data.annotated)) > 0:
+            console.print(
+                f"added_labels: {added:,} of the labeled images have a pseudo-label", markup=False, highlight=False
+            )
         for warning in data.warnings():
             console.print(Text(printable(f"warning: {warning}"), style="yellow"))
         if trainer.ckpt_path is None:

@@ -110,7 +110,7 @@ def data_facts(data: LabeledUnlabeledDataModule) -> dict[str, Any]:
         "data": type(data).__name__,
         "split_seed": global_seed() if data.seed is None else data.seed,
         "classes": {"number": data.num_classes, "digest": names_digest(data.class_names)},
-        "class_counts": data.class_counts,
+        "class_counts": data.annotated_counts,
         "images": {name: 0 if rows is None else len(rows) for name, rows in sets.items()},
         "digests": {"pool": digests["pool"], "split": digests["split"]}
         | {name: None if rows is None else rows_digest(rows) for name, rows in evaluated.items()},

@@ -12,6 +12,7 @@ MOST_NAMED = 6
 
 NOT_OF_THE_SPLIT = {
     "labeled_batch_size", "unlabeled_ratio", "steps_per_epoch", "labeled_sampling", "pseudo_labels", "label_noise",
+    "added_labels",
     "image_size", "mean", "std", "horizontal_flip",
 }  # fmt: skip
 """Settings of the data that do not change which images are labeled, unlabeled or held out."""

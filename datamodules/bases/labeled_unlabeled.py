@@ -23,6 +23,7 @@ from tailmatch.datamodules.batches import (
     training_step_index,
 )
 from tailmatch.datamodules.images import ImageRows, Sources, whole
+from tailmatch.datamodules.pseudo_labels.added import AddedLabels
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.datamodules.pseudo_labels.matching import within
@@ -83,10 +84,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             of images by class (`data.class_counts`) count the labels after the noise. Held-out images (also those of
             `labeled_holdout`), the unlabeled and the test set keep their labels; `labeled.truth` has the classes before
             the noise.
+        added_labels: Unlabeled images that join the labeled set with a pseudo-label, as in CReST. They count in
+            `data.class_counts`; `annotated` has the labeled images without them.
 
     Raises:
-        SettingsError: An argument is out of its domain, or `validate_on_test` is combined with a holdout for
-            validation.
+        SettingsError: An argument is out of its domain, `validate_on_test` is combined with a holdout for validation,
+            or `added_labels` with `pseudo_labels` or `label_noise`.
     """
 
     mean: ChannelStatistics = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's preset
@@ -113,6 +116,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         pseudo_labels: str | None = None,
         predict_set: PredictSet = "unlabeled",
         label_noise: LabelNoise | None = None,
+        added_labels: AddedLabels | None = None,
     ) -> None:
         super().__init__(eval_batch_size=eval_batch_size, num_workers=num_workers)
         for name, value in (
@@ -158,8 +162,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self.label_noise = label_noise
         if label_noise is not None:
             label_noise.check(self.class_names)
+        if added_labels is not None:
+            added_labels.check_alone(pseudo_labels=pseudo_labels, label_noise=label_noise)
+        self.added_labels = added_labels
         self.unlabeled_from: int | None = None  # see `Sources`
         self._pool_digest = self._split_digest = self._pseudo_label_digest = self._noise_digest = ""
+        self._added_digest = ""
 
     @abstractmethod
     def load(self) -> Sources:
@@ -194,7 +202,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             random = generator(seed, SPLIT_STREAM, NOISE)
             given = self.label_noise(sources.train.targets, self.class_names, random)[split.labeled]
             self._noise_digest = _digest(given)
-        self.labeled = ImageRows(sources.train, split.labeled, given=given)
+        self.annotated = self.labeled = ImageRows(sources.train, split.labeled, given=given)
         self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
         self.pool = ImageRows(sources.train, torch.cat([split.labeled, split.unlabeled]), labeled=False)
         self.test = ImageRows(sources.train, split.test) if self.test_holdout else _own(sources.test)
@@ -212,8 +220,17 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                 "no validation images: the data set has no validation split, so give val_holdout, "
                 "or validate_on_test: true"
             )
+        if self.added_labels is not None:
+            self._add_labels(self.added_labels, ImageRows(sources.train, split.unlabeled, labeled=False))
         self._pool_digest = _digest(sources.train.targets)
         self._split_digest = _digest(split.labeled, unlabeled, held_out, split.test)
+
+    def _add_labels(self, added: AddedLabels, unlabeled: ImageRows) -> None:
+        places, labels = added.read(self.annotated, unlabeled, self.class_names)
+        rows = torch.cat([self.annotated.rows, unlabeled.rows[places]])
+        given = torch.cat([self.annotated.targets, labels])
+        self.labeled = ImageRows(unlabeled.images, rows, given=given, noisy=False)
+        self._added_digest = _digest(rows, given)
 
     def _read_pseudo_labels(self, path: Path) -> None:
         file = read_pseudo_labels(path)
@@ -238,8 +255,18 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     @property
     def class_counts(self) -> list[int]:
-        """See `ImageDataModule.class_counts`."""
+        """See `ImageDataModule.class_counts`; images of `added_labels` count as well."""
         return _count(self.labeled, self.num_classes)
+
+    @property
+    def annotated_counts(self) -> list[int]:
+        """The class counts of the labeled images, without those of `added_labels`."""
+        return _count(self.annotated, self.num_classes)
+
+    @property
+    def labeled_in_front(self) -> int:
+        """The number of labeled images that the unlabeled set begins with, by `include_labeled_in_unlabeled`."""
+        return len(self.annotated) if self.include_labeled_in_unlabeled else 0
 
     @property
     def height_and_width(self) -> list[int]:
@@ -312,7 +339,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         """
         sets: dict[PredictSet, ImageRows | None] = {
             "unlabeled": self.unlabeled,
-            "labeled": self.labeled,
+            "labeled": self.annotated,
             "pool": self.pool,
             "val": self.val,
             "test": self.test,
@@ -338,6 +365,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             "split": self._split_digest,
             "pseudo_labels": self._pseudo_label_digest,
             "label_noise": self._noise_digest,
+            "added_labels": self._added_digest,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -359,6 +387,11 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             raise SettingsError(
                 "the checkpoint was trained with other labels than label_noise gives now: resume with the label_noise "
                 "and the seed of its run, or start a new run"
+            )
+        if fitting and state_dict.get("added_labels", "") != self._added_digest:
+            raise SettingsError(
+                "the checkpoint was trained with other added_labels than the data has now: resume with the same file "
+                "and alpha, or start a new run"
             )
         if fitting and state_dict.get("pseudo_labels", "") != self._pseudo_label_digest:
             raise SettingsError(

@@ -76,8 +76,7 @@ class ACR(FixMatch):
         """Learn which unlabeled images are labeled ones as well, besides what `FixMatch` takes from the data."""
         super().setup(stage)
         if stage == "fit":
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.labeled_in_front = len(data.labeled) if data.include_labeled_in_unlabeled else 0
+            self.labeled_in_front = self.trainer.datamodule.labeled_in_front  # type: ignore[attr-defined]
 
     def begin_fit(self) -> None:
         """Take the prior of the labeled images."""

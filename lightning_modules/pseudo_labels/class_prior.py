@@ -24,9 +24,9 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: "LabeledUnlabel
     """Compute the class totals of the unlabeled set.
 
     Args:
-        source: The prior. None: the totals are in proportion to the labeled counts. K numbers: in proportion to these.
-            `oracle`: the true totals, for analysis. Any other text: the path of a file written by
-            `UnlabeledPriorEstimator`.
+        source: The prior. None: the totals are in proportion to the labeled counts, without those of `added_labels`. K
+            numbers: in proportion to these. `oracle`: the true totals, for analysis. Any other text: the path of a file
+            written by `UnlabeledPriorEstimator`.
         data: The data module, after `setup`.
 
     Returns:
@@ -39,7 +39,7 @@ def unlabeled_totals(source: str | Sequence[float] | None, data: "LabeledUnlabel
     """
     name = "target"
     if source is None:
-        values: Sequence[float] = data.class_counts
+        values: Sequence[float] = data.annotated_counts
     elif source == ORACLE:
         values = _truth(data)
     elif isinstance(source, str):

@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tailmatch.datamodules.arguments import SettingsError, check_count
+from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_count
 from tailmatch.lightning_modules.bases.semi_supervised import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, unlabeled_totals
 from tailmatch.lightning_modules.pseudo_labels.running_prior import RecentPrior
@@ -30,19 +30,23 @@ class DistributionAlignment(Callback):
             `UnlabeledPriorEstimator` wrote, or `oracle` for the true distribution. None is the distribution of the
             labeled images.
         batches: Number n of batches in the running mean, at least 1; 128 in both public codes.
+        exponent: Exponent t, at least 0, of the target, which is then in proportion to `target^t`: 1 leaves it, and 0
+            makes all classes equal. CReST+ lowers it from 1 to 0.5 over its generations.
 
     Raises:
-        SettingsError: `batches` is less than 1.
+        SettingsError: An argument lies outside its domain.
     """
 
     corrects_prior = True
     """See `prior_corrections`."""
 
-    def __init__(self, target: str | list[float] | None = None, batches: int = 128) -> None:
+    def __init__(self, target: str | list[float] | None = None, batches: int = 128, exponent: float = 1.0) -> None:
         check_count("batches", batches)
+        check_at_least("exponent", exponent, 0)
         check_target(target)
         self.target = target
         self.batches = batches
+        self.exponent = exponent
         self.target_totals = torch.empty(0)  # scaled to 1
         self._prior = RecentPrior(1, batches)  # that of all classes comes in `setup`
 
@@ -57,7 +61,8 @@ class DistributionAlignment(Callback):
         if not isinstance(pl_module, SemiSupervisedClassifier):
             raise SettingsError(f"DistributionAlignment aligns pseudo-labels, and {type(pl_module).__name__} has none")
         totals = unlabeled_totals(self.target, trainer.datamodule)  # type: ignore[attr-defined]
-        self.target_totals = (totals / totals.sum()).float()
+        powers = totals**self.exponent
+        self.target_totals = (powers / powers.sum()).float()
         self._prior = RecentPrior(len(totals), self.batches)
         pl_module.add_refiner(self, before_sharpening=True)
 

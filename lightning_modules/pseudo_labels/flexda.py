@@ -89,10 +89,10 @@ class FlexDA(Callback):
             raise SettingsError(f"FlexDA shifts the losses of pseudo-labels, and {type(pl_module).__name__} has none")
         data = trainer.datamodule  # type: ignore[attr-defined]
         self._prior = RunningPrior(pl_module.num_classes, self._prior.momentum)
-        self._labeled_prior = _shares(None, data)
+        self._labeled_prior = _shares([float(count) for count in data.class_counts], data)
         if self.target is not None:
             self._given = _shares(None if self.target == LABELED else self.target, data)
-        self._labeled_rows = len(data.labeled) if data.include_labeled_in_unlabeled else 0
+        self._labeled_rows = data.labeled_in_front
         self._progress = partial(progress, trainer)
         pl_module.add_refiner(self, before_sharpening=True)
         pl_module.add_shift(self)

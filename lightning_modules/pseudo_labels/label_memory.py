@@ -13,6 +13,18 @@ NONE = -1
 """Stands for an image without a pseudo-label."""
 
 
+def places(index: Tensor, chosen: Tensor, images: int) -> Tensor:
+    """Compute where chosen rows are written, `int64 [B]`: at their index; others, and all but the last of one, at N.
+
+    Args:
+        index: Positions of the images in a set, `int64 [B]`.
+        chosen: Which rows are written, `bool [B]`.
+        images: Number N of images.
+    """
+    again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
+    return torch.where(chosen & ~again, index, images)
+
+
 class LabelMemory(nn.Module):
     """The newest pseudo-label of each of N unlabeled images. All processes have those of all images.
 
@@ -50,19 +62,13 @@ class LabelMemory(nn.Module):
         Raises:
             SettingsError: A checkpoint had labels of another number of images.
         """
-        if self.images is not None and len(self.labels) != self.images + 1:
-            raise SettingsError(
-                f"the checkpoint has pseudo-labels of {len(self.labels) - 1} unlabeled images, and there are "
-                f"{self.images}: resume with the data of that run"
-            )
+        self._check_images()
         index, labels, marks = gather_rows(torch.stack([index, labels, chosen.long()], dim=1)).unbind(dim=1)
-        chosen = marks.bool()
-        again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
-        chosen = chosen & ~again
-        place = torch.where(chosen, index, len(self.labels) - 1)
-        written = torch.where(chosen, labels, NONE)
+        place = places(index, marks.bool(), len(self.labels) - 1)
+        moved = (place < len(self.labels) - 1).long()
+        written = torch.where(moved == 1, labels, NONE)
         if self._running is not None:
-            before, moved = self.labels.index_select(0, place).long(), chosen.long()
+            before = self.labels.index_select(0, place).long()
             self._running.index_add_(0, before - NONE, -moved).index_add_(0, written - NONE, moved)
         self.labels.index_copy_(0, place, written.int())
         return place
@@ -91,6 +97,14 @@ class LabelMemory(nn.Module):
         # A tensor that is not contiguous may be far larger than the file.
         if isinstance(given, Tensor) and given.dim() == 1 and len(given) and given.is_contiguous():
             self._resize(len(given) - 1)
+
+    def _check_images(self) -> None:
+        """Refuse the labels of another number of images, which a checkpoint had."""
+        if self.images is not None and len(self.labels) != self.images + 1:
+            raise SettingsError(
+                f"the checkpoint has pseudo-labels of {len(self.labels) - 1} unlabeled images, and there are "
+                f"{self.images}: resume with the data of that run"
+            )
 
     def _load_from_state_dict(self, *args: object) -> None:
         self._running = None
@@ -156,10 +170,16 @@ class Interval(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._known: int | None = None  # the same number, without the device
 
+    @property
+    def counted(self) -> int:
+        """The number of steps that were counted; only the first look after a resume waits for the device."""
+        if self._known is None:
+            self._known = int(self.steps)
+        return self._known
+
     def tick(self) -> bool:
         """Count a step, and tell whether an interval ends with it."""
-        known = int(self.steps) if self._known is None else self._known
-        self._known = known + 1
+        self._known = self.counted + 1
         self.steps += 1
         past = self._known - self.start
         return past > 0 and past % self.every == 0

@@ -139,8 +139,8 @@ class HtmlReport(Callback):
 def without_labeled(data: LabeledUnlabeledDataModule) -> ImageRows:
     """Return the unlabeled images of a data module without those that are labeled, too."""
     rows = data.unlabeled.rows
-    if data.unlabeled.images is data.labeled.images:
-        rows = rows[~torch.isin(rows, data.labeled.rows)]
+    if data.unlabeled.images is data.annotated.images:
+        rows = rows[~torch.isin(rows, data.annotated.rows)]
     return ImageRows(data.unlabeled.images, rows, labeled=False)
 
 

@@ -74,6 +74,12 @@ def test_it_registers_before_sharpening_with_the_labeled_shares() -> None:
     assert torch.allclose(alignment.target_totals, torch.full((10,), 0.1))
 
 
+def test_an_exponent_flattens_the_target() -> None:
+    alignment = DistributionAlignment([100.0, 10.0, 1.0] + [0.0] * 7, exponent=0.5)
+    set_up(alignment)
+    assert alignment.target_totals[:3].tolist() == pytest.approx([0.7061, 0.2233, 0.0706], abs=1e-4)
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="aligns pseudo-labels, and Supervised has none"):
         set_up(DistributionAlignment(), Supervised)
@@ -81,3 +87,5 @@ def test_errors() -> None:
         set_up(DistributionAlignment([1.0, 2.0]))
     with pytest.raises(ValueError, match="batches is 0; it must be at least 1"):
         DistributionAlignment(batches=0)
+    with pytest.raises(ValueError, match="exponent is -1"):
+        DistributionAlignment(exponent=-1.0)
