@@ -19,7 +19,7 @@ from torch.utils.data import Sampler
 from tailmatch.datamodules.arguments import SettingsError
 
 LABELED_STREAM, UNLABELED_STREAM, VIEW_STREAM = 1, 2, 3
-POOL_STREAM, SHUFFLE_STREAM = 4, 5
+POOL_STREAM, SHUFFLE_STREAM, BALANCED_STREAM = 4, 5, 6
 """The numbers of random streams, which keep the random numbers of different uses apart; 0 is the split's."""
 
 Sampling = Literal["uniform", "balanced", "effective_number"]
@@ -162,21 +162,29 @@ class LabeledBatches(TrainingBatches):
         **place: The other arguments of `TrainingBatches`.
     """
 
+    stream = LABELED_STREAM
+
     def __init__(
         self, size: int, batch_size: int, steps_per_epoch: int, weights: Tensor | None = None, **place: Any
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, **place)
         self._up_to = None if weights is None else cumulative(weights)
-        self._permutations = _Permutations(size, self.seed, LABELED_STREAM)
+        self._permutations = _Permutations(size, self.seed, self.stream)
 
     def batch(self, step: int) -> Tensor:
         """See `TrainingBatches.batch`."""
         if self._up_to is not None:
-            random = generator(self.seed, LABELED_STREAM, step, 0)
+            random = generator(self.seed, self.stream, step, 0)
             joint = self.batch_size * self.world_size
             drawn = torch.searchsorted(self._up_to, torch.rand(joint, dtype=torch.float64, generator=random))
             return drawn[self.rank * self.batch_size :][: self.batch_size]
         return self._permutations.take((step * self.world_size + self.rank) * self.batch_size, self.batch_size)
+
+
+class BalancedBatches(LabeledBatches):
+    """Batches of labeled images beside those of `LabeledBatches`, with a random stream of their own."""
+
+    stream = BALANCED_STREAM
 
 
 class UnlabeledBatches(TrainingBatches):

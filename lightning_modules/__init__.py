@@ -18,24 +18,33 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.adamatch import AdaMatch
     from tailmatch.lightning_modules.methods.adello import ADELLO
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
+    from tailmatch.lightning_modules.methods.bacon import BaCon
     from tailmatch.lightning_modules.methods.boat import BOAT
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
+    from tailmatch.lightning_modules.methods.cossl import CoSSL
     from tailmatch.lightning_modules.methods.cpe import CPE
     from tailmatch.lightning_modules.methods.cpg import CPG
+    from tailmatch.lightning_modules.methods.daso import DASO
+    from tailmatch.lightning_modules.methods.dytrim import DyTrim
+    from tailmatch.lightning_modules.methods.elr import ELR
     from tailmatch.lightning_modules.methods.ensemble import Ensemble
     from tailmatch.lightning_modules.methods.fixmatch import FixMatch
     from tailmatch.lightning_modules.methods.fixmatch_retraining import FixMatchRetraining
     from tailmatch.lightning_modules.methods.freematch import FreeMatch
+    from tailmatch.lightning_modules.methods.mean_teacher import MeanTeacher
+    from tailmatch.lightning_modules.methods.meta_expert import MetaExpert
     from tailmatch.lightning_modules.methods.mixmatch import MixMatch
     from tailmatch.lightning_modules.methods.moco import MoCoPretraining
     from tailmatch.lightning_modules.methods.post_hoc_classifier import PostHocClassifier
     from tailmatch.lightning_modules.methods.published_classifier import PublishedClassifier
+    from tailmatch.lightning_modules.methods.remix import Remix
     from tailmatch.lightning_modules.methods.remixmatch import ReMixMatch
     from tailmatch.lightning_modules.methods.rotation import RotationPretraining
     from tailmatch.lightning_modules.methods.saw import SAW
     from tailmatch.lightning_modules.methods.scssl import SCSSL
     from tailmatch.lightning_modules.methods.self_training import SelfTraining
     from tailmatch.lightning_modules.methods.simis import SimiS
+    from tailmatch.lightning_modules.methods.simmatch import SimMatch
     from tailmatch.lightning_modules.methods.simmixmatch import SimMixMatch
     from tailmatch.lightning_modules.methods.simpro import SimPro
     from tailmatch.lightning_modules.methods.supervised import Supervised
@@ -46,18 +55,25 @@ __all__ = [
     "ADELLO",
     "BOAT",
     "CPE",
+    "ELR",
+    "DASO",
     "CPG",
     "SAW",
     "SCSSL",
     "UDA",
     "AdaMatch",
+    "BaCon",
     "ClassifierRetraining",
+    "DyTrim",
+    "CoSSL",
     "Ensemble",
     "FixMatch",
     "FixMatchABC",
     "FixMatchRetraining",
     "FreeMatch",
     "ImageClassifier",
+    "MetaExpert",
+    "MeanTeacher",
     "MixMatch",
     "MoCoPretraining",
     "PostHocClassifier",
@@ -65,9 +81,11 @@ __all__ = [
     "PublishedClassifier",
     "ReMixMatch",
     "ReMixMatchABC",
+    "Remix",
     "RotationPretraining",
     "SelfTraining",
     "SemiSupervisedClassifier",
+    "SimMatch",
     "SimMixMatch",
     "SimPro",
     "SimiS",
@@ -79,18 +97,25 @@ _HOMES = {
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
+    "ELR": "tailmatch.lightning_modules.methods.elr",
+    "DASO": "tailmatch.lightning_modules.methods.daso",
     "CPG": "tailmatch.lightning_modules.methods.cpg",
     "SAW": "tailmatch.lightning_modules.methods.saw",
     "SCSSL": "tailmatch.lightning_modules.methods.scssl",
     "UDA": "tailmatch.lightning_modules.methods.uda",
     "AdaMatch": "tailmatch.lightning_modules.methods.adamatch",
+    "BaCon": "tailmatch.lightning_modules.methods.bacon",
     "ClassifierRetraining": "tailmatch.lightning_modules.methods.classifier_retraining",
+    "DyTrim": "tailmatch.lightning_modules.methods.dytrim",
+    "CoSSL": "tailmatch.lightning_modules.methods.cossl",
     "Ensemble": "tailmatch.lightning_modules.methods.ensemble",
     "FixMatch": "tailmatch.lightning_modules.methods.fixmatch",
     "FixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
     "FixMatchRetraining": "tailmatch.lightning_modules.methods.fixmatch_retraining",
     "FreeMatch": "tailmatch.lightning_modules.methods.freematch",
     "ImageClassifier": "tailmatch.lightning_modules.bases.classifier",
+    "MetaExpert": "tailmatch.lightning_modules.methods.meta_expert",
+    "MeanTeacher": "tailmatch.lightning_modules.methods.mean_teacher",
     "MixMatch": "tailmatch.lightning_modules.methods.mixmatch",
     "MoCoPretraining": "tailmatch.lightning_modules.methods.moco",
     "PostHocClassifier": "tailmatch.lightning_modules.methods.post_hoc_classifier",
@@ -98,9 +123,11 @@ _HOMES = {
     "PublishedClassifier": "tailmatch.lightning_modules.methods.published_classifier",
     "ReMixMatch": "tailmatch.lightning_modules.methods.remixmatch",
     "ReMixMatchABC": "tailmatch.lightning_modules.methods.auxiliary_balanced",
+    "Remix": "tailmatch.lightning_modules.methods.remix",
     "RotationPretraining": "tailmatch.lightning_modules.methods.rotation",
     "SelfTraining": "tailmatch.lightning_modules.methods.self_training",
     "SemiSupervisedClassifier": "tailmatch.lightning_modules.bases.semi_supervised",
+    "SimMatch": "tailmatch.lightning_modules.methods.simmatch",
     "SimMixMatch": "tailmatch.lightning_modules.methods.simmixmatch",
     "SimPro": "tailmatch.lightning_modules.methods.simpro",
     "SimiS": "tailmatch.lightning_modules.methods.simis",

@@ -14,7 +14,16 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from tailmatch.datamodules import ListedCounts
-from tailmatch.lightning_modules import CPE, CPG, AdaMatch, ImageClassifier, MoCoPretraining, SelfTraining, Supervised
+from tailmatch.lightning_modules import (
+    CPE,
+    CPG,
+    AdaMatch,
+    DyTrim,
+    ImageClassifier,
+    MoCoPretraining,
+    SelfTraining,
+    Supervised,
+)
 from tailmatch.lightning_modules.bases.balanced_head import BalancedHead
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tailmatch.lightning_modules.losses import CrossEntropy, InverseWeights
@@ -29,14 +38,14 @@ def without_draws(method: type[ImageClassifier]) -> dict[str, Any]:
         return {"interpolate_logits": False}
     if issubclass(method, CPG):
         return {"copies": 0}
-    return {"draw_images": False} if issubclass(method, BalancedHead) else {}
+    return {"draw_images": False} if issubclass(method, BalancedHead | DyTrim) else {}
 
 
 CASES: dict[str, tuple[type[ImageClassifier], str, dict[str, Any]]] = {
     **{
         f"{kind.__name__}-{remedy}": (kind, remedy, without_draws(kind))
         for kind, remedy in cases("two processes")
-        if kind is not CPE  # whose heads have BatchNorms
+        if not issubclass(kind, CPE)  # whose heads have BatchNorms
     },
     "class weights": (Supervised, NO_REMEDY, {"class_weights": InverseWeights(), "loss": CrossEntropy()}),
     "some pseudo-labels": (SelfTraining, NO_REMEDY, {"top_k_per_class": 5}),
@@ -126,7 +135,10 @@ def joined(parts: list[Any], name: str = "") -> Any:
 @contextmanager
 def fixed_mixing() -> Iterator[None]:
     """Mix each process' images with each other by fixed weights, also where one process has those of both."""
-    with mock.patch("tailmatch.lightning_modules.bases.mixing.mixup_partners", fixed_partners):
+    bases, methods = (
+        f"tailmatch.lightning_modules.{place}.mixup_partners" for place in ("bases.mixing", "methods.remix")
+    )
+    with mock.patch(bases, fixed_partners), mock.patch(methods, fixed_partners):
         yield
 
 

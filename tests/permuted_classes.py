@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from tailmatch.datamodules import ListedCounts
+from tailmatch.lightning_modules.bases.averaged_teacher import AveragedTeacher
 from tailmatch.lightning_modules.bases.mixing import MixingClassifier
 from tests.contract import prepare
 from tests.joint_batches import Recorder, SmoothNetwork
@@ -26,6 +27,9 @@ STEPS = 5
 
 CLASSES = ("memory.labels", "memory.voted", "memory.won_voted")
 """End the names of tensors whose values are classes, with -1 for none."""
+
+READS_CLASSES = "head.gate.0.weight"
+"""Ends the name of a weight whose last columns, three times 10, read a number of each class."""
 
 
 def assert_follows_classes(method: Any, folder: Path, make_callbacks: Callable[[], Sequence[Callback]] = list) -> None:
@@ -60,8 +64,9 @@ def _train(
 
     Without an order, it returns the weights before the training, and the batches of the data.
     """
-    changed: dict[str, Any] = {"optimizer": partial(SGD, lr=0.1, momentum=0.9), "ema_decay": None}
     kind = method.func if isinstance(method, partial) else method
+    decay = 0.5 if issubclass(kind, AveragedTeacher) else None
+    changed: dict[str, Any] = {"optimizer": partial(SGD, lr=0.1, momentum=0.9), "ema_decay": decay}
     if issubclass(kind, MixingClassifier):
         changed["rampup_steps"] = 2
     recorder, callbacks = Recorder(), make_callbacks()
@@ -102,10 +107,14 @@ class _Losses(Callback):
 def _renumbered(state: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
     """Permute every axis whose size is the number of classes, and the values that are classes."""
     old = order.argsort()
-    return {
+    changed = {
         name: _renamed(tensor, order) if name.endswith(CLASSES) else _permuted(tensor, old)
         for name, tensor in state.items()
     }
+    for name in [name for name in state if name.endswith(READS_CLASSES)]:
+        blocks = [block.index_select(1, old) for block in state[name][:, -30:].split(10, dim=1)]
+        changed[name] = torch.cat([state[name][:, :-30], *blocks], dim=1)
+    return changed
 
 
 def _renamed(classes: Tensor, order: Tensor) -> Tensor:

@@ -44,6 +44,9 @@ class CDMAD(Callback):
 
     corrects_prior = True
 
+    bias: Tensor | None = None
+    """Logits g `[K]` of the step; None in the warm-up."""
+
     def __init__(self, warmup_epochs: int = 100, color: BlankColor = "light") -> None:
         check_count("warmup_epochs", warmup_epochs, 0)
         check_choice("color", color, COLORS)
@@ -80,10 +83,12 @@ class CDMAD(Callback):
     def refine(self, probs: Tensor, index: Tensor) -> Tensor:
         """Debias the rows after the warm-up. See `PseudoLabelRefiner.refine`."""
         if self._trainer.current_epoch < self.warmup_epochs:
+            self.bias = None
             return probs
         size = self._method.image_size
         assert size is not None  # that of the data, since `setup`
-        return debias(probs, blank_logits(self._method.network, self.color, size))
+        self.bias = blank_logits(self._method.network, self.color, size)
+        return debias(probs, self.bias)
 
     def on_evaluation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Debias the evaluation of a method that is not being trained.

@@ -12,6 +12,7 @@ from torch import Tensor
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
 from tailmatch.datamodules.batches import (
+    BalancedBatches,
     LabeledBatches,
     PoolBatches,
     Sampling,
@@ -48,7 +49,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
     A training batch is `{"labeled": ImageBatch, "unlabeled": ImageBatch}`, with the streams that the method asks for.
     The `index` of the unlabeled stream counts within the unlabeled set, whose images stay with process
     `index % world_size`. A third stream, `pool`, has the labeled and the unlabeled images, each once and all without
-    labels, `labeled_batch_size` a step; the processes share them in the same way.
+    labels, `labeled_batch_size` a step; the processes share them in the same way. A fourth, `balanced`, has
+    `labeled_batch_size` labeled images beside those of the first, drawn such that each class is equally likely.
 
     Args:
         class_counts: How many images of each class become labeled and unlabeled. None: `LabeledFraction`, a tenth of
@@ -247,6 +249,11 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self._pseudo_label_digest = _digest(*(part for part in parts if part is not None))
 
     @property
+    def balanced(self) -> ImageRows:
+        """The labeled images, as those of the stream `balanced`."""
+        return self.labeled
+
+    @property
     def class_counts(self) -> list[int]:
         """See `ImageDataModule.class_counts`; images of `added_labels` count as well."""
         return _count(self.labeled, self.num_classes)
@@ -294,6 +301,12 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                 len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
             )
             loaders["labeled"] = self._loader(self.labeled, batch_sampler=batches)
+        if "balanced" in streams:
+            weights = sampling_weights(self.balanced.targets, "balanced")
+            balanced = BalancedBatches(
+                len(self.balanced), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
+            )
+            loaders["balanced"] = self._loader(self.balanced, batch_sampler=balanced)
         if "unlabeled" in streams:
             size = self.labeled_batch_size * self.unlabeled_ratio
             unlabeled = UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)

@@ -24,6 +24,8 @@ from tailmatch.lightning_modules.networks.blank_image import COLORS, BlankColor,
 from tailmatch.lightning_modules.networks.evaluation_mode import evaluation_mode
 from tailmatch.lightning_modules.networks.inputs import network_input
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages, untagged
+from tailmatch.lightning_modules.pseudo_labels.label_memory import LabelMemory
+from tailmatch.lightning_modules.pseudo_labels.row_memory import RowMemory
 from tailmatch.lightning_modules.training.finite import check_predictions, predictions_error
 from tailmatch.lightning_modules.training.monitors import check_monitors
 from tailmatch.lightning_modules.training.run_folder import run_folder
@@ -118,10 +120,15 @@ class ImageClassifier(ImageModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that were trained on other classes or with other levels of categories.
 
+        Make room for what the checkpoint has of each image, such as its pseudo-label.
+
         Raises:
             SettingsError: The checkpoint's classes differ from those of the data, or have another order.
         """
         super().on_load_checkpoint(checkpoint)
+        for name, module in self.named_modules():
+            if isinstance(module, LabelMemory | RowMemory):
+                module.make_room(checkpoint.get("state_dict", {}), f"{name}.")
         self.trained_steps = checkpoint.get("global_step", 0)
         if checkpoint.get("balanced_evaluation") is True:  # by a remedy that need not be there in a test
             self.balanced_evaluation = True

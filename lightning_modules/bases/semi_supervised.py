@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_positive
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
-from tailmatch.lightning_modules.pseudo_labels.label_memory import LabelMemory
 from tailmatch.lightning_modules.training.finite import tensors_in
 
 
@@ -82,7 +81,7 @@ class SemiSupervisedClassifier(ImageClassifier):
         SettingsError: `temperature` is not above 0.
     """
 
-    streams = ("labeled", "unlabeled")
+    streams: tuple[str, ...] = ("labeled", "unlabeled")
 
     def __init__(self, num_classes: int, *, temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(num_classes, **kwargs)
@@ -187,13 +186,6 @@ class SemiSupervisedClassifier(ImageClassifier):
             labeled: Predictions on the labeled images of the step, `float32 [L, K]`, or None (see `pseudo_labels`).
         """
         return torch.ones(len(probs), device=probs.device)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the pseudo-labels of unlabeled images that the checkpoint has."""
-        super().on_load_checkpoint(checkpoint)
-        for name, module in self.named_modules():
-            if isinstance(module, LabelMemory):
-                module.make_room(checkpoint.get("state_dict", {}), f"{name}.")
 
     def saved_numbers(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         """Collect the tensors of a checkpoint that must be finite: those of its remedies too."""

@@ -22,17 +22,30 @@ class FixMatchABC(BalancedHead, FixMatch):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
-            weak_features, weak_balanced = self.network.features_and_logits(unlabeled["weak"])
-            weak_logits = self.standard(weak_features).float()
-        features, balanced = self.network.features_and_logits(torch.cat([labeled["weak"], *unlabeled["strong"]]))
-        loss, parts = self.fixmatch_loss(batch, weak_logits, self.standard(features).float())
-        labeled_balanced, strong_balanced = balanced.float().tensor_split([len(labeled["weak"])])
-        loss_balanced = self.balanced_loss(
-            labeled_balanced, labeled["target"], weak_balanced.float(), strong_balanced.chunk(self.strong_views)
-        )
-        loss = loss + loss_balanced
-        self.track(loss=loss, loss_balanced=loss_balanced, **parts)
+            weak = self.network.features_and_logits(unlabeled["weak"])
+        views = self.network.features_and_logits(torch.cat([labeled["weak"], *unlabeled["strong"]]))
+        loss, parts = self.abc_loss(batch, weak, views)
+        self.track(loss=loss, **parts)
         return loss
+
+    def abc_loss(
+        self, batch: Batch, weak: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss `[]` of both heads and its parts. Call this once in each step.
+
+        Args:
+            batch: Batch with the views of `make_views`.
+            weak: Features and balanced logits of the weak views of the unlabeled images.
+            views: Features and balanced logits of the labeled images, then of the strong views.
+        """
+        target = batch["labeled"]["target"]
+        with torch.no_grad():
+            weak_logits = self.standard(weak[0]).float()
+        loss, parts = self.fixmatch_loss(batch, weak_logits, self.standard(views[0]).float())
+        labeled_logits, strong_logits = views[1].float().tensor_split([len(target)])
+        strong = strong_logits.chunk(self.strong_views)
+        loss_balanced = self.balanced_loss(labeled_logits, target, weak[1].detach().float(), strong)
+        return loss + loss_balanced, {"loss_balanced": loss_balanced, **parts}
 
 
 class ReMixMatchABC(BalancedHead, ReMixMatch):

@@ -1,19 +1,18 @@
 """CPE (Ma et al., AAAI 2024, arXiv 2312.15702)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError, check_at_least, check_each, check_share
-from tailmatch.datamodules.splitting.class_ranks import class_ranks
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.losses.base import check_every_class
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
 from tailmatch.lightning_modules.networks.class_wise_head import ClassWiseHead
-from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
+from tailmatch.lightning_modules.pseudo_labels.class_groups import branches_of
 from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
 from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 
@@ -64,9 +63,18 @@ class CPE(FixMatch):
         self.taus = tuple(taus)
         self.cuts = (0.0, *cuts)
         width = self.network.feature_dim
-        head = self.network.head
-        self.network.head = head if isinstance(head, ClassWiseHead) else ClassWiseHead(head, width, len(self.cuts))
+        self.network.head = self.class_wise_head(self.network.head)
         self.first, self.third = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+
+    def class_wise_head(self, head: nn.Module) -> nn.Module:
+        """Make the head that is evaluated from the network's, which may be one of another method already."""
+        if type(head) is ClassWiseHead:
+            return head
+        return ClassWiseHead(head, self.network.feature_dim, len(self.cuts))
+
+    def experts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Return the three heads."""
+        return self.first, cast(ClassWiseHead, self.network.head).head, self.third
 
     def setup(self, stage: str) -> None:
         """Refuse a fit without labeled images of a class."""
@@ -78,11 +86,26 @@ class CPE(FixMatch):
         """See `ImageModule.training_step`."""
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         with torch.no_grad():
-            weak = self.logits(unlabeled["weak"])
-            probs = [logits.mean(dim=0).softmax(dim=1) for logits in weak]
-        all_logits = self.logits(torch.cat([labeled["weak"], *unlabeled["strong"]]))
+            weak = self.branch_logits(self.network.feature_map(unlabeled["weak"]))
+        views = torch.cat([labeled["weak"], *unlabeled["strong"]])
+        loss, parts = self.cpe_loss(batch, weak, self.branch_logits(self.network.feature_map(views)))
+        self.track(loss=loss, **parts)
+        return loss
+
+    def cpe_loss(
+        self, batch: Batch, weak: Sequence[Tensor], all_logits: Sequence[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss `[]` of the heads and its parts. Call this once in each step.
+
+        Args:
+            batch: Batch with the views of `make_views`.
+            weak: Logits of each head for the weak views, `float32 [branches, U, K]`, without gradient.
+            all_logits: Those for the labeled images, then the strong views, `float32 [branches, B + S U, K]`.
+        """
+        labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         count = len(labeled["weak"])
         with torch.no_grad():
+            probs = [logits.mean(dim=0).softmax(dim=1) for logits in weak]
             labeled_probs = all_logits[1][:, :count].mean(dim=0).softmax(dim=1)
             probs[1], weights = self.pseudo_labels(probs[1], unlabeled["index"], labeled_probs)
             accepted = [(row.amax(dim=1) >= self.threshold).float() for row in probs]
@@ -100,15 +123,12 @@ class CPE(FixMatch):
             loss = loss + loss_labeled + self.lambda_u * loss_unlabeled
             parts |= {f"loss_labeled{name}": loss_labeled, f"loss_unlabeled{name}": loss_unlabeled}
             parts[f"selected{name}"] = mask.mean()
-        self.track(loss=loss, confidence=probs[1].amax(dim=1).mean(), **parts)
-        return loss
+        return loss, parts | {"confidence": probs[1].amax(dim=1).mean()}
 
-    def logits(self, images: Tensor | TaggedImages) -> list[Tensor]:
-        """Compute the logits `float32 [branches, B, K]` of the three heads."""
-        class_wise: Any = self.network.head
-        branches = class_wise.branches(self.network.feature_map(images))
-        heads = (self.first, class_wise.head, self.third)
-        return [torch.stack([head(features).float() for features in branches]) for head in heads]
+    def branch_logits(self, feature_map: Tensor) -> list[Tensor]:
+        """Compute the logits `float32 [branches, B, K]` of the three heads from a feature map `[B, C, h, w]`."""
+        branches = cast(ClassWiseHead, self.network.head).branches(feature_map)
+        return [torch.stack([head(features).float() for features in branches]) for head in self.experts()]
 
     def branch_loss(self, logits: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         """Compute the cross-entropy, `[]`, of strong views in the branches of their classes; a mean over these terms.
@@ -127,15 +147,3 @@ class CPE(FixMatch):
 
 NAMES = ("_first", "", "_third")
 """What the names of the heads' training numbers end in; the second is evaluated."""
-
-
-def branches_of(label: Tensor, class_counts: Tensor, cuts: Sequence[float]) -> Tensor:
-    """Tell (1 or 0, `float32 [branches, B]`) which branches have the class of labels `int64 [B]`.
-
-    Args:
-        label: Classes.
-        class_counts: Labeled class counts `[K]`.
-        cuts: Share of the classes, the most frequent ones, that each branch leaves out.
-    """
-    rank = class_ranks(class_counts)[label]
-    return torch.stack([(rank >= round(cut * len(class_counts))).float() for cut in cuts])

@@ -13,6 +13,18 @@ NONE = -1
 """Stands for an image without a pseudo-label."""
 
 
+def places(index: Tensor, chosen: Tensor, images: int) -> Tensor:
+    """Compute where chosen rows are written, `int64 [B]`: at their index; others, and all but the last of one, at N.
+
+    Args:
+        index: Positions of the images in a set, `int64 [B]`.
+        chosen: Which rows are written, `bool [B]`.
+        images: Number N of images.
+    """
+    again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
+    return torch.where(chosen & ~again, index, images)
+
+
 class LabelMemory(nn.Module):
     """The newest pseudo-label of each of N unlabeled images. All processes have those of all images.
 
@@ -52,13 +64,11 @@ class LabelMemory(nn.Module):
         """
         self._check_images()
         index, labels, marks = gather_rows(torch.stack([index, labels, chosen.long()], dim=1)).unbind(dim=1)
-        chosen = marks.bool()
-        again = ((index[:, None] == index) & chosen).triu(1).any(dim=1)
-        chosen = chosen & ~again
-        place = torch.where(chosen, index, len(self.labels) - 1)
-        written = torch.where(chosen, labels, NONE)
+        place = places(index, marks.bool(), len(self.labels) - 1)
+        moved = (place < len(self.labels) - 1).long()
+        written = torch.where(moved == 1, labels, NONE)
         if self._running is not None:
-            before, moved = self.labels.index_select(0, place).long(), chosen.long()
+            before = self.labels.index_select(0, place).long()
             self._running.index_add_(0, before - NONE, -moved).index_add_(0, written - NONE, moved)
         self.labels.index_copy_(0, place, written.int())
         return place

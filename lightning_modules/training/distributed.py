@@ -1,5 +1,7 @@
 """Sums and rows over the processes of a run; with one process, everything works without communication."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -31,6 +33,16 @@ def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate rows `[B, ...]` of all processes by rank, `[W B, ...]`; B is the same on all. No gradient."""
     _, world_size = place()
     return rows if world_size == 1 else torch.cat(_gathered(rows))
+
+
+def take_from_first(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of one type, in place, by those of the first process; all go in one message."""
+    if place()[1] == 1 or not tensors:
+        return
+    joint = _shared(torch.cat([tensor.flatten() for tensor in tensors]))
+    dist.broadcast(joint, 0)
+    for tensor, part in zip(tensors, torch.split(joint, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def gather_interleaved(rows: Tensor, total: int, device: torch.device | None = None) -> Tensor:

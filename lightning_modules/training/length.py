@@ -72,6 +72,26 @@ def progress(trainer: Trainer) -> float:
     return min(1.0, trainer.global_step / steps)
 
 
+def check_reached(trainer: Trainer, name: str, steps: int, what: str) -> None:
+    """Refuse a warm-up that lasts as long as the training, so that what follows it would never begin.
+
+    Args:
+        trainer: Trainer of the fit.
+        name: Name of the argument, for the message.
+        steps: Number of optimizer steps of the warm-up.
+        what: What follows the warm-up.
+
+    Raises:
+        SettingsError: The training has no step after the warm-up.
+    """
+    total = total_steps(trainer)
+    if steps >= total:
+        raise SettingsError(
+            f"{what} would never begin: {name} is {steps} and the training has {total:g} steps; lower it, or train "
+            "longer"
+        )
+
+
 def is_last_epoch(trainer: Trainer) -> bool:
     """Return whether the present epoch is the last, as far as that is known beforehand."""
     return trainer.current_epoch + 1 >= total_epochs(trainer)

@@ -1,17 +1,21 @@
 """Exponential moving average of a module's weights, used for evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tailmatch.datamodules.arguments import check_below_one
+from tailmatch.lightning_modules.training.distributed import take_from_first
+
+Result = TypeVar("Result")
 
 TRAINED_WEIGHTS = "trained_weights"
 """Checkpoint key of the weights that the optimizer updates; `state_dict` holds the averaged ones."""
@@ -20,7 +24,8 @@ TRAINED_WEIGHTS = "trained_weights"
 class WeightAveraging(Callback):
     """An exponential moving average, `average <- decay * average + (1 - decay) * weights` after every optimizer step.
 
-    Parameters and BatchNorm's running statistics are averaged. Integer buffers (BatchNorm's counter) and other state (a
+    Parameters and BatchNorm's running statistics are averaged; of several processes, the statistics of the first, as
+    those are saved, and begin the next step of all. Integer buffers (BatchNorm's counter) and other state (a
     method's own buffers) are not: Lightning's `EMAWeightAveraging` either averages and truncates them or copies the
     statistics as they are.
 
@@ -56,7 +61,9 @@ class WeightAveraging(Callback):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        average_into(list(self._average.values()), list(averaged_tensors(pl_module).values()), self.decay)
+        weights = averaged_tensors(pl_module)
+        take_from_first([weight for weight in weights.values() if not isinstance(weight, nn.Parameter)])
+        average_into(list(self._average.values()), list(weights.values()), self.decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Swap in the averages."""
@@ -106,6 +113,17 @@ class WeightAveraging(Callback):
         finally:
             self._swap(pl_module)
 
+    def call(self, pl_module: LightningModule, function: Callable[..., Result], *inputs: Any) -> Result:
+        """Call a function of the module's with the averages in place of the weights, in a training step of a fit.
+
+        Nothing is copied: for the call, the names of the weights mean the averages. Copying them into the weights, as
+        `applied` does, would not do in a step: autocast keeps a half-precision copy of each weight for the whole step,
+        and autograd refuses weights that changed after a forward pass.
+        """
+        averages = {f"module.{name}": average for name, average in self._average.items()}
+        result: Result = functional_call(_Call(pl_module), averages, (function, *inputs))
+        return result
+
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
         for name, weight in averaged_tensors(pl_module).items():
@@ -113,6 +131,17 @@ class WeightAveraging(Callback):
             weight.copy_(self._average[name])
             self._average[name].copy_(kept)
         self._swapped = not self._swapped
+
+
+class _Call(nn.Module):
+    """A module whose forward pass is a call of any function, for `functional_call`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        return function(*inputs)
 
 
 def average_into(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,14 @@ def test_digits_are_drawn_as_asked() -> None:
     assert torch.equal(unlabeled["image"], data.unlabeled.images.pixels[data.unlabeled.rows[unlabeled["index"]]])
 
 
+def trainer_of(*streams: str) -> Any:
+    """A trainer of a method that reads these streams."""
+    return SimpleNamespace(
+        lightning_module=SimpleNamespace(streams=streams), global_rank=0, world_size=1,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=0)))),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("include_labeled", [False, True])
 def test_the_pool_has_every_training_image_once_and_no_label(include_labeled: bool) -> None:
     data = Digits(
@@ -64,10 +73,7 @@ def test_the_pool_has_every_training_image_once_and_no_label(include_labeled: bo
         labeled_batch_size=22,
         steps_per_epoch=5,
     )
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=SimpleNamespace(streams=("pool",)), global_rank=0, world_size=1,
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=0)))),
-    )  # fmt: skip
+    data.trainer = trainer_of("pool")
     data.setup("fit")
     loaders = data.train_dataloader()
     assert list(loaders) == ["pool"]
@@ -76,6 +82,22 @@ def test_the_pool_has_every_training_image_once_and_no_label(include_labeled: bo
     rows = data.pool.rows[torch.cat([batch["index"] for batch in batches])]
     unlabeled = data.unlabeled.rows[50:] if include_labeled else data.unlabeled.rows
     assert sorted(rows.tolist()) == sorted(torch.cat([data.labeled.rows, unlabeled]).tolist())
+
+
+def test_the_balanced_stream_has_labeled_images_of_all_classes_equally_often() -> None:
+    data = Digits(class_counts=DARPCounts(30, 30, 30, 1), steps_per_epoch=40, labeled_batch_size=50)
+    data.trainer = trainer_of("labeled", "balanced")
+    data.setup("fit")
+    loaders = data.train_dataloader()
+    assert list(loaders) == ["labeled", "balanced"]
+    batches = list(loaders["balanced"])
+    target = torch.cat([batch["target"] for batch in batches])
+    assert torch.equal(target, data.labeled.targets[torch.cat([batch["index"] for batch in batches])])
+    shares = torch.bincount(target, minlength=10) / len(target)
+    assert shares.tolist() == pytest.approx([0.1] * 10, abs=0.03)  # of 2,000 draws: 4.5 standard deviations
+    data.labeled_sampling = "balanced"
+    first = next(iter(data.train_dataloader()["labeled"]))  # drawn by the same weights, and for itself
+    assert not torch.equal(first["index"], batches[0]["index"])
 
 
 def test_labeled_images_may_join_the_unlabeled_in_front() -> None:

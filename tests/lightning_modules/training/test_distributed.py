@@ -12,6 +12,7 @@ from tailmatch.lightning_modules.training.distributed import (
     gather_rows,
     shuffle_rows,
     sum_over_processes,
+    take_from_first,
     unshuffle_rows,
 )
 from tests.pretended_gpu import GPU, PretendedGPU
@@ -32,7 +33,10 @@ ORDER = torch.tensor([3, 0, 5, 1, 4, 2])
 def process(rank: int, folder: Path) -> None:
     rows = images(rank).to(memory_format=torch.channels_last)
     shuffled = shuffle_rows(rows, ORDER)
+    taken = [torch.full((2, 1), float(rank)), torch.full((3,), 5.0 + rank)]
+    take_from_first(taken)
     result = {
+        "taken": taken,
         "gathered": gather_rows(rows),
         "shuffled": shuffled,
         "back": unshuffle_rows(shuffled, ORDER),
@@ -51,6 +55,7 @@ def test_two_processes(tmp_path: Path) -> None:
     for part in ORDER.view(2, 3):  # what one process normalizes together
         by_batches[part] = normalized(everything[part])
     for rank, result in enumerate(results):
+        assert [each.tolist() for each in result["taken"]] == [[[0], [0]], [5, 5, 5]]
         assert torch.equal(result["gathered"], everything)
         assert torch.equal(result["shuffled"], everything[ORDER.view(2, 3)[rank]])
         assert torch.equal(result["back"], everything)
