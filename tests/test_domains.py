@@ -131,7 +131,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "root": str(folder), "table": str(folder / "table.csv"), "class_names": ["cat", "dog", "owl"], "image_size": 8,
         "images": np.zeros((6, 8, 8, 3), np.uint8), "targets": [0, 0, 1, 1, 2, 2],
         "labeled": [1, 1, 1], "share": 0.2, "brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1,
-        "params": weights, "optimizer": torch.optim.SGD(weights, lr=0.1),
+        "params": weights, "optimizer": torch.optim.SGD(weights, lr=0.1), "file": str(folder / "labels.npz"),
     }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from tailmatch.datamodules.splitting.class_ranks import class_ranks as ranks_of_
 class AddedLabels:
     """Pseudo-labels of a file, with which unlabeled images join the labeled set: `data.added_labels`.
 
-    The images stay unlabeled ones, too. Every method then trains on more labels, with their class counts.
+    The images stay unlabeled ones, too. Every method then trains on more labels, with their class counts. The file is a
+    part of the data: tests and predictions of the run read it, too, since these counts are those of the training.
 
     With an `alpha`, the images are those of CReST (Wei et al., CVPR 2021, arXiv 2102.09559; google-research/crest
     `data/cifar.py`): of the images that are predicted as the class with the l-th most labels, the most confident

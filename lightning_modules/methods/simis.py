@@ -30,8 +30,8 @@ class SimiS(FixMatch):
 
     No loader is rebuilt: the labeled loss is the mean over the grown set, estimated from the labeled images of a batch
     and the added ones among its unlabeled images, in weak views (`GrowingSet`). The latter thus come as often as
-    unlabeled images. Weak views pass through the network together with the others, and with a gradient, which costs a
-    third of a step more than in `FixMatch`.
+    unlabeled images. Weak views pass through the network together with the others, and with a gradient, so that a step
+    costs a third (mu = 2) to nearly a half (mu = 7) more than `FixMatch`'s.
 
     It assumes nothing of the unlabeled classes but that the most confident predictions of rare classes are right.
 

@@ -7,14 +7,14 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_count, check_positive, check_share
+from tailmatch.datamodules.arguments import check_at_least, check_count
 from tailmatch.lightning_modules.bases.averaged_teacher import AveragedTeacher
 from tailmatch.lightning_modules.bases.features import data_module_of
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
 from tailmatch.lightning_modules.networks.tagged_images import TaggedImages
 from tailmatch.lightning_modules.pseudo_labels.distribution_alignment import DistributionAlignment
-from tailmatch.lightning_modules.pseudo_labels.feature_memory import FeatureMemory
+from tailmatch.lightning_modules.pseudo_labels.neighbors import Neighbors
 from tailmatch.lightning_modules.training.length import check_reached
 
 
@@ -68,19 +68,15 @@ class SimMatch(AveragedTeacher, FixMatch):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, soft_targets=True, **kwargs)
-        check_positive("similarity_temperature", similarity_temperature)
         check_at_least("lambda_instances", lambda_instances, 0)
         check_count("align_batches", align_batches)
-        check_count("dim", dim)
         check_count("warmup_steps", warmup_steps)
-        self.similarity_temperature = similarity_temperature
         self.lambda_instances = lambda_instances
         self.align, self.align_batches = align, align_batches
         self.warmup_steps = warmup_steps
+        self.neighbors = Neighbors(dim, smoothing, similarity_temperature)
         width = self.network.feature_dim
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
-        self.memory = FeatureMemory(dim)
-        self.neighbors = Neighbors(smoothing)
         self.add_refiner(self.neighbors)
 
     def configure_callbacks(self) -> list[Callback]:
@@ -97,7 +93,7 @@ class SimMatch(AveragedTeacher, FixMatch):
         super().setup(stage)
         if stage == "fit":
             check_reached(self.trainer, "warmup_steps", self.warmup_steps, "SimMatch's use of similarities")
-            self.memory.adapt(len(data_module_of(self).labeled))
+            self.neighbors.adapt(len(data_module_of(self).labeled))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""
@@ -105,13 +101,13 @@ class SimMatch(AveragedTeacher, FixMatch):
         weak_logits, keys = self.averaged(self.embed, torch.cat([labeled["weak"], unlabeled["weak"]]))
         logits, queries = self.embed(torch.cat([labeled["weak"], *unlabeled["strong"]]))
         began = self.trainer.global_step >= self.warmup_steps
-        self.neighbors.look(self.memory, self.memory.similarities(keys[count:], self.similarity_temperature), began)
+        self.neighbors.look(keys[count:], smooths=began)
         loss, parts = self.fixmatch_loss(batch, weak_logits[count:], logits)
         target = self.neighbors.corrected.repeat(self.strong_views, 1)
-        similar = self.memory.similarities(queries[count:], self.similarity_temperature)
-        loss_instances = began * functional.cross_entropy(similar, target)  # the projection has a gradient in each step
+        loss_instances = functional.cross_entropy(self.neighbors.similarities(queries[count:]), target)
+        loss_instances = began * loss_instances  # the projection has a gradient in each step
         loss = loss + self.lambda_instances * loss_instances
-        self.memory.replace(labeled["index"], keys[:count], labeled["target"])
+        self.neighbors.write(labeled["index"], keys[:count], labeled["target"])
         self.track(loss=loss, loss_instances=loss_instances, **parts)
         return loss
 
@@ -119,48 +115,3 @@ class SimMatch(AveragedTeacher, FixMatch):
         """Compute logits `float32 [B, K]` and embeddings of length 1, `float32 [B, dim]`."""
         features, logits = self.network.features_and_logits(images)
         return logits.float(), functional.normalize(self.projection(features).float(), dim=1)
-
-
-class Neighbors:
-    """The refiner of a step: it smooths predictions by similarities, and corrects similarities by predictions.
-
-    Args:
-        smoothing: Share in [0, 1] of the prediction in a pseudo-label.
-
-    Raises:
-        SettingsError: `smoothing` lies outside [0, 1].
-    """
-
-    def __init__(self, smoothing: float) -> None:
-        check_share("smoothing", smoothing)
-        self.smoothing = smoothing
-
-    def look(self, memory: FeatureMemory, similarities: Tensor, smooths: bool) -> None:
-        """Take the labeled images, similarities `[B, N]` of the step, and whether pseudo-labels are smoothed."""
-        self.classes, self.similarities, self.smooths = memory.labels[:-1].long(), similarities, smooths
-
-    def refine(self, probs: Tensor, index: Tensor) -> Tensor:
-        """See `PseudoLabelRefiner.refine`; `corrected` has the similarities afterwards, probs `[B, N]`."""
-        self.corrected = corrected_similarities(self.similarities, probs, self.classes)
-        if not self.smooths:
-            return probs
-        shares = class_shares(self.similarities, self.classes, probs.shape[1])
-        return self.smoothing * probs + (1 - self.smoothing) * shares
-
-
-def corrected_similarities(similarities: Tensor, probs: Tensor, classes: Tensor) -> Tensor:
-    """Compute weights of labeled images, `[B, N]`, in proportion to `exp(similarity) p[class]`.
-
-    Args:
-        similarities: Logits `[B, N]`.
-        probs: Predictions `[B, K]`.
-        classes: Classes `int64 [N]` of the labeled images, -1 where the similarity is out of reach.
-    """
-    log_probs = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()
-    return (similarities + log_probs[:, classes.clamp(min=0)]).softmax(dim=1)
-
-
-def class_shares(similarities: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """Sum the softmax of similarities `[B, N]` over the images of each class `int64 [N]`, `[B, K]`."""
-    members = classes[:, None] == torch.arange(num_classes, device=classes.device)
-    return similarities.softmax(dim=1) @ members.float()

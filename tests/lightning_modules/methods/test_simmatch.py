@@ -1,4 +1,4 @@
-"""SimMatch's corrections by hand, and its step on a network whose features and logits are the pixels."""
+"""SimMatch's step by hand, on a network whose features and logits are the pixels."""
 
 import math
 from functools import partial
@@ -12,40 +12,8 @@ from torch import Tensor
 
 from tailmatch.callbacks import DistributionAlignment
 from tailmatch.lightning_modules import SimMatch
-from tailmatch.lightning_modules.methods.simmatch import class_shares, corrected_similarities
-from tailmatch.lightning_modules.pseudo_labels.feature_memory import OUT_OF_REACH, FeatureMemory
 from tests.contract import run
 from tests.lightning_modules.pixel_network import PixelNetwork, image
-
-LOGITS = torch.tensor([[math.log(4), math.log(3), math.log(2), math.log(1), OUT_OF_REACH]])  # .4, .3, .2, .1 and none
-CLASSES = torch.tensor([0, 1, 0, 2, -1])
-
-
-def test_similarities_are_summed_by_class() -> None:
-    assert class_shares(LOGITS, CLASSES, 3)[0].tolist() == pytest.approx([0.6, 0.3, 0.1])
-
-
-def test_similarities_are_corrected_by_the_prediction() -> None:
-    probs = torch.tensor([[0.5, 0.2, 0.3], [0.0, 1.0, 0.0]])
-    found = corrected_similarities(LOGITS.expand(2, -1), probs, CLASSES)
-    # .4 * .5, .3 * .2, .2 * .5, .1 * .3 are .2, .06, .1, .03 of .39
-    assert found[0].tolist() == pytest.approx([0.2 / 0.39, 0.06 / 0.39, 0.1 / 0.39, 0.03 / 0.39, 0])
-    assert found[1].tolist() == pytest.approx([0, 1, 0, 0, 0])
-
-
-def test_a_prediction_that_fits_no_labeled_image_leaves_finite_similarities() -> None:
-    found = corrected_similarities(torch.full((1, 2), OUT_OF_REACH), torch.tensor([[0.0, 1.0]]), torch.tensor([-1, -1]))
-    assert found.sum().item() == pytest.approx(1)
-
-
-def test_the_memory_has_the_newest_feature_of_an_image() -> None:
-    memory = FeatureMemory(2)
-    memory.adapt(4)
-    memory.replace(torch.tensor([2, 0, 2]), torch.tensor([[1.0, 0], [0, 1], [3, 4]]), torch.tensor([5, 1, 5]))
-    found = memory.similarities(torch.tensor([[1.0, 2.0]]), temperature=0.5)
-    assert found.tolist() == [[4, OUT_OF_REACH, 22, OUT_OF_REACH]]
-    assert memory.labels.tolist() == [1, -1, 5, -1, -1] and memory.features[-1].tolist() == [0, 0]
-
 
 LABELED = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 WEAK, STRONG = [3.0, 4.0, 0.0], [1.0, 0.0, 1.0]
@@ -61,8 +29,8 @@ def made(done: int, **arguments: Any) -> tuple[SimMatch, dict[str, Tensor]]:
     assert method._averaging is not None
     method._averaging._average = {"network.scale": torch.tensor(2.0)}
     method.projection = torch.nn.Identity()  # type: ignore[assignment]
-    method.memory.adapt(3)
-    method.memory.replace(torch.tensor([0, 2]), torch.eye(3)[:2], torch.tensor([0, 1]))
+    method.neighbors.adapt(3)
+    method.neighbors.write(torch.tensor([0, 2]), torch.eye(3)[:2], torch.tensor([0, 1]))
     return method, logged
 
 
@@ -98,7 +66,8 @@ def test_a_step_by_hand() -> None:
     fixmatch -= sum(q * math.log(p) for q, p in zip(label, strong, strict=True))
     assert loss.item() == pytest.approx(fixmatch + instances, rel=1e-5)
     # Then the memory has this step's labeled images.
-    assert method.memory.labels.tolist() == [0, 0, 1, -1] and method.memory.features[2].tolist() == [0, 1, 0]
+    assert method.neighbors.memory.labels.tolist() == [0, 0, 1, -1]
+    assert method.neighbors.embeddings.rows[2].tolist() == [0, 1, 0]
 
 
 def test_the_warm_up_is_fixmatch_of_the_averaged_network() -> None:
