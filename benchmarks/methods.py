@@ -50,7 +50,7 @@ BEGIN = STEPS + 2
 """The step after whose end they begin: the first of the second epoch."""
 LABELED, UNLABELED = [50, 30, 18, 11, 6, 4, 2, 1, 1, 1], [400, 240, 144, 86, 52, 31, 19, 11, 7, 4]
 KEPT = ("warmup", "start", "epochs", "threshold")
-"""What the names of the contract's arguments contain that are kept: they make a method act within a short training."""
+"""What the names of the contract's arguments contain that are kept, beside `every`: they make a method act early."""
 
 Row = tuple[type[ImageClassifier], str]
 network = partial(CifarResNet, depth=20)
@@ -94,7 +94,7 @@ class Meter(Callback):
 
 def acting(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Select the arguments without which a method or remedy would not act within a short training."""
-    return {name: value for name, value in arguments.items() if any(word in name for word in KEPT)}
+    return {name: value for name, value in arguments.items() if name == "every" or any(word in name for word in KEPT)}
 
 
 def short(make: Callable[[], Any]) -> Any:
