@@ -105,8 +105,16 @@ def short(make: Callable[[], Any]) -> Any:
     return make.func(**kept) if kept else make.func()
 
 
-def train(row: Row, folder: Path, options: argparse.Namespace) -> tuple[Meter, dict[str, float]]:
-    """Train a row, and return its meter, its trained parameters, and the bytes of its state."""
+def trained(
+    row: Row,
+    folder: Path,
+    *callbacks: Callback,
+    steps: int = STEPS + 1,
+    batch_size: int = 16,
+    unlabeled_ratio: int = 2,
+    **trainer: Any,
+) -> Trainer:
+    """Train a row for two epochs of some steps, and return the trainer."""
     kind, remedy = row
     seed_everything(0, verbose=False)
     pixels = torch.randint(256, (sum(LABELED) + sum(UNLABELED), 3, SIZE, SIZE), dtype=torch.uint8)
@@ -115,28 +123,35 @@ def train(row: Row, folder: Path, options: argparse.Namespace) -> tuple[Meter, d
         pixels,
         targets,
         class_counts=ListedCounts(LABELED, UNLABELED),
-        labeled_batch_size=options.batch_size,
-        unlabeled_ratio=options.unlabeled_ratio,
-        steps_per_epoch=STEPS + 1,
+        labeled_batch_size=batch_size,
+        unlabeled_ratio=unlabeled_ratio,
+        steps_per_epoch=steps,
     )
     begin = {"checkpoint": source_checkpoint(folder, network)} if entry(kind).begins_with_checkpoint else {}
     model = kind(CLASSES, network=network, **acting(entry(kind).arguments), **begin)
     remedies = [] if remedy == NO_REMEDY else [short(REMEDIES[remedy].make)]
-    meter = Meter()
-    trainer = Trainer(
+    made = Trainer(
         max_epochs=2,
-        accelerator=options.accelerator,
-        devices=1,
         default_root_dir=folder,
-        callbacks=[*(short(make) for make in entry(kind).companions), *remedies, meter],
+        callbacks=[*(short(make) for make in entry(kind).companions), *remedies, *callbacks],
         logger=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **trainer,
     )
-    trainer.fit(model, data)
+    made.fit(model, data)
+    return made
+
+
+def train(row: Row, folder: Path, options: argparse.Namespace) -> tuple[Meter, dict[str, float]]:
+    """Train a row, and return its meter, its trained parameters, and the bytes of its state."""
+    meter, place = Meter(), {"accelerator": options.accelerator, "devices": 1}
+    sizes = {"batch_size": options.batch_size, "unlabeled_ratio": options.unlabeled_ratio}
+    trainer = trained(row, folder, meter, **sizes, **place)
     trainer.save_checkpoint(folder / "end.ckpt")
+    model = trainer.lightning_module
     return meter, {"parameters": count_trained(model), "state": state_bytes(model, folder / "end.ckpt")}
 
 
