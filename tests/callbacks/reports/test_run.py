@@ -54,11 +54,17 @@ def test_table_shows_totals_and_what_is_unknown() -> None:
     assert "1,205" in text and "ant" in text and "and 100 unlabeled images of" in text
 
 
+class Labeled(list[int]):
+    """No labeled images, without noise in their labels."""
+
+    truth = None
+
+
 def test_class_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["[unknown]", "coat [old]", "a [/sale]", ":car:", "\x1b[31mred", "모자"]
     data = SimpleNamespace(
         class_count_table=lambda: {"labeled": [1] * 6, "unlabeled": [0] * 6}, class_names=names,
-        unlabeled=[], labeled=SimpleNamespace(truth=None), warnings=lambda: [f"6 classes ({', '.join(names)})"],
+        unlabeled=[], labeled=Labeled(), annotated=Labeled(), warnings=lambda: [f"6 classes ({', '.join(names)})"],
     )  # fmt: skip
     trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[], ckpt_path=None)
     ClassCountsReport().on_fit_start(trainer, None)  # type: ignore[arg-type]
