@@ -14,13 +14,11 @@ def across(table: Table, title: str) -> Table:
         title: The head of the column.
 
     Raises:
-        SettingsError: The table has no such column, or no other.
+        SettingsError: The table has no such column.
     """
     others = [other for other in table.titles if other != title]
-    if title not in table.titles or not others:
-        raise SettingsError(
-            f"--across is {title}; it must be one of several columns, and there are {', '.join(table.titles)}"
-        )
+    if title not in table.titles:
+        raise SettingsError(f"--across is {title}; it must be one of the columns, {', '.join(table.titles)}")
     place, metric = table.titles.index(title), table.metrics[0]
     levels = list(dict.fromkeys(row.values[place] for row in table.rows))
     rows: dict[tuple[tuple[str, ...], int | None], Row] = {}

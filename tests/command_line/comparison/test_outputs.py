@@ -75,12 +75,18 @@ def test_one_metric_across_the_levels_of_a_column(tmp_path: Path) -> None:
     lines = markdown(turned).splitlines()
     assert lines[0] == "Balanced accuracy, by prior."
     assert lines[-2:] == ["| A | 3 | 67.67 ± 20.82 | 66.67 ± 20.82 |", "| B | 2-3 | 58.00 ± 7.07 | 68.67 ± 20.82 |"]
-    with pytest.raises(
-        SettingsError, match="--across is priors; it must be one of several columns, and there are meth"
-    ):
+    with pytest.raises(SettingsError, match="--across is priors; it must be one of the columns, method, prior"):
         across(found, "priors")
-    with pytest.raises(SettingsError, match="one of several columns"):
-        across(turned, "method")
+
+
+def test_a_column_that_is_the_only_one_becomes_the_heads_of_one_row(tmp_path: Path) -> None:
+    for place, prior in enumerate(("same", "reversed")):
+        make_cell(tmp_path, {"method": "A", "prior": prior}, 0, 0.5 + 0.1 * place)
+    found = compare([tmp_path], (), None, per_class=False, force=False)[0]
+    assert found.titles == ["prior"]
+    turned = across(found, "prior")
+    assert (turned.heads, turned.metrics) == (["seeds"], ["reversed", "same"])
+    assert markdown(turned).splitlines()[-1] == "| 1 | 60.00 | 50.00 |"
 
 
 def test_csv_has_every_name_as_it_is(table: Table) -> None:
