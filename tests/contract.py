@@ -254,9 +254,14 @@ def cases(mode: str) -> list[Case]:
     return selected
 
 
+def stands_for_itself(method: Any, more: Sequence[Any]) -> bool:
+    """Tell whether a method is none of those that stand for the others."""
+    return method not in COMMON
+
+
 def is_exhaustive(method: Any, more: Sequence[Any]) -> bool:
     """Tell whether `make test` leaves a row to `make test-all`."""
-    return method not in COMMON and not set(more).isdisjoint(EXHAUSTIVE_MODES)
+    return stands_for_itself(method, more) and not set(more).isdisjoint(EXHAUSTIVE_MODES)
 
 
 def each(rows: Iterable[Any] = METHODS, exhaustive: Callable[[Any, Sequence[Any]], bool] = is_exhaustive) -> list[Any]:

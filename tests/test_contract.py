@@ -40,6 +40,7 @@ from tests.contract import (
     prepare,
     run,
     saved,
+    stands_for_itself,
 )
 from tests.typed import tailmatch
 
@@ -125,7 +126,7 @@ class SeenCategories(Callback):
             self.shares.append(1 - float(args[0][:, embeddings.translation[:, 0]].mean()))
 
 
-@pytest.mark.parametrize(("method", "remedy"), each(cases("categories")))
+@pytest.mark.parametrize(("method", "remedy"), each(cases("categories"), stands_for_itself))
 def test_a_run_with_categories_resumes_exactly_and_is_tested_as_it_is_saved(
     method: type[ImageClassifier], remedy: str, runs: Runs, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_version_is_that_of_the_wheel_the_citation_and_the_changelog(wheel: 
     assert f"\n## {tailmatch.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_wheel_works_in_a_folder_that_has_callbacks_and_datamodules_of_its_own(wheel: Path, tmp_path: Path) -> None:
     environment, work = tmp_path / "environment", tmp_path / "work"
     venv.create(environment, with_pip=False)

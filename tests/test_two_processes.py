@@ -104,6 +104,7 @@ def changed(two: Path) -> Path:
     return two
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("method", "remedy"), cases("two processes"))
 def test_a_run_goes_on_with_another_number_of_processes(
     method: type[ImageClassifier], remedy: str, changed: Path

@@ -321,7 +321,10 @@ def test_a_job_that_cannot_be_requeued_says_why(
 # Several processes
 
 
-@pytest.mark.parametrize(("rank", "to"), [(0, "self"), (1, "self"), (0, "group")])
+OTHERS = [pytest.param(*each, marks=pytest.mark.exhaustive) for each in ((0, "self"), (0, "group"))]
+
+
+@pytest.mark.parametrize(("rank", "to"), [(1, "self"), *OTHERS])
 def test_all_processes_stop_at_the_same_step_and_the_checkpoint_is_whole(rank: int, to: str, tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.labeled_batch_size=2", "--data.num_workers=1"]
     send = [SEND, f"--trainer.callbacks.rank={rank}", f"--trainer.callbacks.to={to}"]

@@ -50,7 +50,16 @@ def in_torch(file: Path, images: Tensor) -> dict[str, Tensor]:
     return dict(zip(("probs", "logits"), torch.export.load(file).module()(images), strict=True))
 
 
-@pytest.mark.parametrize(("kind", "arguments"), NETWORKS, ids=[kind.__name__ for kind, _ in NETWORKS])
+LARGE = (EfficientNet, TorchvisionNetwork)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        pytest.param(kind, arguments, id=kind.__name__, marks=[pytest.mark.exhaustive] if kind in LARGE else [])
+        for kind, arguments in NETWORKS
+    ],
+)
 def test_both_formats_equal_the_network(kind: type[Network], arguments: dict[str, Any], tmp_path: Path) -> None:
     network = shaken(kind(3, **arguments))
     program = exported(network, SIZE)
