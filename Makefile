@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-spark check format docs tensorboard
+.PHONY: help install demo test test-all test-spark check bench format docs tensorboard
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test-spark: $(VENV)/installed-spark  ## run the tests that need Spark and Java 1
 $(VENV)/installed-spark: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[spark]'
 	touch $@
+
+bench: $(INSTALLED)  ## measure the speed, and write the tables of docs/performance.md (10 minutes)
+	$(BIN)/python -m benchmarks.bench
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Count what a training step asks of a GPU: kernels, copies from the host, and waits. No GPU is needed.
 
-    python -m benchmarks.launches [--methods FixMatch DARP] [--file table.md]
+    python -m benchmarks.launches [--methods FixMatch DARP]
 
 A training runs on the pretended GPU of `tests/pretended_gpu.py`, and each operation that PyTorch dispatches to it
 counts as one kernel, but for views of tensors and memory that is only allocated. On a GPU, a step cannot take less
@@ -21,7 +21,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from benchmarks.methods import SIZE, Row, rows, trained
-from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules.views import RandomResizedCrop, SimCLRView, StrongView, View, WeakView
 from tests.pretended_gpu import GPU, GPUTensor, PretendedGPU
 
@@ -108,10 +107,9 @@ def of_step(row: Row, folder: Path) -> list[float]:
 
 
 def main() -> None:
-    """Count, and print or write the table."""
+    """Count, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", help="names of methods and remedies; default: all")
-    parser.add_argument("--file", type=Path, help="file for the table (default: print it)")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
@@ -124,12 +122,7 @@ def main() -> None:
             found[name] = of_step(row, Path(folder))
     lines = ["| a step of | kernels | copies | bytes copied | waits |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {name} | {k:.0f} | {c:.1f} | {b:,.0f} | {w:.2g} |" for name, (k, c, b, w) in found.items()]
-    text = "\n".join(lines)
-    if options.file is None:
-        print(text)
-    else:
-        with whole_file(options.file) as file:
-            file.write_text(text + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure what a training step of every method and remedy costs, against one of FixMatch.
 
-    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 3] [--file table.md]
+    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 3]
 
 The rows are `METHODS` and `REMEDIES` of `tests/contract.py`, so that a new method joins by itself; a remedy is measured
 with FixMatch, or with the first method that it works with. All have the same network (CifarResNet-20), images of 32
@@ -22,12 +22,14 @@ Times under load are too long, and their ratios are not: rounds alternate.
 """
 
 import argparse
+import io
 import logging
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 
 from tailmatch.datamodules import InMemory, ListedCounts
-from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules import FixMatch, ImageClassifier
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.training.finite import tensors_in
@@ -141,7 +142,8 @@ def trained(
         enable_model_summary=False,
         **trainer,
     )
-    made.fit(model, data)
+    with redirect_stdout(io.StringIO()):  # what methods say of their images
+        made.fit(model, data)
     return made
 
 
@@ -205,7 +207,7 @@ def table(meters: Mapping[str, list[Meter]], sizes: Mapping[str, Mapping[str, fl
 
 
 def main() -> None:
-    """Measure, and print or write the table."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", help="names of methods and remedies; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each row (default: 3)")
@@ -213,7 +215,6 @@ def main() -> None:
     parser.add_argument("--unlabeled-ratio", type=int, default=2, help="unlabeled images for each (default: 2)")
     parser.add_argument("--accelerator", default="cpu", help="cpu or gpu (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
-    parser.add_argument("--file", type=Path, help="file for the table (default: print it)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")  # of Lightning, on logging and loaders
@@ -228,17 +229,12 @@ def main() -> None:
                 meter, sizes[name] = train(row, Path(folder), options)
                 meters[name].append(meter)
     step = 1e3 * statistics.median(meter.step()[1] for meter in meters["FixMatch"])
-    text = table(meters, sizes)
     print(
         f"{options.accelerator}, {options.threads} threads; {options.batch_size} labeled and "
         f"{options.batch_size * options.unlabeled_ratio} unlabeled images a step, {sum(LABELED)} and {sum(UNLABELED)} "
         f"in all; a step of FixMatch takes {step:.1f} ms; {options.rounds} rounds"
     )
-    if options.file is None:
-        print(text)
-    else:
-        with whole_file(options.file) as file:
-            file.write_text(text + "\n")
+    print(table(meters, sizes))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 
 from tailmatch.callbacks import DARP, DistributionAlignment
 from tailmatch.datamodules import InMemory, ListedCounts
-from tailmatch.datamodules.output_files import whole_file
 from tailmatch.lightning_modules import SAW, FixMatch, Supervised
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.training.finite import tensors_in
@@ -98,12 +97,11 @@ def step(row: Row, size: int, steps: int, folder: Path) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Measure, and print or write the table."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
-    parser.add_argument("--file", type=Path, help="file for the table (default: print it)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
@@ -117,12 +115,7 @@ def main() -> None:
             found = [step(row, size, options.steps, Path(folder)) for size in options.sizes]
             cells = " | ".join(f"{1e3 * seconds:.1f}" for seconds, _ in found)
             lines.append(f"| {name} | {cells} | {found[-1][1] / 1e6:.1f} |")
-    text = "\n".join(lines)
-    if options.file is None:
-        print(text)
-    else:
-        with whole_file(options.file) as file:
-            file.write_text(text + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -180,7 +179,6 @@ def main() -> None:
     parser.add_argument("--unlabeled-ratio", type=int, default=7, help="unlabeled images for each (default: 7)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the usual way (default: 2)")
-    parser.add_argument("--file", type=Path, help="file for the table (default: print it)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
@@ -194,8 +192,7 @@ def main() -> None:
     for name, taken in times.items():
         ratio = statistics.median(a / b for a, b in zip(taken, times["the bare arithmetic"], strict=True))
         lines.append(f"| {name} | {statistics.median(taken):.3f} | {ratio:.2f} |")
-    text = "\n".join(lines)
-    print(text) if options.file is None else options.file.write_text(text + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
