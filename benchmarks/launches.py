@@ -55,16 +55,14 @@ class CountingGPU(PretendedGPU):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        packet, copied = func.overloadpacket, None
+        if packet in COPIES and isinstance(result, GPUTensor):
+            copied = args[1] if packet is aten.copy_ else args[0]
         leaves = torch.utils._pytree.tree_leaves((args, kwargs or {}, result))
-        if func.overloadpacket in COPIES and isinstance(args[-1 if func.overloadpacket is aten.copy_ else 0], Tensor):
-            source = args[1] if func.overloadpacket is aten.copy_ else args[0]
-            if isinstance(result, GPUTensor) and not isinstance(source, GPUTensor):
-                self.copies += 1
-                self.bytes += source.numel() * source.element_size()
-                return result
-        if any(isinstance(leaf, GPUTensor) for leaf in leaves) and not (
-            func.is_view or func.overloadpacket in NO_KERNEL
-        ):
+        if isinstance(copied, Tensor) and not isinstance(copied, GPUTensor):
+            self.copies += 1
+            self.bytes += copied.numel() * copied.element_size()
+        elif any(isinstance(leaf, GPUTensor) for leaf in leaves) and not (func.is_view or packet in NO_KERNEL):
             self.kernels += 1
         return result
 

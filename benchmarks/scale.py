@@ -12,7 +12,6 @@ import argparse
 import logging
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 
+from benchmarks.step import Clock
 from tailmatch.callbacks import DARP, DistributionAlignment
 from tailmatch.datamodules import InMemory, ListedCounts
 from tailmatch.lightning_modules import SAW, FixMatch, Supervised
@@ -42,17 +42,6 @@ ROWS: dict[str, Row] = {
     "FixMatch + DARP, between refinements": (FixMatch, lambda: [DARP(warmup_epochs=0, refine_every=10)], False),
     "Supervised, balanced sampling": (Supervised, list, True),
 }
-
-
-class Clock(Callback):
-    """Notes when each step ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Note the time."""
-        self.ended.append(time.perf_counter())
 
 
 def step(row: Row, size: int, steps: int, folder: Path) -> tuple[float, int]:

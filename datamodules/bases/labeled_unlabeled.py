@@ -1,13 +1,12 @@
 """The base of data modules for training: a labeled and an unlabeled stream, validation and test."""
 
-import hashlib
 from abc import abstractmethod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
@@ -27,6 +26,7 @@ from tailmatch.datamodules.pseudo_labels.added import AddedLabels
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.datamodules.pseudo_labels.matching import within
+from tailmatch.datamodules.splitting.digests import DataDigests, digest
 from tailmatch.datamodules.splitting.label_noise import LabelNoise, noise_warnings
 from tailmatch.datamodules.splitting.long_tail import ClassCounts, LabeledFraction
 from tailmatch.datamodules.splitting.split_warnings import duplicate_warnings, name_warnings, split_warnings
@@ -166,8 +166,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             added_labels.check_alone(pseudo_labels=pseudo_labels, label_noise=label_noise)
         self.added_labels = added_labels
         self.unlabeled_from: int | None = None  # see `Sources`
-        self._pool_digest = self._split_digest = self._pseudo_label_digest = self._noise_digest = ""
-        self._added_digest = ""
+        self._digests = DataDigests()
 
     @abstractmethod
     def load(self) -> Sources:
@@ -175,7 +174,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the images and draw the split, once; read pseudo-labels for a fit."""
-        if not self._split_digest:
+        if not self._digests.split:
             self._draw()
         if stage == "fit" and self.pseudo_label_file is not None and self.pseudo_labels is None:
             self._read_pseudo_labels(self.pseudo_label_file)
@@ -183,7 +182,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
     def _draw(self) -> None:
         sources = self.load()
         self.unlabeled_from = sources.unlabeled_from
-        seed = global_seed() if self.seed is None else self.seed
+        seed = self._split_seed()
         split = draw_split(
             sources.train.targets,
             self.class_names,
@@ -201,7 +200,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         if self.label_noise is not None:
             random = generator(seed, SPLIT_STREAM, NOISE)
             given = self.label_noise(sources.train.targets, self.class_names, random)[split.labeled]
-            self._noise_digest = _digest(given)
+            self._digests.label_noise = digest(given)
         self.annotated = self.labeled = ImageRows(sources.train, split.labeled, given=given)
         self.unlabeled = ImageRows(sources.train, unlabeled, labeled=False)
         self.pool = ImageRows(sources.train, torch.cat([split.labeled, split.unlabeled]), labeled=False)
@@ -222,15 +221,15 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             )
         if self.added_labels is not None:
             self._add_labels(self.added_labels, ImageRows(sources.train, split.unlabeled, labeled=False))
-        self._pool_digest = _digest(sources.train.targets)
-        self._split_digest = _digest(split.labeled, unlabeled, held_out, split.test)
+        self._digests.pool = digest(sources.train.targets)
+        self._digests.split = digest(split.labeled, unlabeled, held_out, split.test)
 
     def _add_labels(self, added: AddedLabels, unlabeled: ImageRows) -> None:
         places, labels = added.read(self.annotated, unlabeled, self.class_names)
         rows = torch.cat([self.annotated.rows, unlabeled.rows[places]])
         given = torch.cat([self.annotated.targets, labels])
         self.labeled = ImageRows(unlabeled.images, rows, given=given, noisy=False)
-        self._added_digest = _digest(rows, given)
+        self._digests.added_labels = digest(rows, given)
 
     def _read_pseudo_labels(self, path: Path) -> None:
         file = read_pseudo_labels(path)
@@ -246,7 +245,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
                     parts += vars(predictions).values()
         except ValueError as error:
             raise SettingsError(f"pseudo_labels {path} does not fit the data: {error}") from error
-        self._pseudo_label_digest = _digest(*(part for part in parts if part is not None))
+        self._digests.pseudo_labels = digest(*(part for part in parts if part is not None))
 
     @property
     def balanced(self) -> ImageRows:
@@ -295,18 +294,17 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         streams = getattr(getattr(self.trainer, "lightning_module", None), "streams", ("labeled", "unlabeled"))
         place: dict[str, Any] = {"seed": global_seed(), "step": self._step, **self._place()}
         loaders = {}
-        if "labeled" in streams:
-            weights = sampling_weights(self.labeled.targets, self.labeled_sampling)
-            batches = LabeledBatches(
-                len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
-            )
-            loaders["labeled"] = self._loader(self.labeled, batch_sampler=batches)
-        if "balanced" in streams:
-            weights = sampling_weights(self.balanced.targets, "balanced")
-            balanced = BalancedBatches(
-                len(self.balanced), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
-            )
-            loaders["balanced"] = self._loader(self.balanced, batch_sampler=balanced)
+        drawn: dict[str, tuple[type[LabeledBatches], Sampling]] = {
+            "labeled": (LabeledBatches, self.labeled_sampling),
+            "balanced": (BalancedBatches, "balanced"),
+        }
+        for name, (kind, sampling) in drawn.items():
+            if name in streams:
+                weights = sampling_weights(self.labeled.targets, sampling)
+                batches = kind(
+                    len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
+                )
+                loaders[name] = self._loader(self.labeled, batch_sampler=batches)
         if "unlabeled" in streams:
             size = self.labeled_batch_size * self.unlabeled_ratio
             unlabeled = UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
@@ -360,44 +358,15 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Save digests of the training pool, the split and the labels, to notice a resume or test with other ones."""
-        return {
-            "pool": self._pool_digest,
-            "split": self._split_digest,
-            "pseudo_labels": self._pseudo_label_digest,
-            "label_noise": self._noise_digest,
-            "added_labels": self._added_digest,
-        }
+        return asdict(self._digests)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another split of the same images, or a resume with other labels or pseudo-labels.
-
-        Raises:
-            SettingsError: The labeled, unlabeled or held-out images of the checkpoint are others, so that training
-                images would be evaluated on; or a fit is resumed with other labels or pseudo-labels.
-        """
-        same_pool = state_dict["pool"] == self._pool_digest
+        """Refuse a checkpoint of another split of the same images, or a resume with other labels; see `DataDigests`."""
         fitting = self.trainer is not None and self.trainer.training
-        if state_dict["split"] != self._split_digest and (same_pool or fitting):
-            raise SettingsError(
-                "the checkpoint was trained on another split of the data: use its seed (data seed or "
-                f"seed_everything, here {global_seed() if self.seed is None else self.seed}), class_counts and "
-                "holdouts, or start a new run"
-            )
-        if fitting and state_dict.get("label_noise", "") != self._noise_digest:
-            raise SettingsError(
-                "the checkpoint was trained with other labels than label_noise gives now: resume with the label_noise "
-                "and the seed of its run, or start a new run"
-            )
-        if fitting and state_dict.get("added_labels", "") != self._added_digest:
-            raise SettingsError(
-                "the checkpoint was trained with other added_labels than the data has now: resume with the same file "
-                "and alpha, or start a new run"
-            )
-        if fitting and state_dict.get("pseudo_labels", "") != self._pseudo_label_digest:
-            raise SettingsError(
-                f"the checkpoint was trained with other pseudo_labels than {self.pseudo_label_file} has now: resume "
-                "with the same file, or start a new run"
-            )
+        self._digests.check(state_dict, fitting, self._split_seed(), self.pseudo_label_file)
+
+    def _split_seed(self) -> int:
+        return global_seed() if self.seed is None else self.seed
 
     def _step(self) -> int:
         return training_step_index(self.trainer) if self.trainer is not None else 0
@@ -411,10 +380,3 @@ def _count(rows: ImageRows, num_classes: int) -> list[int]:
     targets = rows.targets
     counts: list[int] = torch.bincount(targets[targets >= 0], minlength=num_classes).tolist()
     return counts
-
-
-def _digest(*tensors: Tensor) -> str:
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(tensor.numpy().tobytes() + b"|")
-    return sha.hexdigest()

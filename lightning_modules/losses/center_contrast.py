@@ -39,7 +39,12 @@ def class_centers(rows: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def class_temperatures(frequencies: Tensor, share: float) -> Tensor:
-    """Compute `0.1 - 0.0005 (1 - share)^2 sqrt(f_i / max f)`, `[K]`, from frequencies `[K]` of the labels."""
+    """Compute the temperature of each class, `[K]`: `0.1 - 0.0005 (1 - share)^2 sqrt(f / max f)`.
+
+    Args:
+        frequencies: The numbers f of images with each label, `[K]`.
+        share: Share of the training that is done, in [0, 1].
+    """
     return TEMPERATURE - SPREAD * (1 - share) ** 2 * (frequencies / frequencies.max().clamp(min=1)).sqrt()
 
 

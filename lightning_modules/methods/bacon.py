@@ -104,13 +104,14 @@ class BaCon(FixMatchABC):
             confidence, label = probs.max(dim=1)
             known = torch.arange(len(probs), device=probs.device) < count
             label = torch.where(known, functional.pad(labeled["target"], (0, len(probs) - count)), label)
-            centers = class_centers(self.projections.rows[:-1], self.memory.labels[:-1], self.num_classes)
+            if contrasts:
+                centers = class_centers(self.projections.rows[:-1], self.memory.labels[:-1], self.num_classes)
             self.memory.write(index, label, known | (confidence >= self.balanced_threshold))
             selected = confidence >= self.contrast_threshold
         loss_contrast = 0 * projected.mean()  # several processes need a gradient of every parameter
         if contrasts:
             anchors, negatives = anchors_and_negatives(probs, label, known)
-            frequencies = self.memory.counts(self.num_classes)[1:]
+            frequencies = self.memory.running_counts(self.num_classes)[1:]
             temperatures = class_temperatures(frequencies, progress(self.trainer))
             rows = self._joint(torch.cat([projected, anchors, negatives, selected[:, None].float()], dim=1))
             widths = [projected.shape[1], self.num_classes, self.num_classes, 1]

@@ -91,7 +91,7 @@ class SimiS(FixMatch):
             rows = predict_set(self.trainer, self.network, data.evaluation_loader(data.unlabeled), _most_likely)
         confidence, label = gather_interleaved(rows, len(data.unlabeled), torch.device("cpu")).unbind(dim=1)
         chosen = most_confident(confidence, label.long(), numbers.cpu())
-        self.added.labels[:-1].copy_(torch.where(chosen, label.int(), NONE))
+        self.added.replace(torch.where(chosen, label.int(), NONE))
         counts = self.class_counts + self.added.counts(self.num_classes)[1:]
         self.shares.copy_(counts / counts.sum())
         self.print(f"SimiS: {int(chosen.sum()):,} unlabeled images are added to the labels")
@@ -103,13 +103,13 @@ class SimiS(FixMatch):
         views = [labeled["weak"], unlabeled["weak"], *unlabeled["strong"]]
         logits = self.network(torch.cat(views)).float()
         given = torch.cat([logits[:count], logits[both:]])
-        loss, parts = self.fixmatch_loss(batch, logits[count:both].detach(), given)
+        _, parts = self.fixmatch_loss(batch, logits[count:both].detach(), given)
         own = self.added.labels[unlabeled["index"]].long()
         weights = set_weights(count, self.class_counts.sum(), own, len(self.added.labels) - 1)
         target = torch.cat([labeled["target"], own.clamp(min=0)])
         losses = self.cross_entropy(shifted(logits[:both], self.labeled_shift()), target)
         loss_labeled = weighted_mean(losses, weights)
-        loss = loss - parts["loss_labeled"] + loss_labeled
+        loss = loss_labeled + self.lambda_u * parts["loss_unlabeled"]
         self.track(loss=loss, added=(own >= 0).float().mean(), **(parts | {"loss_labeled": loss_labeled}))
         return loss
 

@@ -73,6 +73,11 @@ class LabelMemory(nn.Module):
         self.labels.index_copy_(0, place, written.int())
         return place
 
+    def replace(self, labels: Tensor) -> None:
+        """Replace the labels of all images, `int32 [N]`, -1 for none; on all processes by the same ones."""
+        self._running = None
+        self.labels[:-1].copy_(labels)
+
     def counts(self, num_classes: int) -> Tensor:
         """Count the images without a label, and those of each label: `int64 [1 + K]`."""
         labels = self.labels[:-1].long()

@@ -83,7 +83,7 @@ class VoteMemory(LabelMemory):
         total = self.votes.sum(dim=1)
         accepted = (total >= self.least) & (total > self.share * self.visits) & (most > self.agreement * total)
         label = self.voted.gather(1, first[:, None])[:, 0]
-        self.labels.copy_(torch.where(accepted, label, NONE))
+        self.replace(torch.where(accepted, label, NONE)[:-1])
         self.won_voted.copy_(self.voted)
         self.won_votes.copy_(named)
         self.visits.zero_()
