@@ -119,7 +119,7 @@ class PseudoLabelMonitor(Callback):
         if trainer.is_global_zero and trainer.loggers:
             self._keep(trainer, scalars, counts, totals)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
-            labeled = trainer.datamodule.class_counts  # type: ignore[attr-defined]
+            labeled = trainer.datamodule.annotated_counts  # type: ignore[attr-defined]
             figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, labeled, names))
 
     def _keep(self, trainer: Trainer, scalars: dict[str, float], counts: dict[str, Tensor], totals: Tensor) -> None:
@@ -128,7 +128,7 @@ class PseudoLabelMonitor(Callback):
         shares = {"raw": counts["raw"], "refined": counts["refined"], "target": totals, "truth": counts["truth"]}
         shares = {name: row / row.sum() for name, row in shares.items() if row.sum()}
         place = (trainer.current_epoch + 1, trainer.global_step)
-        self._kept.add(place, scalars, shares, torch.tensor(data.class_counts))
+        self._kept.add(place, scalars, shares, torch.tensor(data.annotated_counts))
         self._kept.write(run_folder(trainer) / FILE, data.class_names)
 
     def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
