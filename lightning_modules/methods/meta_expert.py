@@ -53,16 +53,14 @@ class MetaExpert(CPE):
         super().__init__(num_classes, **kwargs)
         check_count("start_epoch", start_epoch)
         self.start_epoch = start_epoch
-        del self.first, self.third  # the evaluated head has them
         self.register_buffer("confident", torch.zeros(num_classes))
         self.register_buffer("loss_weights", torch.ones(num_classes), persistent=False)
         self.register_buffer("group_weights", torch.ones(len(self.cuts)), persistent=False)
 
-    def class_wise_head(self, head: nn.Module) -> nn.Module:
-        """Make the head that is evaluated; see `CPE.class_wise_head`."""
-        if isinstance(head, ExpertHead):
-            return head
-        return ExpertHead(head, self.network.feature_dim, self.num_classes)
+    def add_heads(self) -> None:
+        """Put the head that is evaluated, which has all three, in the place of the network's."""
+        if not isinstance(self.network.head, ExpertHead):
+            self.network.head = ExpertHead(self.network.head, self.network.feature_dim, self.num_classes)
 
     def experts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """Return the three heads."""

@@ -49,7 +49,7 @@ def test_the_labeled_loss_is_the_mean_over_the_grown_set() -> None:
     loss = method.training_step(batch, 0)  # each labeled image stands for 8 / 2, and each unlabeled one for 8 / 2
     losses = [torch.tensor(rows[i]).log_softmax(dim=0)[k] for i, k in enumerate([0, 1, 2])]
     assert loss.item() == pytest.approx(-sum(losses).item() / 3, rel=1e-5)  # type: ignore[union-attr]
-    assert logged["added"].item() == 0.5
+    assert logged["added"].item() == 0.5 and method.prior_in_logits().tolist() == [4, 2, 3]
     loss.backward()
     assert method.network.get_parameter("scale").grad is not None
 
