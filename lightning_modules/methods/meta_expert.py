@@ -90,10 +90,14 @@ class MetaExpert(CPE):
             raise SettingsError(
                 f"cuts are {list(self.cuts[1:])}; of {self.num_classes} classes, they leave a head none"
             )
-        self._head.groups.copy_(groups)
-        self._head.shifts.copy_(torch.stack([log_shift(counts / counts.sum(), tau) for tau in self.taus]))
         self.loss_weights = EffectiveNumberWeights(0.99).weights(counts)
         self.group_weights = EffectiveNumberWeights(0.99).weights((groups * counts).sum(dim=1))
+
+    def on_fit_start(self) -> None:
+        """Give the evaluated head the groups and shifts, also in a resumed fit, whose options may be others."""
+        counts = self.class_counts
+        self._head.groups.copy_(groups_of(counts, self.cuts))
+        self._head.shifts.copy_(torch.stack([log_shift(counts / counts.sum(), tau) for tau in self.taus]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""
