@@ -5,6 +5,7 @@ import difflib
 import shlex
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,9 @@ def main(args: Sequence[str]) -> None:
 
         show_plan(study, with_needed(chosen, cells), numbers, out, asked.jobs)
         return
-    sys.exit(run(study, with_needed(chosen, cells), out, asked.jobs))
+    code = run(study, with_needed(chosen, cells), out, asked.jobs)
+    say_former(out, {cell.name for cell in cells})
+    sys.exit(code)
 
 
 def check_extra(extra: Sequence[str]) -> None:
@@ -213,6 +216,16 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     if search is None and outcome.done:
         show_table(out, study.compare)
     return 1 if outcome.failed else 0
+
+
+def say_former(out: Path, names: "AbstractSet[str]") -> None:
+    """Name the runs in a folder that are no cells of the study any more, but rows of its table."""
+    from tailmatch.command_line.studies.record import FILE
+
+    former = sorted(path.parent.name for path in out.glob(f"*/{FILE}") if path.parent.name not in names)
+    if former:
+        shown = ", ".join(former[:10]) + (f" and {len(former) - 10} more" if len(former) > 10 else "")
+        print(f"{out} also holds runs that the study no longer has, and shows them: {shown}", flush=True)
 
 
 def show_table(out: Path, words: Sequence[str]) -> None:
