@@ -89,8 +89,13 @@ def main(args: Sequence[str]) -> None:
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
     if study.search is not None:
-        if asked.where or asked.cell is not None or asked.dry_run:
-            raise SettingsError("--where, --cell and --dry-run are for studies with axes; this one searches")
+        if asked.where or asked.cell is not None:
+            raise SettingsError("--where and --cell are for studies with axes; this one searches")
+        if asked.dry_run:
+            from tailmatch.command_line.studies.costs import show_search
+
+            show_search(study, out, asked.jobs, tuple(extra))
+            return
         sys.exit(run(study, [], out, asked.jobs, extra))
     cells = cells_of(study, extra)
     chosen = chosen_cells(cells, *levels_where(asked.where, study))
