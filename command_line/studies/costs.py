@@ -96,6 +96,8 @@ def _measured(cell: Cell, out: Path, threads: int | None) -> tuple[float, str]:
             times = time_steps([word for word in words[1:] if not word.startswith(("--run_dir=", "--ckpt_path="))])
         except Exception as error:
             message = message_for_user(error) or f"{type(error).__name__}: {error}"
+            for number, part in enumerate(cell.parts, 1):  # the user never sees the files of these few steps
+                message = message.replace(str(Path(folder, f"{number}.yaml")), f"the study ({part.name})")
             missing = [needed for needed in cell.needs.values() if needed in message]  # as in the path of its labels
             return math.nan, f"known when {missing[0]} is done" if missing else message
         finally:

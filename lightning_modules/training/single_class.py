@@ -35,5 +35,6 @@ class SingleClassWarning:
         again = f", for the {PATIENCE}nd time in a row" if in_fit else ""
         rank_zero_warn(
             f"all {int(result.support.sum()):,} {images} are predicted as {printable(class_names[only])!r}{again}: the "
-            "network does not tell the classes apart; the training may be too short or its learning rate too high"
+            "network does not tell the classes apart; the training may be too short, also for the averaged weights "
+            "that are evaluated (a lower ema_decay remembers fewer steps), or its learning rate too high"
         )
