@@ -4,10 +4,11 @@
 
 The trainings are those of `benchmarks.gpu`: WRN-28-2 at the published CIFAR setting. Floating-point operations of
 convolutions and products of matrices are counted in a step with a 16th of the images, and are in proportion to them.
-Launches are counted on the pretended GPU of the tests, as in `benchmarks.launches`. A step takes at least the longer of
-the two: all launches, at `--launch` microseconds each, and the arithmetic, at one of the `--rates` in TFLOP/s (full
-precision, TF32 and bfloat16 on a GPU of the H200's kind, at a fifth of what its tensor cores are sold for, as layers of
-32 to 128 channels do not fill them). Neither counts the time that memory takes.
+Launches are counted in one with a quarter of the images, on the pretended GPU of the tests, as in
+`benchmarks.launches`. A step takes at least the longer of the two: all launches, at `--launch` microseconds each, and
+the arithmetic, at one of the `--rates` in TFLOP/s. These are for an H200: three fifths of what it is sold for in full
+precision, and a fifth in TF32 and bfloat16, whose tensor cores are not filled by layers of 32 to 128 channels. The
+time that memory takes is not counted.
 """
 
 import argparse
@@ -21,7 +22,11 @@ from benchmarks.gpu_training import METHODS, Enough, Pace, Setting, train
 from benchmarks.launches import CountingGPU
 
 PART = 16
-FEW = Setting("cpu", 0, 64 // PART, 400, False)
+
+
+def part(divisor: int) -> Setting:
+    """Return the setting with some of the images of a step."""
+    return Setting("cpu", 0, 64 // divisor, 400, False)
 
 
 class Launches(Pace):
@@ -49,7 +54,7 @@ def flops(method: str) -> float:
     """Count the floating-point operations of a step with all images."""
     pace, counter = Pace(0, 1, False), FlopCounterMode(display=False)
     with counter:
-        train(method, FEW, pace)
+        train(method, part(PART), pace)
     return counter.get_total_flops() / pace.steps * PART
 
 
@@ -57,7 +62,7 @@ def launches(method: str) -> int:
     """Count the kernels of a step."""
     with CountingGPU() as gpu:
         pace = Launches(gpu)
-        train(method, FEW, pace, accelerator="auto", strategy=gpu.strategy())
+        train(method, part(4), pace, accelerator="auto", strategy=gpu.strategy())
     return pace.kernels
 
 
