@@ -1,6 +1,6 @@
 """Measure the checkpoints of what keeps numbers of each unlabeled image: size, time, memory.
 
-    python -m benchmarks.checkpoints [--images 1000000] [--classes 100] [--rounds 3] [--rows DARP CPG]
+    python -m benchmarks.checkpoints [--images 1000000] [--classes 100] [--rounds 5] [--rows DARP CPG]
 
 CifarResNet-8 on random images of 8 pixels in memory. Each row is a process of its own. After a training step, it
 alternates `Trainer.save_checkpoint` with `torch.save` of the same content to a file that is synced to the disk, too.
@@ -112,10 +112,10 @@ class Measure(Callback):
             "loaded": lambda: torch.load(self.file, weights_only=True),
         }
         times: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(self.rounds):
-            for name in list(sides)[:: -1 if number % 2 else 1]:  # the disk may still be at what the side before wrote
+        for number in range(self.rounds + (self.rounds > 0)):  # the first files of a disk that was at rest take longer
+            for name in list(sides)[:: -1 if number % 2 else 1]:  # it may still be at what the side before wrote
                 times[name].append(median_seconds(sides[name], 1, CPU))
-        self.numbers = {name: statistics.median(taken) for name, taken in times.items()}
+        self.numbers = {name: statistics.median(taken[1:]) for name, taken in times.items()}
         self.numbers |= {"size": self.file.stat().st_size, "memory": extra}
         other.unlink()
 
@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,8 +1,10 @@
 """The script for a GPU is tried on a processor, since where there is a GPU there is little time."""
 
 import io
+import os
 import subprocess
 from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,27 @@ def run_here(words: list[str], **options: Any) -> Any:
         return Namespace(returncode=1, stdout="| MixMatch | TF32 | 1 |\n", stderr="Traceback\nValueError: why\n")
     if name == "SimPro":
         raise subprocess.TimeoutExpired(words, options["timeout"], b"| SimPro | TF32 | 2 |\n")
-    out, threads = io.StringIO(), torch.get_num_threads()
+    out = io.StringIO()
     with redirect_stdout(out), mock.patch("sys.argv", ["gpu", *words[3:]]):
         gpu.main()
-    torch.set_num_threads(threads)
     return Namespace(returncode=0, stdout=out.getvalue(), stderr="")
 
 
-def test_all_parts_are_measured_and_those_that_fail_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def undone() -> Iterator[None]:
+    """What a process of its own would leave behind is undone."""
+    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags = matmul.allow_tf32, convolutions.allow_tf32
+    with mock.patch.dict(os.environ):
+        yield
+    matmul.allow_tf32, convolutions.allow_tf32 = flags
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("undone")
+@pytest.mark.filterwarnings("ignore:Total length of", "ignore:You passed `Trainer")
+def test_all_parts_are_measured_and_those_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [name for name in gpu.PARTS if name != "DARP"]  # which is a program of its own
     monkeypatch.setattr("sys.argv", ["gpu", f"--out={tmp_path}/new/gpu.md", *TINY, "--parts", *parts])
     with mock.patch.object(gpu.subprocess, "run", run_here):  # type: ignore[attr-defined]
@@ -52,6 +65,7 @@ def test_all_parts_are_measured_and_those_that_fail_are_named(
     assert len([line for line in profile[2:] if line.startswith("|")]) == 5
 
 
+@pytest.mark.usefixtures("undone")
 def test_a_training_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gpu_training.METHODS, "FixMatch", (lambda *args, **options: 1 / 0, 7))
     row = gpu_steps.row("TF32", "FixMatch", gpu_training.Setting("cpu", 0.01, 2, 40, True))
