@@ -5,9 +5,9 @@
 Two networks: WRN-28-2 on images of 32 pixels in memory (the embedded digits), and EfficientNet-B0 on JPEG files of 160
 pixels that are resized to 96, from the cache and decoded each time. `tailmatch validate`, `test` and `predict` (to a
 table) are timed from the start of their loop to its last batch, and from there until figures, reports and files are
-written. The start of the process is another benchmark's (`benchmarks.start`). The bare passes are those of the same
-network on the same batches, as float tensors that lie there. Each run is followed by its bare passes, and the table has
-medians over rounds.
+written. The start of the process is another benchmark's (`benchmarks.start`). After each batch, the same network
+passes the same batch once more, as float tensor that lies there: the time of these bare passes is no part of the
+loop's. The table has medians over rounds.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from benchmarks.command import run_watched
 from benchmarks.image_files import write_images
@@ -42,7 +41,7 @@ HEADER = """\
 
 
 class Loop(Callback):
-    """Times the loop of an evaluation or a prediction, and then the bare passes on its batches.
+    """Times the loop of an evaluation or a prediction, and a bare pass after each of its batches.
 
     Attributes:
         taken: The seconds of the loop, of what follows its last batch, and of the bare passes.
@@ -50,39 +49,33 @@ class Loop(Callback):
     """
 
     def __init__(self) -> None:
-        self.taken, self.images, self._begun, self._last = (0.0, 0.0, 0.0), 0, 0.0, 0.0
+        self.taken, self.images, self._since = [0.0, 0.0, 0.0], 0, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warm up by one pass, which the bare passes have behind them, too; then note the start."""
-        with torch.inference_mode():
-            pl_module(torch.rand(BATCH, 3, *trainer.datamodule.height_and_width))  # type: ignore[attr-defined]
-        self._begun = time.perf_counter()
+        """Warm up by one pass; then note the start."""
+        self.taken, self.images = [0.0, 0.0, 0.0], 0
+        pl_module(torch.rand(BATCH, 3, *trainer.datamodule.height_and_width))  # type: ignore[attr-defined]
+        self._since = time.perf_counter()
 
-    def on_validation_batch_end(self, *args: Any) -> None:
-        """Note the end of what may be the last batch."""
-        self._last = time.perf_counter()
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Add the time of the batch, and that of a bare pass."""
+        self.taken[0] += time.perf_counter() - self._since
+        images = to_float(batch["image"])
+        begun = time.perf_counter()
+        pl_module.network(images)
+        self._since = time.perf_counter()
+        self.taken[2] += self._since - begun
+        self.images += len(images)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the end, and time the bare passes."""
-        end = time.perf_counter()
-        stage = {"validate": "val", "test": "test", "predict": "predict"}[str(trainer.state.fn.value)]  # type: ignore[union-attr]
-        loader: Any = getattr(trainer.datamodule, f"{stage}_dataloader")()  # type: ignore[attr-defined]
-        batches = [to_float(batch["image"]) for batch in loader]
-        self.images = sum(map(len, batches))
-        self.taken = self._last - self._begun, end - self._last, bare(pl_module.network, batches)
+    def on_validation_end(self, *args: Any) -> None:
+        """Note what follows the last batch."""
+        self.taken[1] = time.perf_counter() - self._since
 
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_start = on_predict_start = on_validation_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_end = on_predict_end = on_validation_end
-
-
-@torch.inference_mode()
-def bare(network: torch.nn.Module, batches: list[Tensor]) -> float:
-    """Time the forward passes."""
-    begun = time.perf_counter()
-    for batch in batches:
-        network(batch)
-    return time.perf_counter() - begun
 
 
 def trainings(folder: Path, images: int) -> dict[str, list[str]]:
