@@ -116,7 +116,7 @@ class PseudoLabelMonitor(Callback):
         log_scalars(trainer, scalars)
         self._kept.keep(trainer, scalars, counts, totals)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
-            labeled = trainer.datamodule.class_counts  # type: ignore[attr-defined]
+            labeled = trainer.datamodule.annotated_counts  # type: ignore[attr-defined]
             draw = partial(pseudo_label_figure, counts, totals, labeled, names)
             figures.log_figure(trainer, "pseudo/labels", draw)
 

@@ -55,7 +55,7 @@ class PseudoLabelTotals:
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = {"raw": counts["raw"], "refined": counts["refined"], "target": target, "truth": counts["truth"]}
         shares = {name: row / row.sum() for name, row in rows.items() if row.sum()}
-        self.add((trainer.current_epoch + 1, trainer.global_step), scalars, shares, torch.tensor(data.class_counts))
+        self.add((trainer.current_epoch + 1, trainer.global_step), scalars, shares, torch.tensor(data.annotated_counts))
         self.write(run_folder(trainer) / FILE, data.class_names)
 
     def resume(self, file: Path, step: int) -> None:

@@ -166,7 +166,7 @@ class EvaluationFigures(Callback):
             return
         result = pl_module.evaluations[stage]
         names = pl_module.class_names
-        counts = pl_module.class_counts.tolist()
+        counts = pl_module.annotated_counts.tolist()
         recall = partial(class_figures.recall_figure, result.recall, counts, names)
         figures.log_figure(trainer, f"{stage}/recall", recall)
         if result.confusion is not None:
