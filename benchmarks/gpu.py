@@ -22,7 +22,7 @@ import torch
 import tailmatch
 
 TRAININGS = ("FixMatch", "MixMatch", "SimPro", "DDP", "compiled")
-PARTS = (*TRAININGS[:3], "profile", "DARP", *TRAININGS[3:])
+PARTS = (*TRAININGS[:3], "profile", "DARP", "chunks", *TRAININGS[3:])
 """The parts, in their order."""
 
 HEADER = """\
@@ -54,6 +54,8 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
     if name == "DARP":
         sizes = ["1000x10"] if options.small else ["1000000x100", "1000000x1000"]
         return ["benchmarks.darp_solver", "--device", options.device, "--repeats", "3", "--sizes", *sizes]
+    if name == "chunks":
+        return ["benchmarks.chunks", "--device", options.device, "--batch-size", str(options.batch_size), "--rounds=9"]
     words = [f"--device={options.device}", f"--seconds={options.seconds}", f"--batch-size={options.batch_size}"]
     words += [f"--images={options.images}", *(["--small"] if options.small else [])]
     return ["benchmarks.gpu", "--part", name, *words]
