@@ -129,7 +129,7 @@ METHODS: dict[type[ImageClassifier], Method] = {
     AdaMatch: Method({"momentum": 0.5, "batches": 3}),
     BaCon: Method({"threshold": 0.2, "balanced_threshold": 0.1, "contrast_threshold": 0.11, "contrast_start": 0.3}),
     BOAT: Method({"threshold": 0.2, "momentum": 0.9}),
-    CCL: Method({"threshold": 0.25, "energy_threshold": -2.1, "tau": 0.5, "warmup_steps": 1, "every": 2}),
+    CCL: Method({"threshold": 0.25, "energy_threshold": 2.1, "tau": 0.5, "warmup_steps": 1, "every": 2}),
     CPE: Method({"threshold": 0.1}),
     CPG: Method({"threshold": 0.13, "warmup_steps": 1, "every": 3, "least_votes": 1}),
     ClassifierRetraining: Method(begins_with_checkpoint=True),

@@ -1,6 +1,5 @@
 """CCL (Zhou et al., NeurIPS 2024, arXiv 2410.06109): contrast with continuous labels."""
 
-import math
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ class CCL(FixMatch):
     each labeled one, and rho = mu / (1 + mu):
 
         v = (z(weak) - log((1 - rho) pi + rho pi_c) + (1 + tau / 2) log pi_u + b(weak)) / 2
-        q = softmax(v), refined; c = 1[max q >= threshold]; r = 1[-logsumexp v <= energy_threshold]
+        q = softmax(v), refined; c = 1[max q >= threshold]; r = 1[logsumexp v >= energy_threshold]
         loss_z = CE(z(labeled)) + max(lambda_u, mu) * mean(c CE(argmax q, z(strong)))
         loss_b = CE(b(labeled) + tau log pi) + max(lambda_u, mu) * mean(c CE(argmax q, b(strong) + tau log pi_c))
         loss = lambda_classes (loss_z + loss_b) + lambda_smoothed L_s + (1 - lambda_classes) L_r
@@ -51,7 +50,8 @@ class CCL(FixMatch):
         tau: Strength of the adjustments, at least 0.
         lambda_classes: Share of both heads' losses, in [0, 1]; the rest is that of L_r.
         lambda_smoothed: Weight of L_s, at least 0.
-        energy_threshold: Largest energy of a row that L_r and `pi_u` use. Logits grow with the length of a training.
+        energy_threshold: Least logsumexp v, the negative energy, of a row that L_r and `pi_u` use, at least 0. Logits
+            grow with the length of a training.
         momentum: Weight of the previous `pi_c`, in [0, 1).
         unlabeled_momentum: Weight of the previous `pi_u`, in [0, 1).
         every: Number of steps between updates of both, at least 1.
@@ -74,7 +74,7 @@ class CCL(FixMatch):
         tau: float = 2.0,
         lambda_classes: float = 0.7,
         lambda_smoothed: float = 1.0,
-        energy_threshold: float = -8.75,
+        energy_threshold: float = 8.75,
         momentum: float = 0.5,
         unlabeled_momentum: float = 0.5,
         every: int = 500,
@@ -88,7 +88,7 @@ class CCL(FixMatch):
         check_at_least("tau", tau, 0)
         check_share("lambda_classes", lambda_classes)
         check_at_least("lambda_smoothed", lambda_smoothed, 0)
-        check_at_least("energy_threshold", energy_threshold, -math.inf)
+        check_at_least("energy_threshold", energy_threshold, 0)
         check_below_one("unlabeled_momentum", unlabeled_momentum)
         check_count("warmup_steps", warmup_steps, 0)
         self.tau, self.energy_threshold, self.warmup_steps = tau, energy_threshold, warmup_steps
@@ -139,7 +139,7 @@ class CCL(FixMatch):
         with torch.no_grad():
             own = standard[: len(labels)].softmax(dim=1)
             probs, weights = self.pseudo_labels(weak.softmax(dim=1), unlabeled["index"], own)
-            reliable = (-weak.logsumexp(dim=1) <= self.energy_threshold).float()
+            reliable = (weak.logsumexp(dim=1) >= self.energy_threshold).float()
         shifts = log_shift(prior, self.tau, FLOOR), log_shift(self.prior.probs, self.tau, FLOOR)
         loss_standard = self.head_loss(standard, labels, probs, weights, self.labeled_shift(), self.unlabeled_shift())
         loss_balanced = self.head_loss(balanced, labels, probs, weights, *shifts)

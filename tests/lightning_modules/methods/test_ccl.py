@@ -60,7 +60,7 @@ def batch() -> Batch:
 
 def made(step: int = 0, **arguments: Any) -> tuple[Any, dict[str, Tensor]]:
     """A method at a step, whose contrasts are 2 and 3, and what it logs."""
-    given = {"tau": 1.0, "threshold": 0.9, "energy_threshold": -4.0, "warmup_steps": 2, "every": 1, **arguments}
+    given = {"tau": 1.0, "threshold": 0.9, "energy_threshold": 4.0, "warmup_steps": 2, "every": 1, **arguments}
     method: Any = CCL(3, network=LinearPixelNetwork, **given)
     logged: dict[str, Tensor] = {}
     method.track = logged.update
@@ -117,7 +117,7 @@ def test_a_step_by_hand() -> None:
 
 
 def test_the_contrasts_get_the_features_of_their_views() -> None:
-    method, _ = made(energy_threshold=-2.0)
+    method, _ = made(energy_threshold=2.0)
     method.training_step(batch(), 0)
     pair, labels, views, q, reliable, weight = method.contrasts.given
     for found, rows in zip([*pair, *views], [*CONTRAST, WEAK, *STRONG], strict=True):
