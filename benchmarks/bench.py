@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, list[list[str]]] = {
     "methods": [["benchmarks.methods"]],
     "launches": [["benchmarks.launches"]],
     "scale": [["benchmarks.scale"]],
+    "chunks": [["benchmarks.chunks"]],
     "views": [
         ["benchmarks.views", "--view", view, "--size", str(size), "--batch-size", str(batch)]
         for view, size, batch in VIEWS

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tailmatch.lazy import lazily
 
 if TYPE_CHECKING:
+    from tailmatch.callbacks.compiled_backbone import CompiledBackbone
     from tailmatch.callbacks.remedies.cdmad import CDMAD
     from tailmatch.callbacks.remedies.darp.callback import DARP, DARPRefinement
     from tailmatch.callbacks.remedies.debiaspl import DebiasPL
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CDMAD",
+    "CompiledBackbone",
     "DARP",
     "DARPRefinement",
     "DebiasPL",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "CDMAD": "tailmatch.callbacks.remedies.cdmad",
+    "CompiledBackbone": "tailmatch.callbacks.compiled_backbone",
     "DARP": "tailmatch.callbacks.remedies.darp.callback",
     "DARPRefinement": "tailmatch.callbacks.remedies.darp.callback",
     "DebiasPL": "tailmatch.callbacks.remedies.debiaspl",

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
-from tailmatch.lightning_modules.training.length import steps_to_validation, total_epochs
+from tailmatch.lightning_modules.training.length import gradient_is_pending, steps_to_validation, total_epochs
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -48,6 +48,11 @@ class PeriodicCheckpoint(ModelCheckpoint):
 
 class LastCheckpoint(ModelCheckpoint):
     """A callback that keeps the newest checkpoint as `last.ckpt`: after every epoch, and every n steps."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Save every n steps, but never a part of an accumulated gradient, which no checkpoint has."""
+        if not gradient_is_pending(trainer):
+            super().on_train_batch_end(trainer, *args)
 
 
 @dataclass

@@ -19,8 +19,8 @@ from tailmatch.callbacks.reports.html.page import FILE
 from tailmatch.command_line.completion import complete
 from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.help import arrange_help
+from tailmatch.command_line.options import add_run_options, add_subcommand_options
 from tailmatch.command_line.parser import Parser
-from tailmatch.command_line.report import UNLABELED_IMAGES
 from tailmatch.command_line.results import results_of_fit
 from tailmatch.command_line.resume import resolve_checkpoint, step_of
 from tailmatch.command_line.run_config import RunConfig
@@ -93,27 +93,7 @@ class TailmatchCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and the checkpoints, and link what the method takes from the data."""
-        parser.add_argument(
-            "--run_dir",
-            type=str | None,
-            default=None,
-            help="Folder of the run, for logs, config.yaml, checkpoints/ and test_metrics.json "
-            "(default: the folder of --ckpt_path, otherwise a new folder in runs/).",
-        )
-        parser.add_argument(
-            "--overwrite",
-            type=bool,
-            default=False,
-            help="Start a new run in a run_dir that holds another one, which is moved aside, not deleted. "
-            "With predict: replace an existing output.",
-        )
-        parser.add_argument(
-            "--trust_checkpoint",
-            type=bool,
-            default=False,
-            help="Take all settings of the checkpoints named, which may name any code and write anywhere: only for "
-            "files whose maker you trust (a run of yours is trusted where its --run_dir is named).",
-        )
+        add_run_options(parser)
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
@@ -125,23 +105,7 @@ class TailmatchCLI(LightningCLI):
         if self.typed and self.typed[0] in self.subcommands().keys() - {subcommand}:
             return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_argument(
-                "--output",
-                type=str | None,
-                default=None,
-                help="File to write: .csv, .tsv, .txt or .parquet for a table (PredictionWriter), .npz for "
-                "pseudo-labels (PseudoLabelWriter). Default: pseudo_labels.npz in run_dir, or predictions.csv in "
-                "run_dir for images without labels (UnlabeledImages, UnlabeledTable).",
-            )
-        if subcommand == "test":
-            parser.add_argument(
-                "--report",
-                type=bool,
-                default=True,
-                help="Write report.html and label_next.csv into run_dir (`tailmatch report` does so later).",
-            )
-            parser.add_argument("--unlabeled_images", type=int | None, default=None, help=UNLABELED_IMAGES)
+        add_subcommand_options(parser, subcommand)
         if isinstance(parser, Parser):
             arrange_help(parser, subcommand)
         return parser

@@ -75,6 +75,8 @@ def plain_message(message: str, parser: LightningArgumentParser) -> str:
     asked, known = [], list[str]()
     if option and path:
         asked, known = [option[1]], argument_names(path[1])
+        if option[1] in known:  # of a class that it stands on
+            return f"{text}, which sets it itself: leave it out"
     elif member:
         asked, known = [member[2]], dir(sys.modules.get(member[1]))  # a text may only pretend that it is imported
     elif name:

@@ -15,7 +15,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.states import TrainerFn
 
 from tailmatch.command_line.signals import SIGNALS, Stop
-from tailmatch.lightning_modules.training.length import is_last_epoch
+from tailmatch.lightning_modules.training.length import gradient_is_pending, is_last_epoch
 
 PATIENCE = 10.0
 """Seconds that the processes which this one launched have to end by themselves."""
@@ -47,7 +47,12 @@ class StopAtStepEnd(Checkpoint):
         SIGNALS.deferred = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save, if stopping was asked. Lightning logs the step's numbers after this hook: stop in the next one."""
+        """Save, if stopping was asked. Lightning logs the step's numbers after this hook: stop in the next one.
+
+        Where gradients are accumulated, the signal waits for the step.
+        """
+        if gradient_is_pending(trainer):
+            return
         signum = SIGNALS.received or 0
         if trainer.world_size > 1:
             before, self._agreement = self._agreement, begin_to_agree(trainer, signum)
@@ -60,7 +65,7 @@ class StopAtStepEnd(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save and stop, if that was asked; the validation is done anew when the run continues."""
-        if trainer.state.fn == TrainerFn.FITTING and SIGNALS.deferred:
+        if trainer.state.fn == TrainerFn.FITTING and SIGNALS.deferred and not gradient_is_pending(trainer):
             self._asked = self._save_if_asked(trainer, agreed(trainer, SIGNALS.received or 0))
             self._stop_if_saved()
 

@@ -5,6 +5,7 @@ import difflib
 import shlex
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,13 @@ def main(args: Sequence[str]) -> None:
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
     if study.search is not None:
-        if asked.where or asked.cell is not None or asked.dry_run:
-            raise SettingsError("--where, --cell and --dry-run are for studies with axes; this one searches")
+        if asked.where or asked.cell is not None:
+            raise SettingsError("--where and --cell are for studies with axes; this one searches")
+        if asked.dry_run:
+            from tailmatch.command_line.studies.costs import show_search
+
+            show_search(study, out, asked.jobs, tuple(extra))
+            return
         sys.exit(run(study, [], out, asked.jobs, extra))
     cells = cells_of(study, extra)
     chosen = chosen_cells(cells, *levels_where(asked.where, study))
@@ -105,7 +111,9 @@ def main(args: Sequence[str]) -> None:
 
         show_plan(study, with_needed(chosen, cells), numbers, out, asked.jobs)
         return
-    sys.exit(run(study, with_needed(chosen, cells), out, asked.jobs))
+    code = run(study, with_needed(chosen, cells), out, asked.jobs)
+    say_former(out, {cell.name for cell in cells})
+    sys.exit(code)
 
 
 def check_extra(extra: Sequence[str]) -> None:
@@ -213,6 +221,16 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     if search is None and outcome.done:
         show_table(out, study.compare)
     return 1 if outcome.failed else 0
+
+
+def say_former(out: Path, names: "AbstractSet[str]") -> None:
+    """Name the runs in a folder that are no cells of the study any more, but rows of its table."""
+    from tailmatch.command_line.studies.record import FILE
+
+    former = sorted(path.parent.name for path in out.glob(f"*/{FILE}") if path.parent.name not in names)
+    if former:
+        shown = ", ".join(former[:10]) + (f" and {len(former) - 10} more" if len(former) > 10 else "")
+        print(f"{out} also holds runs that the study no longer has, and shows them: {shown}", flush=True)
 
 
 def show_table(out: Path, words: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.accelerators import Accelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
+from torch.optim.optimizer import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
@@ -131,11 +132,13 @@ class PretendedGPU(TorchDispatchMode):
         torch.cuda._lazy_init, torch.cuda.current_device = lambda: None, lambda: 0
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        _foreach_supported_types.append(GPUTensor)  # so that optimizers take their default of a GPU
         super().__enter__()
         return self
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
+        _foreach_supported_types.remove(GPUTensor)
         lift, overwrite, (torch.cuda._lazy_init, torch.cuda.current_device) = self._before.pop()
         torch._C._set_only_lift_cpu_tensors(lift)
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)

@@ -23,13 +23,13 @@ from tests.trained_files import trained_file
 
 PACKAGES = (
     "datamodules", "lightning_modules", "callbacks", "lightning_modules.losses", "lightning_modules.networks",
-    "lightning_modules.views", "lightning_modules.heads", "lightning_modules.training",
+    "lightning_modules.views", "lightning_modules.heads", "lightning_modules.training", "lightning_modules.weightings",
 )  # fmt: skip
 
 
 SIZES = {
     "depth", "widen", "feature_dim", "num_classes", "queue_size", "dim", "projection_dim", "embedding_dim",
-    "image_size", "size", "norm_splits", "width",
+    "image_size", "size", "norm_splits", "width", "batches",
 }  # fmt: skip
 """Arguments of which a billion may be what a user wants, and more memory than a test has."""
 

@@ -63,7 +63,8 @@ class EvaluationTable(Callback):
         others = {name: value for name, value in logged.items() if name not in METRICS}
         scalars = {name: float(value) for name, value in result.scalars.items()} | others
         title = f"{int(result.support.sum()):,} {NOUNS[stage]}"
-        console.print(metrics_table(scalars, group_sizes(counts, result.support.cpu()), title))
+        sizes = group_sizes(pl_module.annotated_counts.cpu(), result.support.cpu())
+        console.print(metrics_table(scalars, sizes, title))
         console.print(worst_classes_table(result, counts, pl_module.class_names))
 
 

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from tailmatch.callbacks.reports import figures
 from tailmatch.callbacks.reports.class_figures import pseudo_label_figure
-from tailmatch.callbacks.reports.pseudo_label_totals import FILE, PseudoLabelTotals
+from tailmatch.callbacks.reports.pseudo_label_totals import PseudoLabelTotals
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.arguments import SettingsError, check_count
 from tailmatch.lightning_modules import SemiSupervisedClassifier
 from tailmatch.lightning_modules.pseudo_labels.class_prior import check_target, is_known, unlabeled_totals
 from tailmatch.lightning_modules.training.distributed import place, sum_over_processes
 from tailmatch.lightning_modules.training.length import is_last_epoch
-from tailmatch.lightning_modules.training.run_folder import run_folder
 
 ROWS = ("raw", "refined", "selected", "truth", "raw_correct", "refined_correct", "selected_correct")
 """The counts of each class: `raw`, `refined` and `selected` by the pseudo-label, the others by the true class.
@@ -102,9 +101,7 @@ class PseudoLabelMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the file of all epochs, or continue that of a resumed run."""
-        self._kept = PseudoLabelTotals()
-        if trainer.ckpt_path is not None and trainer.is_global_zero:
-            self._kept.resume(run_folder(trainer) / FILE, trainer.global_step)
+        self._kept.begin(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the counts of the epoch and reset them."""
@@ -116,20 +113,10 @@ class PseudoLabelMonitor(Callback):
         totals = self._totals(trainer, pl_module)
         scalars = pseudo_label_scalars(counts, totals, names if self._truth is not None else None)
         log_scalars(trainer, scalars)
-        if trainer.is_global_zero and trainer.loggers:
-            self._keep(trainer, scalars, counts, totals)
+        self._kept.keep(trainer, scalars, counts, totals)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
-            labeled = trainer.datamodule.class_counts  # type: ignore[attr-defined]
+            labeled = trainer.datamodule.annotated_counts  # type: ignore[attr-defined]
             figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, labeled, names))
-
-    def _keep(self, trainer: Trainer, scalars: dict[str, float], counts: dict[str, Tensor], totals: Tensor) -> None:
-        """Add the epoch to the file of all epochs."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        shares = {"raw": counts["raw"], "refined": counts["refined"], "target": totals, "truth": counts["truth"]}
-        shares = {name: row / row.sum() for name, row in shares.items() if row.sum()}
-        place = (trainer.current_epoch + 1, trainer.global_step)
-        self._kept.add(place, scalars, shares, torch.tensor(data.class_counts))
-        self._kept.write(run_folder(trainer) / FILE, data.class_names)
 
     def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
         """Find the target when it is shown, since refiners may register after this callback."""

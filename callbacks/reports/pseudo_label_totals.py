@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.output_files import write_json
 from tailmatch.lightning_modules.metrics import third_groups
+from tailmatch.lightning_modules.training.run_folder import run_folder
 
 FILE = "pseudo_label_totals.json"
 """The name of the file in the run folder."""
@@ -30,9 +33,33 @@ class PseudoLabelTotals:
         self.epochs: list[dict[str, Any]] = []
         self.last: dict[str, Any] = {}
 
+    def begin(self, trainer: Trainer) -> None:
+        """Begin with no epoch, or with those of the run that is resumed."""
+        self.epochs, self.last = [], {}
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            self.resume(run_folder(trainer) / FILE, trainer.global_step)
+
+    def keep(
+        self, trainer: Trainer, scalars: Mapping[str, float], counts: Mapping[str, Tensor], target: Tensor
+    ) -> None:
+        """Add the present epoch and write the file, on process 0 of a run with a logger.
+
+        Args:
+            trainer: The trainer of the run.
+            scalars: The scalars of the epoch.
+            counts: Numbers of pseudo-labels `[K]`, `raw` and `refined`, and `truth`, all zero if it is not known.
+            target: The class totals to compare with, `[K]`.
+        """
+        if not (trainer.is_global_zero and trainer.loggers):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        rows = {"raw": counts["raw"], "refined": counts["refined"], "target": target, "truth": counts["truth"]}
+        shares = {name: row / row.sum() for name, row in rows.items() if row.sum()}
+        self.add((trainer.current_epoch + 1, trainer.global_step), scalars, shares, torch.tensor(data.annotated_counts))
+        self.write(run_folder(trainer) / FILE, data.class_names)
+
     def resume(self, file: Path, step: int) -> None:
         """Read the rows of the run that is continued, up to its step; none if there is no such file."""
-        self.epochs, self.last = [], {}
         if not file.is_file():
             return
         try:

@@ -165,7 +165,7 @@ class EvaluationFigures(Callback):
             return
         result = pl_module.evaluations[stage]
         names = pl_module.class_names
-        counts = pl_module.class_counts.tolist()
+        counts = pl_module.annotated_counts.tolist()
         log = figures.log_figure  # it frees a figure that has no name
         log(trainer, f"{stage}/recall", class_figures.recall_figure(result.recall, counts, names))
         if result.confusion is not None:

@@ -4,14 +4,19 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tailmatch.callbacks.reports.pseudo_label_monitor import pseudo_label_scalars
+from tailmatch.callbacks.reports.pseudo_label_totals import PseudoLabelTotals
 from tailmatch.callbacks.reports.scalars import log_scalars
 from tailmatch.datamodules.class_names import printable
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.output_files import whole_file
+from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import ImageClassifier, SelfTraining
+from tailmatch.lightning_modules.pseudo_labels.class_prior import is_known, unlabeled_totals
 from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 from tailmatch.lightning_modules.training.run_folder import run_folder
 
@@ -29,29 +34,47 @@ class SelfTrainingReport(Callback):
     """Report of what `SelfTraining` selects and relabels, printed and logged at each labeling.
 
     * The selected pseudo-labels: a printed line, `pseudo/selected` (the selected share of the unlabeled images) and,
-      for up to 30 classes, `pseudo/selected_class/<name>` (the number of selected images).
+      for up to 30 classes, `pseudo/selected_class/<name>` (the number of selected images). The other scalars and
+      `pseudo_label_totals.json` are those of `PseudoLabelMonitor`, for the run's report, with the labeled counts as
+      target; pseudo-labels are reported as they were taken, so that raw and refined ones are the same.
     * The replaced labels, with `relabel_threshold`: a printed line, the scalars `relabel/...` (`relabeling_scalars`),
       and the list `relabeled.csv` in the run folder (`write_relabeled`).
 
     The command line adds this callback to every run, and other methods ignore it. In Python, give it to the `Trainer`.
     """
 
+    def __init__(self) -> None:
+        self._kept = PseudoLabelTotals()
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Register with the method, if it is `SelfTraining`."""
         if stage == "fit" and isinstance(pl_module, SelfTraining):
             pl_module.add_observer(self)
 
-    def observe_selection(self, method: ImageClassifier, selected: Tensor, counts: Tensor) -> None:
-        """Print and log how many pseudo-labels were selected; see `SelfTrainingObserver`."""
-        total, by_class = len(selected), dict(zip(method.class_names, counts.tolist(), strict=True))
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the file of all labelings, or continue that of a resumed run."""
+        self._kept.begin(trainer)
+
+    def observe_selection(self, method: ImageClassifier, labels: PseudoLabels, selected: Tensor) -> None:
+        """Print, log and keep which pseudo-labels were selected; see `SelfTrainingObserver`."""
+        data = method.trainer.datamodule  # type: ignore[attr-defined]
+        truth = data.unlabeled.targets if is_known(data) else None
+        counts = selection_counts(labels.label, selected, truth, method.num_classes)
+        total, taken_of_class = len(selected), counts["selected"].long().tolist()
+        by_class = dict(zip(method.class_names, taken_of_class, strict=True))
         listed = dict(list(by_class.items())[:LISTED_CLASSES])
         if method.trainer.is_global_zero:
             classes = ", ".join(f"{printable(name)} {count}" for name, count in listed.items())
             more = ", ..." if len(by_class) > len(listed) else ""
-            taken = f"{int(counts.sum()):,} of {total:,} unlabeled images selected"
+            taken = f"{sum(taken_of_class):,} of {total:,} unlabeled images selected"
             print(f"pseudo-labels: {taken} ({classes}{more})", flush=True)
         scalars = {f"pseudo/selected_class/{name}": float(count) for name, count in listed.items()}
-        log_scalars(method.trainer, {"pseudo/selected": int(counts.sum()) / total, **scalars})
+        if counts["raw"].any():
+            target = unlabeled_totals(None, data).double()
+            scalars |= pseudo_label_scalars(counts, target, None if truth is None else method.class_names)
+            scalars["pseudo/selected"] = sum(taken_of_class) / total
+            self._kept.keep(method.trainer, scalars, counts, target)
+        log_scalars(method.trainer, {"pseudo/selected": 0.0, **scalars})
 
     def observe_relabeling(self, method: ImageClassifier, relabeling: Relabeling, rows: ImageRows) -> None:
         """Write `relabeled.csv`, print a line and log `relabel/...`, on process 0; see `SelfTrainingObserver`."""
@@ -61,6 +84,33 @@ class SelfTrainingReport(Callback):
         write_relabeled(path, relabeling, rows, method.class_names)
         print(f"{relabeling_line(relabeling, rows.truth, method.class_names)}; {path}", flush=True)
         log_scalars(method.trainer, relabeling_scalars(relabeling, rows.truth))
+
+
+def selection_counts(label: Tensor, selected: Tensor, truth: Tensor | None, num_classes: int) -> dict[str, Tensor]:
+    """Count pseudo-labels of each class, `float64 [K]`, by the names of `PseudoLabelMonitor`'s `ROWS`.
+
+    Args:
+        label: Pseudo-labels `int64 [N]`, -1 where there is none, which does not count.
+        selected: Which of them are selected, `bool [N]`.
+        truth: True classes `int64 [N]`; None if they are not known.
+        num_classes: The number of classes K.
+    """
+
+    def count(classes: Tensor, which: Tensor) -> Tensor:
+        return torch.bincount(classes[which], minlength=num_classes).double()
+
+    labeled, right = label >= 0, torch.zeros_like(selected) if truth is None else label == truth
+    of_class = label if truth is None else truth
+    everything = count(label, labeled)
+    return {
+        "raw": everything,
+        "refined": everything,
+        "selected": count(label, selected),
+        "truth": torch.zeros_like(everything) if truth is None else count(truth, labeled),
+        "raw_correct": count(of_class, right),
+        "refined_correct": count(of_class, right),
+        "selected_correct": count(of_class, right & selected),
+    }
 
 
 def write_relabeled(path: Path, relabeling: Relabeling, rows: ImageRows, class_names: list[str]) -> None:

@@ -129,7 +129,7 @@ class PredictionShards(Callback):
             data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
             self.write(self._path, self._columns(data, trainer.world_size), trainer, data)
             left_out = data.left_out()
-            without = f" ({len(left_out)} unreadable images were left out)" if left_out else ""
+            without = f" (unreadable images left out: {len(left_out)})" if left_out else ""
             print(f"{len(data.predicted):,} {self.noun}: {self._path}{without}", flush=True)
         trainer.strategy.barrier("predictions are written")
         self._remove_shards(trainer)

@@ -93,7 +93,7 @@ class PredictionWriter(PredictionShards):
         if left_out and not {"key", "id"} & set(self.columns):
             raise SettingsError(
                 f"columns are {self.columns}, so that a row belongs to an image by its place alone, and "
-                f"{len(left_out)} unreadable images were left out: replace them, or add the column key"
+                f"unreadable images were left out ({len(left_out)}): replace them, or add the column key"
             )
 
     def rows(self, probs: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,9 @@ from tailmatch.command_line.errors import message_for_user
 from tailmatch.command_line.studies.cell import Cell
 from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
 from tailmatch.command_line.studies.record import Record
+from tailmatch.command_line.studies.search import trial_cell
 from tailmatch.command_line.studies.study import Study
+from tailmatch.command_line.studies.values import option_text
 
 
 def show_plan(study: Study, cells: Sequence[Cell], numbers: Mapping[str, int], out: Path, jobs: int | None) -> None:
@@ -50,6 +52,20 @@ def show_plan(study: Study, cells: Sequence[Cell], numbers: Mapping[str, int], o
     places = len(environments(jobs, study.threads, visible_gpus(), usable_cores()))
     rest = f", and {unknown} cells of which the time is not known" if unknown else ""
     print(f"in all: {duration(total)}, one after the other{rest}; {places} run at a time", flush=True)
+
+
+def show_search(study: Study, out: Path, jobs: int | None, extra: tuple[str, ...]) -> None:
+    """Print what a search would run, and the time of all trials as long as a training with the first of all values."""
+    assert study.search is not None
+    params = {name: each.example() for name, each in study.search.parameters.items()}
+    seconds, how = _measured(trial_cell(study, 0, params, extra), out, study.threads)
+    shown = ", ".join(f"{name} {option_text(value)}" for name, value in params.items())
+    print(f"{study.title}: a search of {study.search.trials} trials in {out}, for the best {study.search.metric}")
+    print(f"  one with {shown}: {_time(seconds)}: {how}")
+    if math.isfinite(seconds):
+        places = len(environments(jobs, study.threads, visible_gpus(), usable_cores()))
+        early = ", less what ends early" if study.search.prune else ""
+        print(f"in all: {duration(seconds * study.search.trials)}, one after the other{early}; {places} run at a time")
 
 
 def state(cell: Cell, record: Record) -> str:

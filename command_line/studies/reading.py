@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tailmatch.command_line.studies.commands import read_commands
 from tailmatch.command_line.studies.search_space import SearchSpace
-from tailmatch.command_line.studies.study import COMMANDS, MOST_CELLS, Part, Study, Where
+from tailmatch.command_line.studies.study import MOST_CELLS, Part, Study, Where
 from tailmatch.command_line.studies.values import (
     check_positive_integer,
     list_of,
@@ -182,7 +183,7 @@ def _part(content: Any, name: str) -> Part:
         settings={key: value for key, value in content.items() if key in SETTINGS},
         options=options,
         needs=needs,
-        commands=_commands(content.get("commands"), name),
+        commands=read_commands(content.get("commands"), name),
         shown=_shown_or_not(content.get("shown"), name),
     )
 
@@ -197,24 +198,6 @@ def _content_of(config: str, name: str) -> dict[str, Any]:
         return config_content(config_file(config))
     except SettingsError as error:
         raise type(error)(f"{name}: {str(error).replace('--config is ', 'configs has ')}") from error
-
-
-def _commands(content: Any, name: str) -> tuple[str, ...] | None:
-    if content is None:
-        return None
-    commands = tuple(str(each) for each in list_of(content, f"{name}: commands"))
-    known = ("fit", "validate", "test", "predict", "label", "refine", "select", "report", "export")
-    for command in commands:
-        first = command.split()[0] if command.split() else ""
-        try:
-            shlex.split(command)
-        except ValueError as error:
-            raise SettingsError(f"{name}: commands has {command!r}, in which a quote is not closed") from error
-        if first not in known:
-            raise SettingsError(f"{name}: commands has {command!r}; it must begin with one of {', '.join(known)}")
-    if not commands:
-        raise SettingsError(f"{name}: commands is empty; leave it out for {', '.join(COMMANDS)}")
-    return commands
 
 
 def _where(content: Any, axes: Mapping[str, Mapping[str, Part]], name: str) -> Where:

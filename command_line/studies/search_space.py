@@ -59,6 +59,10 @@ class Parameter:
             raise SettingsError(f"{name}: log is {log!r} and low {low!r}; a logarithm needs a low above 0")
         return cls(low, high, log)
 
+    def example(self) -> Any:
+        """Return the first value, or the lower end of the range."""
+        return self.values[0] if self.low is None else self.low
+
     def suggest(self, trial: "optuna.Trial", name: str) -> Any:
         """Draw a value; a range between two integers has integers."""
         if self.low is None or self.high is None:

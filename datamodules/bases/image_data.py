@@ -67,6 +67,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return None
 
     @property
+    def annotated_counts(self) -> list[int] | None:
+        """The numbers by which classes are grouped in reports: those of the given labels."""
+        return self.class_counts
+
+    @property
     def height_and_width(self) -> list[int]:
         """The height and width of the images in pixels, after `setup`."""
         return list(self.predicted.images.pixels.shape[-2:])

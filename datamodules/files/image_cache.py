@@ -164,7 +164,7 @@ def open_images(
     if named and (not skip_bad or len(named) == len(files.keys)):
         raise _unreadable(named)
     if named:
-        rank_zero_warn(f"{len(named)} unreadable images are left out:\n  " + "\n  ".join(named))
+        rank_zero_warn(f"unreadable images are left out ({len(named)}):\n  " + "\n  ".join(named))
     kept = np.delete(np.arange(len(files.keys)), bad)
     if not cached:
         keys = files.keys if not named else [files.keys[row] for row in kept.tolist()]
@@ -174,7 +174,7 @@ def open_images(
 
 def _unreadable(named: list[str]) -> SettingsError:
     return SettingsError(
-        f"{len(named)} unreadable images; replace or remove them, or leave them out with on_bad_image: skip\n  "
+        f"unreadable images ({len(named)}): replace or remove them, or leave them out with on_bad_image: skip\n  "
         + "\n  ".join(named)
     )
 

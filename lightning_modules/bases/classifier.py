@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from tailmatch.datamodules import ImageDataModule
-from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count
+from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_each
 from tailmatch.datamodules.output_files import check_writable, write_json
 from tailmatch.lightning_modules.bases.image_module import ImageModule
 from tailmatch.lightning_modules.checkpoints.differences import check_same_classes
@@ -53,6 +53,7 @@ class ImageClassifier(ImageModule):
         self.class_names: list[str] = [str(k) for k in range(num_classes)]
         self.image_size: list[int] | None = None
         self.register_buffer("class_counts", torch.zeros(num_classes, dtype=torch.long))
+        self._annotated_counts: list[int] | None = None
         self.val_metrics = LongTailMetrics(num_classes)
         self.test_metrics = LongTailMetrics(num_classes)
         self.evaluations: dict[str, Evaluation] = {}
@@ -75,8 +76,9 @@ class ImageClassifier(ImageModule):
             self.image_size = data.height_and_width
             if data.class_counts is not None:
                 self.class_counts.copy_(torch.tensor(data.class_counts))
+                self._annotated_counts = data.annotated_counts
             if stage == "fit" and data.val is not None:
-                logged = reported(self.class_counts.cpu(), data.val.targets.cpu())
+                logged = reported(self.annotated_counts.cpu(), data.val.targets.cpu())
                 check_monitors(self.trainer, self, [f"val/{name}" for name in logged])
 
     def configure_callbacks(self) -> list[Callback]:
@@ -100,6 +102,12 @@ class ImageClassifier(ImageModule):
                 "method for data.num_classes"
             )
 
+    @property
+    def annotated_counts(self) -> Tensor:
+        """Counts `[K]` of the given labels, by which classes are grouped: `class_counts` without `added_labels`."""
+        counts = self._annotated_counts
+        return self.class_counts if counts is None else torch.tensor(counts, device=self.class_counts.device)
+
     def prior_in_logits(self) -> Tensor:
         """Return the class frequencies `[K]`, in any scale, that the evaluated logits contain, for `LogitAdjustment`.
 
@@ -114,6 +122,8 @@ class ImageClassifier(ImageModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["balanced_evaluation"] = self.balanced_evaluation
         checkpoint["blank"] = self.blank
+        if self._annotated_counts not in (None, self.class_counts.tolist()):
+            checkpoint["annotated_counts"] = self._annotated_counts
         checkpoint["class_names"] = self.class_names
         checkpoint["image_size"] = self.image_size
 
@@ -133,6 +143,11 @@ class ImageClassifier(ImageModule):
         if checkpoint.get("balanced_evaluation") is True:  # by a remedy that need not be there in a test
             self.balanced_evaluation = True
         fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        counts = checkpoint.get("annotated_counts")
+        if counts is not None:
+            check_each("the checkpoint's annotated_counts", counts, check_count, 0, length=self.num_classes)
+        if not fits:  # those of the training, also where the data is other
+            self._annotated_counts = counts
         if not (fits and self.blank):  # a fit may have a remedy with another color
             self.blank = checkpoint.get("blank")
             check_choice("the checkpoint's blank", self.blank or COLORS[0], COLORS)
@@ -297,7 +312,7 @@ class ImageClassifier(ImageModule):
         Raises:
             NotFiniteError: The cross-entropy is NaN or infinite. It is NaN if any probability of any image is.
         """
-        self.evaluations[stage] = metrics.compute(self.class_counts)
+        self.evaluations[stage] = metrics.compute(self.annotated_counts)
         metrics.reset()
         if not bool(self.evaluations[stage].scalars["loss"].isfinite()):
             raise predictions_error(self, self.trainer)

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_share
+from tailmatch.datamodules.arguments import check_at_least, check_below_one
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
@@ -34,7 +34,7 @@ class ADELLO(FixMatch):
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
         lambda_c: Weight of the complementary consistency, at least 0.
-        complementary_start: Share of the training in [0, 1] at which it begins.
+        complementary_start: Share of the training in [0, 1) at which it begins.
         **kwargs: Other arguments of `FixMatch`.
 
     Raises:
@@ -51,7 +51,7 @@ class ADELLO(FixMatch):
     ) -> None:
         super().__init__(num_classes, **kwargs)
         check_at_least("lambda_c", lambda_c, 0)
-        check_share("complementary_start", complementary_start)
+        check_below_one("complementary_start", complementary_start)
         self.lambda_c = lambda_c
         self.complementary_start = complementary_start
 

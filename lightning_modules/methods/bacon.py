@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailmatch.datamodules.arguments import check_at_least, check_count, check_share
+from tailmatch.datamodules.arguments import check_at_least, check_below_one, check_count, check_share
 from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.losses.center_contrast import (
     anchors_and_negatives,
@@ -47,7 +47,7 @@ class BaCon(FixMatchABC):
         num_classes: Number of classes K; the command line takes it from the data module.
         lambda_contrast: Weight of the contrast, at least 0.
         contrast_threshold: Confidence in [0, 1] from which on an image is an anchor that counts, and enters centers.
-        contrast_start: Share of the training in [0, 1] at which the contrast begins.
+        contrast_start: Share of the training in [0, 1) at which the contrast begins.
         projection_dim: Size of the projection, at least 1.
         **kwargs: Other arguments of `FixMatchABC`.
 
@@ -68,7 +68,7 @@ class BaCon(FixMatchABC):
         super().__init__(num_classes, **kwargs)
         check_at_least("lambda_contrast", lambda_contrast, 0)
         check_share("contrast_threshold", contrast_threshold)
-        check_share("contrast_start", contrast_start)
+        check_below_one("contrast_start", contrast_start)
         check_count("projection_dim", projection_dim)
         self.lambda_contrast = lambda_contrast
         self.contrast_threshold = contrast_threshold

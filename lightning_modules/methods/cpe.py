@@ -62,15 +62,14 @@ class CPE(FixMatch):
             raise SettingsError("soft_targets is true, and the labels of CPE's heads are classes: leave it out")
         self.taus = tuple(taus)
         self.cuts = (0.0, *cuts)
-        width = self.network.feature_dim
-        self.network.head = self.class_wise_head(self.network.head)
-        self.first, self.third = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+        self.add_heads()
 
-    def class_wise_head(self, head: nn.Module) -> nn.Module:
-        """Make the head that is evaluated from the network's, which may be one of another method already."""
-        if type(head) is ClassWiseHead:
-            return head
-        return ClassWiseHead(head, self.network.feature_dim, len(self.cuts))
+    def add_heads(self) -> None:
+        """Add the first and the third head, and put the one that is evaluated in the place of the network's."""
+        width = self.network.feature_dim
+        if type(self.network.head) is not ClassWiseHead:
+            self.network.head = ClassWiseHead(self.network.head, width, len(self.cuts))
+        self.first, self.third = nn.Linear(width, self.num_classes), nn.Linear(width, self.num_classes)
 
     def experts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """Return the three heads."""
@@ -80,7 +79,7 @@ class CPE(FixMatch):
         """Refuse a fit without labeled images of a class."""
         super().setup(stage)
         if stage == "fit":
-            check_every_class("CPE", self.class_counts)
+            check_every_class(type(self).__name__, self.class_counts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""

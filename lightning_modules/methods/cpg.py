@@ -15,7 +15,7 @@ from tailmatch.lightning_modules.pseudo_labels.feature_copies import noisy
 from tailmatch.lightning_modules.pseudo_labels.growing_set import GrowingSet, Known, trusted_counts
 from tailmatch.lightning_modules.pseudo_labels.running_prior import log_shift
 from tailmatch.lightning_modules.pseudo_labels.vote_memory import VoteMemory, agreeing
-from tailmatch.lightning_modules.training.length import total_steps
+from tailmatch.lightning_modules.training.length import total_batches
 from tailmatch.lightning_modules.views import StrongView, View, WeakView
 from tailmatch.lightning_modules.weightings.base import THRESHOLD
 
@@ -100,7 +100,7 @@ class CPG(SemiSupervisedClassifier):
         if stage == "fit":
             check_every_class("CPG", self.class_counts)
             images = len(self.trainer.datamodule.unlabeled)  # type: ignore[attr-defined]
-            self.grown.begin(images, total_steps(self.trainer))
+            self.grown.begin(images, total_batches(self.trainer))
 
     def make_views(self, batch: Batch) -> Batch:
         """Make a weak view of every image, and a strong view of the unlabeled ones."""

@@ -89,6 +89,7 @@ class FixMatch(SemiSupervisedClassifier):
         """Tell the `weighting` of the data, besides `ImageClassifier.setup`."""
         super().setup(stage)
         if stage == "fit" and self.weighting is not None:
+            self.weighting.check_length(self.trainer)
             self.weighting.adapt(len(self.trainer.datamodule.unlabeled), self.class_counts)  # type: ignore[attr-defined]
 
     def make_views(self, batch: Batch) -> Batch:

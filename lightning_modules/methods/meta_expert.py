@@ -53,16 +53,14 @@ class MetaExpert(CPE):
         super().__init__(num_classes, **kwargs)
         check_count("start_epoch", start_epoch)
         self.start_epoch = start_epoch
-        del self.first, self.third  # the evaluated head has them
         self.register_buffer("confident", torch.zeros(num_classes))
         self.register_buffer("loss_weights", torch.ones(num_classes), persistent=False)
         self.register_buffer("group_weights", torch.ones(len(self.cuts)), persistent=False)
 
-    def class_wise_head(self, head: nn.Module) -> nn.Module:
-        """Make the head that is evaluated; see `CPE.class_wise_head`."""
-        if isinstance(head, ExpertHead):
-            return head
-        return ExpertHead(head, self.network.feature_dim, self.num_classes)
+    def add_heads(self) -> None:
+        """Put the head that is evaluated, which has all three, in the place of the network's."""
+        if not isinstance(self.network.head, ExpertHead):
+            self.network.head = ExpertHead(self.network.head, self.network.feature_dim, self.num_classes)
 
     def experts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """Return the three heads."""
@@ -92,10 +90,14 @@ class MetaExpert(CPE):
             raise SettingsError(
                 f"cuts are {list(self.cuts[1:])}; of {self.num_classes} classes, they leave a head none"
             )
-        self._head.groups.copy_(groups)
-        self._head.shifts.copy_(torch.stack([log_shift(counts / counts.sum(), tau) for tau in self.taus]))
         self.loss_weights = EffectiveNumberWeights(0.99).weights(counts)
         self.group_weights = EffectiveNumberWeights(0.99).weights((groups * counts).sum(dim=1))
+
+    def on_fit_start(self) -> None:
+        """Give the evaluated head the groups and shifts, also in a resumed fit, whose options may be others."""
+        counts = self.class_counts
+        self._head.groups.copy_(groups_of(counts, self.cuts))
+        self._head.shifts.copy_(torch.stack([log_shift(counts / counts.sum(), tau) for tau in self.taus]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `ImageModule.training_step`."""

@@ -166,7 +166,7 @@ class SelfTraining(Supervised):
         if not selected.any():
             rank_zero_warn(f"none of {len(selected)} pseudo-labels is selected: threshold is {self.threshold}")
         for observer in observers:
-            observer.observe_selection(self, selected, counts)
+            observer.observe_selection(self, labels, selected)
 
     def make_views(self, batch: Batch) -> Batch:
         """Make one view of every image."""

@@ -66,6 +66,10 @@ class SimiS(FixMatch):
             if self.total_epochs() == float("inf"):
                 raise SettingsError("SimiS adds images by the share of epochs that are done: set trainer.max_epochs")
 
+    def prior_in_logits(self) -> Tensor:
+        """Return the class counts `[K]` of the grown set, which the logits are trained on."""
+        return self.class_counts + self.added.counts(self.num_classes)[1:]
+
     def begin_fit(self) -> None:
         """Begin with the class shares of the given labels."""
         super().begin_fit()
@@ -92,8 +96,7 @@ class SimiS(FixMatch):
         confidence, label = gather_interleaved(rows, len(data.unlabeled), torch.device("cpu")).unbind(dim=1)
         chosen = most_confident(confidence, label.long(), numbers.cpu())
         self.added.replace(torch.where(chosen, label.int(), NONE))
-        counts = self.class_counts + self.added.counts(self.num_classes)[1:]
-        self.shares.copy_(counts / counts.sum())
+        self.shares.copy_(self.prior_in_logits() / self.prior_in_logits().sum())
         self.print(f"SimiS: {int(chosen.sum()):,} unlabeled images are added to the labels")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

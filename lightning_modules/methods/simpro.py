@@ -11,6 +11,7 @@ from tailmatch.lightning_modules.bases.image_module import Batch
 from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
 from tailmatch.lightning_modules.pseudo_labels.running_prior import IntervalPrior, log_shift, soft_counts
+from tailmatch.lightning_modules.training.length import warn_unless_reached
 
 FLOOR = 1e-12
 """Added to `prior^tau` before the logarithm, so that a class without images has a finite shift (authors' code)."""
@@ -78,7 +79,10 @@ class SimPro(FixMatch):
     def setup(self, stage: str) -> None:
         """Take the sizes of the labeled and unlabeled set from the data, besides what `FixMatch` takes."""
         super().setup(stage)
-        if stage == "fit" and self.lambda_l is None:
+        if stage != "fit":
+            return
+        warn_unless_reached(self.trainer, "every", self.prior.every, "SimPro's estimate of the prior")
+        if self.lambda_l is None:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             self.labeled_weight = len(data.labeled) * data.unlabeled_ratio / len(data.unlabeled)
 

@@ -45,7 +45,7 @@ class UDA(FixMatch):
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
         annealing: Schedule of training signal annealing; None trains on all labeled images at once.
-        threshold: Confidence threshold in [0, 1] of the prediction before sharpening.
+        threshold: Confidence threshold in [0, 1) of the prediction before sharpening.
         temperature: Temperature T, above 0, that sharpens the targets.
         **kwargs: Other arguments of `FixMatch`, but for the weighting and `soft_targets`.
 

@@ -52,6 +52,8 @@ class CifarResNet(Network):
         SettingsError: `depth` is not 6n + 2 with n >= 1.
     """
 
+    calls_backbone = True
+
     def __init__(
         self,
         num_classes: int,

@@ -48,6 +48,8 @@ class ModuleNetwork(Network):
 
     begins_trained = True  # for all that is known
 
+    calls_backbone = True
+
     def __init__(
         self,
         num_classes: int,

@@ -117,6 +117,9 @@ class Network(Described, nn.Module):
     begins_trained: bool = False
     """Whether the backbone was made with trained weights."""
 
+    calls_backbone: bool = False
+    """Whether the features come from one call of `backbone`, so that it can be compiled."""
+
     new_layers: Sequence[str] = ()
     """Names of modules that begin with random weights although they are outside the head."""
 

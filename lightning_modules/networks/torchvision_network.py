@@ -46,6 +46,8 @@ class TorchvisionNetwork(Network):
             for one that does not have it, or the weights are unknown, cannot be fetched or do not fit.
     """
 
+    calls_backbone = True
+
     def __init__(
         self,
         num_classes: int,

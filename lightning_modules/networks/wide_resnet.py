@@ -76,6 +76,8 @@ class WideResNet(Network):
         SettingsError: `depth` is not 6n + 4 with n >= 1, or `widen` is less than 1.
     """
 
+    calls_backbone = True
+
     def __init__(
         self,
         num_classes: int,

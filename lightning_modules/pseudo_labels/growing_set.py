@@ -74,7 +74,7 @@ class GrowingSet(nn.Module):
         self.register_buffer("copies", torch.full((num_classes,), float(copies)))
 
     def begin(self, images: int, steps: float) -> None:
-        """Take the number of unlabeled images and the number of steps of the training.
+        """Take the number of unlabeled images and the number of batches of the training.
 
         Raises:
             SettingsError: The training would end before images are accepted.

@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tailmatch.datamodules.images import ImageRows
+from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules.bases.classifier import ImageClassifier
 from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 
@@ -12,13 +13,13 @@ from tailmatch.lightning_modules.pseudo_labels.relabeling import Relabeling
 class SelfTrainingObserver(Protocol):
     """A callback that is told, on every process, when `SelfTraining` gets new labels."""
 
-    def observe_selection(self, method: ImageClassifier, selected: Tensor, counts: Tensor) -> None:
+    def observe_selection(self, method: ImageClassifier, labels: PseudoLabels, selected: Tensor) -> None:
         """Receive the selection of pseudo-labels.
 
         Args:
             method: The method that will train on them.
-            selected: Whether each unlabeled image is used in the loss, `bool [N]`.
-            counts: Number of selected images of each class, `int64 [K]`.
+            labels: Pseudo-labels of the N unlabeled images.
+            selected: Whether each is used in the loss, `bool [N]`.
         """
 
     def observe_relabeling(self, method: ImageClassifier, relabeling: Relabeling, rows: ImageRows) -> None:

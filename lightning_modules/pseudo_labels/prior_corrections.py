@@ -28,7 +28,7 @@ def check_only_correction(remedy: Callback, trainer: Trainer, method: LightningM
         )
     for other in trainer.callbacks:  # type: ignore[attr-defined]
         if other is not remedy and getattr(other, "corrects_prior", False):
-            off = " (in ReMixMatch: align: false)" if isinstance(other, DistributionAlignment) else ""
+            off = " (where the method brings it: align: false)" if isinstance(other, DistributionAlignment) else ""
             raise SettingsError(
                 f"{name} and {type(other).__name__} both correct for the class prior: leave one of them out{off}"
             )

@@ -10,6 +10,7 @@ A training that `max_time` or a callback ends may be shorter: that is not known 
 
 import math
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 
 from tailmatch.datamodules.arguments import SettingsError
@@ -38,6 +39,16 @@ def total_steps(trainer: Trainer) -> float:
     steps, epochs = epoch_steps(trainer), _maximum(trainer.max_epochs)
     by_epochs = math.inf if steps is None or epochs == math.inf else epochs * steps
     return min(_maximum(trainer.max_steps), by_epochs)
+
+
+def total_batches(trainer: Trainer) -> float:
+    """Return the batches of the whole training, as `total_steps` counts steps; more where gradients are accumulated."""
+    steps, per_epoch = total_steps(trainer), epoch_steps(trainer)
+    if steps == math.inf or not per_epoch:
+        return steps * trainer.accumulate_grad_batches
+    epochs, rest = divmod(int(steps), per_epoch)
+    batches = epoch_batches(trainer) or 0
+    return epochs * batches + min(rest * trainer.accumulate_grad_batches, batches)
 
 
 def total_epochs(trainer: Trainer) -> float:
@@ -90,6 +101,25 @@ def check_reached(trainer: Trainer, name: str, steps: int, what: str) -> None:
             f"{what} would never begin: {name} is {steps} and the training has {total:g} steps; lower it, or train "
             "longer"
         )
+
+
+def warn_unless_reached(trainer: Trainer, name: str, batches: int, what: str) -> None:
+    """Warn of an interval that the training does not complete, so that nothing would follow from it.
+
+    Args:
+        trainer: Trainer of the fit.
+        name: Name of the argument, for the message.
+        batches: Number of batches before the end of the first interval.
+        what: What follows from it.
+    """
+    total = total_batches(trainer)
+    if batches >= total:
+        rank_zero_warn(f"{what} will never change: {name} is {batches}, and the training has {total:g} steps; lower it")
+
+
+def gradient_is_pending(trainer: Trainer) -> bool:
+    """Tell whether the present batch only adds to the gradient of a later step, so that no checkpoint may be saved."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def is_last_epoch(trainer: Trainer) -> bool:

@@ -54,6 +54,9 @@ class WeightAveraging(Callback):
             self._average = {name: weight.detach().clone() for name, weight in weights.items()}
         else:
             self._average = {name: self._average[name].to(weight.device) for name, weight in weights.items()}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn the steps that are done: at the start of a fit, Lightning has not restored those of a checkpoint."""
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:

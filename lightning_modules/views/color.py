@@ -103,22 +103,22 @@ def apply_in_order(operations: Sequence[str], images: Tensor, order: Tensor, par
         parameter: Parameter of each operation, `[B, N]`, on the host.
     """
     ranks = torch.tensor([SLICES.index(name) for name in operations], dtype=torch.int64, device="cpu")
-    sizes, drawn = [], []
+    sizes, drawn, back = [], [], torch.arange(len(images), device="cpu")
     for choice in order.unbind(1):
         rank = ranks[choice]
         place = rank.argsort(stable=True)
         sizes.append(torch.bincount(rank, minlength=len(SLICES)).tolist())
-        drawn += [place, place.argsort(), parameter[place, choice[place]]]
-    parameters = iter(all_to_device(drawn, images.device))
+        drawn += [back[place], parameter[place, choice[place]]]  # from the order of the round before
+        back = place.argsort()
+    parameters = iter(all_to_device([*drawn, back], images.device))
     for *enhancements, shifted in sizes:
-        there, back, values = next(parameters), next(parameters), next(parameters)
-        images = images.index_select(0, there)
+        images, values = images.index_select(0, next(parameters)), next(parameters)
         some, others = torch.split(images, [len(images) - shifted, shifted])
         first, rest = torch.split(values, [len(some), shifted])
         done = [ops.enhance(some, first, [*enhancements, 0])] if len(some) else []
         done += [shift_hue(others, rest)] if shifted else []
-        images = torch.cat(done).index_select(0, back)
-    return images
+        images = torch.cat(done)
+    return images.index_select(0, next(parameters))
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -136,7 +136,9 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     spread = high - low
     red, green, blue = torch.split(values, 1, 1)
     distance = torch.where(
-        high == red, green - blue, torch.where(high == green, blue - red + 2 * spread, red - green + 4 * spread)
+        high == red,
+        green - blue,
+        torch.where(high == green, torch.add(blue - red, spread, alpha=2), torch.add(red - green, spread, alpha=4)),
     )
     hue = distance.div_(spread.clamp(min=1)).add_(6 * shift[:, None, None, None])  # in sixths of a turn from red
     away = hue - torch.arange(0, 6, 2, device=images.device).view(3, 1, 1)  # red, green and blue lie at 0, 2 and 4

@@ -57,7 +57,7 @@ def enhance(images: Tensor, factor: Tensor, sizes: Sequence[int]) -> Tensor:
         if len(contrasted):
             pixels = images.shape[2] * images.shape[3]
             total = levels[sizes[1] :].sum((1, 2, 3), keepdim=True)
-            mean.copy_(torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor"))  # int(total / pixels + 0.5)
+            mean.copy_(torch.div(total + pixels // 2, pixels, rounding_mode="floor"))  # int(total / pixels + 0.5)
     if len(sharpened):
         smooth.copy_(sharpened)  # Pillow leaves the border unfiltered
         smooth[:, :, 1:-1, 1:-1] = _smoothed(torch.split(values, list(sizes))[3])

@@ -66,7 +66,7 @@ def _sum_up(images: Tensor, taps: Taps) -> Tensor:
     """Sum up the second dimension with weights: `uint8 [B, M, C, S]` to `[B, N, C, S]`."""
     batch, length, channels, side = images.shape
     table = images.contiguous().to(torch.float32).view(batch * length, channels * side)
-    first = torch.arange(batch, dtype=torch.int32, device=images.device)[:, None, None] * length
+    first = torch.arange(0, batch * length, length, dtype=torch.int32, device=images.device)[:, None, None]
     position, weight = (taps.position + first).flatten(0, 1), taps.weight.flatten(0, 1)
     sums = functional.embedding_bag(position, table, mode="sum", per_sample_weights=weight)
     return sums.add_(0.5).clamp_(max=255).to(torch.uint8).view(batch, taps.position.shape[1], channels, side)

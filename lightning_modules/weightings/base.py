@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from tailmatch.datamodules.arguments import SettingsError
@@ -25,12 +26,15 @@ class Weighting(Described, nn.Module):
         """Make the buffers; a method calls this when it is made, with its number of classes K and its threshold.
 
         Raises:
-            SettingsError: The threshold is another than the default, and would not be used.
+            SettingsError: The threshold is neither the default nor 0, which is none, and would not be used.
         """
-        if not self.needs_threshold and threshold != THRESHOLD:
+        if not self.needs_threshold and threshold not in (0, THRESHOLD):
             raise SettingsError(f"threshold is {threshold}, and {type(self).__name__} uses none: leave one of them out")
         self.num_classes = num_classes
         self.threshold = threshold
+
+    def check_length(self, trainer: Trainer) -> None:
+        """Warn of a training in which the weighting would not learn anything; the default has no such training."""
 
     def adapt(self, images: int, class_counts: Tensor) -> None:
         """Take the number of unlabeled images and the labeled class counts `[K]`, in the set-up of each fit."""

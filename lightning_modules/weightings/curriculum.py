@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import check_positive
 from tailmatch.lightning_modules.pseudo_labels.label_memory import LabelMemory
 from tailmatch.lightning_modules.weightings.base import Weighting
 
@@ -34,6 +35,11 @@ class CurriculumThresholds(Weighting):
         super().__init__()
         self.warmup = warmup
         self.memory = LabelMemory()
+
+    def prepare(self, num_classes: int, threshold: float) -> None:
+        """See `Weighting.prepare`. A threshold of 0, by which all thresholds would be 0, is refused."""
+        super().prepare(num_classes, threshold)
+        check_positive("threshold", threshold)
 
     def adapt(self, images: int, class_counts: Tensor) -> None:
         """See `Weighting.adapt`."""

@@ -1,9 +1,11 @@
 """The class weights of SAW, smoothed adaptive weighting (Lai et al., ICML 2022)."""
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from tailmatch.lightning_modules.pseudo_labels.label_memory import Interval, LabelMemory
+from tailmatch.lightning_modules.training.length import warn_unless_reached
 from tailmatch.lightning_modules.weightings.base import Weighting
 
 
@@ -37,6 +39,10 @@ class FrequencyWeights(Weighting):
         """See `Weighting.prepare`."""
         super().prepare(num_classes, threshold)
         self.register_buffer("class_weights", torch.ones(num_classes))
+
+    def check_length(self, trainer: Trainer) -> None:
+        """See `Weighting.check_length`."""
+        warn_unless_reached(trainer, "every", self.interval.every, "the weights of pseudo-labels")
 
     def adapt(self, images: int, class_counts: Tensor) -> None:
         """See `Weighting.adapt`."""

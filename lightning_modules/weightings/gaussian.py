@@ -72,4 +72,5 @@ class GaussianWeights(Weighting):
 def gaussian_weights(confidence: Tensor, mean: Tensor, variance: Tensor, sigmas: float = 2.0) -> Tensor:
     """Compute `exp(-min(m - mean, 0)^2 / (2 variance / sigmas^2))` of confidences m, `[B]`: 1 above the mean."""
     below = (confidence - mean).clamp(max=0)
-    return (-(below**2) * sigmas**2 / (2 * variance)).exp()
+    weights = (-(below**2) * sigmas**2 / (2 * variance)).exp()
+    return torch.where(below < 0, weights, 1)  # of equal confidences, the variance is 0, and 0 / 0 is NaN

@@ -1,10 +1,12 @@
 """The class thresholds of Adsh (Guo and Li, ICML 2022), class-imbalanced semi-supervised learning."""
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from tailmatch.datamodules.arguments import check_positive
 from tailmatch.lightning_modules.pseudo_labels.label_memory import Interval, PredictionMemory
+from tailmatch.lightning_modules.training.length import warn_unless_reached
 from tailmatch.lightning_modules.weightings.base import Weighting
 
 
@@ -48,6 +50,11 @@ class HeadShareThresholds(Weighting):
         check_positive("threshold", threshold)
         self.register_buffer("thresholds", torch.full((num_classes,), float(threshold)))
         self.register_buffer("head", torch.tensor(0), persistent=False)
+
+    def check_length(self, trainer: Trainer) -> None:
+        """See `Weighting.check_length`."""
+        first = self.interval.start + self.interval.every
+        warn_unless_reached(trainer, "the sum of start and every", first, "the thresholds")
 
     def adapt(self, images: int, class_counts: Tensor) -> None:
         """See `Weighting.adapt`."""

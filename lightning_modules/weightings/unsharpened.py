@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import check_below_one
 from tailmatch.lightning_modules.weightings.base import Weighting
 
 
@@ -12,6 +13,11 @@ class UnsharpenedThreshold(Weighting):
     remedies change which label is learned, and not whether. It has no state. `UDA` has this weighting. The inequality
     is strict, as in google-research/uda `image/main.py`.
     """
+
+    def prepare(self, num_classes: int, threshold: float) -> None:
+        """See `Weighting.prepare`. A threshold of 1, which no prediction is above, is refused."""
+        super().prepare(num_classes, threshold)
+        check_below_one("threshold", threshold)
 
     def forward(self, probs: Tensor, refined: Tensor, index: Tensor, labeled: Tensor | None) -> Tensor:
         """See `Weighting.forward`."""

@@ -155,6 +155,7 @@ def test_another_seed_is_refused_on_resume(run_dir: Path) -> None:
     ("args", "code", "message"),
     [
         (["--model.threshhold=0.7"], 2, "Option 'threshhold' is not accepted by FixMatch\n  Did you mean: threshold?"),
+        (["--model=UDA", "--model.soft_targets=true"], 2, "not accepted by UDA, which sets it itself: leave it out\n"),
         (["--trainer.max_epoch_s=3"], 2, "Did you mean: trainer.max_epochs"),
         (["--model=tailmatch.lightning_modules.FixMatchh"], 2, "Did you mean: FixMatch"),
         (["--model=DARP"], 2, "DARP is a class of this package, and none for this option\n"),

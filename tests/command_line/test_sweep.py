@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tailmatch.command_line.studies.reading import read_study
-from tailmatch.command_line.sweep import check_extra, check_published, check_title
+from tailmatch.command_line.sweep import check_extra, check_published, check_title, say_former
 from tailmatch.datamodules.arguments import SettingsError
 
 
@@ -53,3 +53,14 @@ def test_a_folder_with_another_study_is_refused(tmp_path: Path) -> None:
     (out / "study.yaml").write_text("title: Of others\naxes: {method: {a: {}}}\n")
     with pytest.raises(SettingsError, match=r"out holds the study 'Of others', and this one is 'Mine'"):
         check_title(read_study(file), out)
+
+
+def test_runs_that_the_study_no_longer_has_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a-seed0", "b-seed0", "of-no-sweep"):
+        (tmp_path / name).mkdir()
+    for name in ("a-seed0", "b-seed0"):
+        (tmp_path / name / "cell.json").touch()
+    say_former(tmp_path, {"a-seed0", "b-seed0"})
+    assert capsys.readouterr().out == ""
+    say_former(tmp_path, {"b-seed0"})
+    assert capsys.readouterr().out.endswith("holds runs that the study no longer has, and shows them: a-seed0\n")

@@ -27,7 +27,7 @@ def metric_cards(material: Material) -> dict[str, Any] | str:
     result, model = material.evaluation, material.model
     if result is None or model is None:
         return material.lacking
-    sizes = group_sizes(model.class_counts.cpu(), result.support.cpu())
+    sizes = group_sizes(model.annotated_counts.cpu(), result.support.cpu())
     scalars = {name: float(result.scalars[name]) for name in METRICS if name in result.scalars}
     rows = []
     for name, value in scalars.items():
@@ -50,7 +50,7 @@ def class_table(material: Material) -> dict[str, Any] | str:
     if model is None or data is None:
         return material.lacking
     counts, table = torch.tensor(data.class_counts), data.class_count_table()
-    groups, names, result = groups_of(counts), material.names, material.evaluation
+    groups, names, result = groups_of(torch.tensor(data.annotated_counts)), material.names, material.evaluation
     judged = {} if result is None else _judged(result, material)
     known = "unlabeled" in table and sum(table["unlabeled"]) > 0
     rows = []

@@ -163,8 +163,8 @@ def pseudo_label_charts(material: Material) -> dict[str, Any] | str:
     file = material.folder / FILE
     if not file.is_file():
         return (
-            "no class totals of pseudo-labels were kept: they are, if the method makes pseudo-labels and the fit has "
-            "--trainer.callbacks+=PseudoLabelMonitor"
+            "no class totals of pseudo-labels were kept: they are by SelfTraining, and by a method that makes "
+            "pseudo-labels in each step if the fit has --trainer.callbacks+=PseudoLabelMonitor"
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -103,7 +103,7 @@ def test_remixmatch_needs_its_alignment_off(tmp_path: Path) -> None:
         def __init__(self, num_classes: int, **kwargs: Any) -> None:
             super().__init__(num_classes, **{**kwargs, "align": True})
 
-    with pytest.raises(ValueError, match=r"leave one of them out \(in ReMixMatch: align: false\)"):
+    with pytest.raises(ValueError, match=r"leave one of them out \(where the method brings it: align: false\)"):
         run(Aligned, tmp_path, DebiasPL())
 
 

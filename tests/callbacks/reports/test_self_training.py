@@ -1,6 +1,8 @@
 """What the report says of labels that were selected and replaced, by hand."""
 
 import csv
+import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,12 @@ import pytest
 import torch
 
 from tailmatch.callbacks import SelfTrainingReport
-from tailmatch.callbacks.reports.self_training import relabeling_line, relabeling_scalars, write_relabeled
+from tailmatch.callbacks.reports.self_training import (
+    relabeling_line,
+    relabeling_scalars,
+    selection_counts,
+    write_relabeled,
+)
 from tailmatch.datamodules.images import ImageRows, Images
 from tailmatch.datamodules.pseudo_labels.labels import PseudoLabels
 from tailmatch.lightning_modules import SelfTraining, Supervised
@@ -20,6 +27,7 @@ NAMES = ["ant", "bee", "cow"]
 GIVEN = torch.tensor([0, 1, 2, 0, 1, 0])
 PREDICTIONS = PseudoLabels(torch.tensor([1, 1, 0, 2, 0, -1]), torch.tensor([0.9, 0.8, 0.55, 0.95, 0.7, 0.9]))
 TRUTH = torch.tensor([1, 1, 2, 0, 2, 0])
+UNLABELED = ImageRows(Images(torch.zeros(4, 3, 1, 1, dtype=torch.uint8), torch.tensor([0, 1, 2, 2])), torch.arange(4))
 
 
 def rows(keys: bool = True, noisy: bool = True) -> ImageRows:
@@ -28,6 +36,16 @@ def rows(keys: bool = True, noisy: bool = True) -> ImageRows:
     truth = torch.cat([torch.zeros(2, dtype=torch.long), TRUTH if noisy else GIVEN])
     images = Images(torch.zeros(8, 3, 1, 1, dtype=torch.uint8), truth, names)
     return ImageRows(images, torch.arange(2, 8), given=GIVEN if noisy else None)
+
+
+DATA = SimpleNamespace(
+    labeled=rows(),
+    unlabeled=UNLABELED,
+    class_counts=[2, 1, 1],
+    annotated_counts=[2, 1, 1],
+    num_classes=3,
+    class_names=NAMES,
+)
 
 
 def test_the_report_lists_replaced_labels_the_most_confident_first(tmp_path: Path) -> None:
@@ -80,7 +98,7 @@ def test_each_labeling_is_printed_and_logged_once(tmp_path: Path, capsys: pytest
     logger = SimpleNamespace(log_metrics=lambda scalars, step: logged.append((step, scalars)))
     trainer: Any = SimpleNamespace(
         world_size=1, global_rank=0, is_global_zero=True, logger=None, loggers=[logger], global_step=7,
-        default_root_dir=tmp_path, datamodule=SimpleNamespace(labeled=rows()), current_epoch=0,
+        default_root_dir=tmp_path, datamodule=DATA, current_epoch=2, ckpt_path=None,
     )  # fmt: skip
     method = SelfTraining(num_classes=3, network=PixelNetwork, threshold=0.5, relabel_threshold=0.6)
     method._trainer, method.class_names = trainer, NAMES
@@ -97,4 +115,26 @@ def test_each_labeling_is_printed_and_logged_once(tmp_path: Path, capsys: pytest
     assert len((tmp_path / "relabeled.csv").read_text().splitlines()) == 4
     (first, relabeled), (second, selected) = logged
     assert first == second == 7 and relabeled["relabel/share"] == 0.5
-    assert selected == {"pseudo/selected": 0.75} | {f"pseudo/selected_class/{name}": 1.0 for name in NAMES}
+    by_class = {f"pseudo/selected_class/{name}": 1.0 for name in NAMES}
+    right = {f"pseudo/accuracy_refined_class/{name}": share for name, share in zip(NAMES, (1, 1, 0.5), strict=True)}
+    # Of the labels 0, 1, 1, 2 the third is wrong; a quarter, a half, a quarter beside a half, a quarter, a quarter.
+    scalars = {"selected": 0.75, "accuracy_raw": 0.75, "accuracy_refined": 0.75, "accuracy_selected": 2 / 3}
+    scalars |= {"kl_raw": math.log(2) / 4, "kl_refined": math.log(2) / 4}
+    named = {f"pseudo/{name}": value for name, value in scalars.items()}
+    assert selected == pytest.approx(named | by_class | right)
+    kept = json.loads((tmp_path / "pseudo_label_totals.json").read_text())
+    shares = {"raw": [0.25, 0.5, 0.25], "target": [0.5, 0.25, 0.25], "truth": [0.25, 0.25, 0.5]}
+    assert kept["last"] == shares | {"refined": shares["raw"]} and kept["class_names"] == NAMES
+    [row] = kept["epochs"]
+    assert row["few"] == {name: share[2] for name, share in kept["last"].items()} and row["epoch"] == 3
+    assert {name: row[name] for name in scalars} == pytest.approx(scalars)
+
+
+def test_labels_of_no_class_and_an_unknown_truth_do_not_count() -> None:
+    label, selected = torch.tensor([0, -1, 1, 1]), torch.tensor([True, False, True, False])
+    counts = selection_counts(label, selected, None, 2)
+    shown = {name: row.tolist() for name, row in counts.items() if row.any()}
+    assert shown == {"raw": [1, 2], "refined": [1, 2], "selected": [1, 1]}
+    known = selection_counts(label, selected, torch.tensor([0, 1, 0, 1]), 2)
+    assert known["truth"].tolist() == [2, 1] and known["selected_correct"].tolist() == [1, 0]
+    assert known["raw_correct"].tolist() == [1, 1]

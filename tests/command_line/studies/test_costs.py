@@ -42,3 +42,27 @@ def test_a_plan_numbers_the_cells_as_cell_takes_them_and_says_what_is_not_known(
         "b: 2 x ?: as above",
         "in all: 10 s, one after the other, and 6 cells of which the time is not known; 2 run at a time",
     ]
+
+
+def test_a_search_takes_as_long_as_its_trials_with_the_first_of_all_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed: list[str] = []
+
+    def times(words: list[str]) -> step_times.StepTimes:
+        typed.extend(words)
+        return step_times.StepTimes(step=0.5, validation=0, steps=10)
+
+    monkeypatch.setattr(step_times, "time_steps", times)
+    parameters = {"model.a": {"low": 2, "high": 3}, "model.b": {"values": ["x", "y"]}}
+    study = {"title": "Two", "search": {"trials": 4, "parameters": parameters}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    out = tmp_path / "out"
+    sweep.main([str(tmp_path / "study.yaml"), "--out", str(out), "--dry-run", "--jobs", "1", "--data.root=/data"])
+    assert {"--model.a=2", "--model.b=x", "--data.root=/data"} <= set(typed)
+    assert capsys.readouterr().out.splitlines() == [
+        f"Two: a search of 4 trials in {out}, for the best val/balanced_accuracy",
+        "  one with model.a 2, model.b x: 5 s: 10 steps, 2 a second",
+        "in all: 20 s, one after the other, less what ends early; 1 run at a time",
+    ]
+    assert not out.exists()

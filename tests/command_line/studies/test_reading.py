@@ -71,6 +71,8 @@ def test_what_the_command_line_chooses(tmp_path: Path) -> None:
         ({"configs": ["demo.yml"]}, r"configs has demo.yml, and there is no such file\n  Did you mean: demo.yaml"),
         ({"commands": ["train"]}, "commands has 'train'; it must begin with one of fit"),
         ({"commands": []}, "commands is empty"),
+        ({"commands": ["fit --trainr.max_epochs 1"]}, "fit has no option --trainr.max_epochs\n  Did you"),
+        ({"commands": ["export --chekpoint last"]}, "export has no option --chekpoint"),
         ({"commands": ["fit --data.root 'my images"]}, "in which a quote is not closed"),
         ({"compare": ["--across"]}, r"compare is \['--across'\]; it must be options of"),
         ({"compare": "'a"}, "compare is \"'a\": No closing quotation"),

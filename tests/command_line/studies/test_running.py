@@ -212,10 +212,18 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         Record.of(cell, "study", tmp_path / "out")
     Record.of(cell, "study", tmp_path).write(folder)
     [other] = cells(tmp_path, {"good": {"trainer": {"max_epochs": 3}}})
-    with pytest.raises(SettingsError, match="was run with other settings than the study .* have now for good, seed 0"):
+    changed = r" have now for good, seed 0 \(trainer.max_epochs was not set and is 3\): choose another --out"
+    with pytest.raises(SettingsError, match=f"was run with other settings than the study .*{changed}"):
         Record.of(other, "study", tmp_path / "out")
     whole = json.loads((folder / "cell.json").read_text())
-    spoiled = [{"done": 1}, {"done": ["test"]}, {"seconds": "1"}, {"failed": "now"}, {"failed": {"time": None}}]
+    spoiled = [
+        {"settings": 1},
+        {"done": 1},
+        {"done": ["test"]},
+        {"seconds": "1"},
+        {"failed": "now"},
+        {"failed": {"time": None}},
+    ]
     damaged = [json.dumps(whole | each) for each in spoiled]
     for text in ("{", "[]", '{"a": 1}', "[" * 100_000, *damaged):
         (folder / "cell.json").write_text(text)

@@ -118,5 +118,5 @@ def test_every_damaged_file_is_an_image_or_is_named(tmp_path: Path) -> None:
     named = re.findall(r"^  (\d+\.png) \(.+", text, re.MULTILINE)
     assert sorted(kept + named) == sorted(keys) and min(len(kept), len(named)) > 50
     assert found.pixels.shape == (len(kept), 3, 8, 8)
-    with pytest.raises(SettingsError, match=f"{len(named)} unreadable images; replace or remove them"):
+    with pytest.raises(SettingsError, match=rf"unreadable images \({len(named)}\): replace or remove them"):
         open_images(files, 8, tmp_path / "cache", cached=True, skip_bad=False)

@@ -336,7 +336,7 @@ def test_bad_images_are_named_by_row_or_left_out_with_their_labels(folder: Path)
     (folder / "images" / "5.png").write_bytes(b"no image")
     with pytest.raises(SettingsError, match=r"row 7, column 'image': images/5\.png \(no image of a known format\)"):
         opened(table)
-    with pytest.warns(UserWarning, match=r"(?s)1 unreadable images are left out.*row 7"):
+    with pytest.warns(UserWarning, match=r"(?s)unreadable images are left out \(1\).*row 7"):
         data = opened(table, on_bad_image="skip", class_counts=LabeledFraction(1.0), val_holdout=0, test_holdout=0)
     files = numbers(data.labeled.images, data.labeled.rows)
     assert sorted(files) == [k for k in range(20) if k != 5]

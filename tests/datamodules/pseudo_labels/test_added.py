@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tailmatch import load
 from tailmatch.datamodules import AddedLabels, Digits, ListedCounts, SymmetricNoise
 from tailmatch.datamodules.images import ImageRows
 from tailmatch.datamodules.pseudo_labels.added import rank_shares
@@ -79,6 +80,11 @@ def test_a_method_trains_on_them_and_a_resume_needs_the_same_ones(tmp_path: Path
     streams = {"labeled_batch_size": 6, "unlabeled_ratio": 2, "steps_per_epoch": 1}
     trainer.fit(model, digits(added_labels=AddedLabels(file, 1.0), **streams))
     assert model.class_counts.tolist() == [*LABELED[:9], 42]
+    model = load(str(tmp_path / "last.ckpt"))
+    assert isinstance(model, FixMatch) and model.annotated_counts.tolist() == LABELED
+    trainer.test(model, digits(), verbose=False, ckpt_path=tmp_path / "last.ckpt")
+    tested = model.evaluations["test"]  # class 9 still is one of few labels
+    assert tested.scalars["few"] == tested.recall[7:].mean() and model.annotated_counts.tolist() == LABELED
     for added in (None, AddedLabels(file, 0.0)):
         trainer, model, _ = prepare(FixMatch, tmp_path, max_steps=3, limit_val_batches=0)
         write(tmp_path, digits(), digits().unlabeled, [8] + [9] * 39)

@@ -100,6 +100,7 @@ def step(method: Any) -> Tensor:
 
 def test_the_memories_are_written_before_and_after_the_loss() -> None:
     method = made(60)
+    method.lambda_contrast = 0.5
     step(method)
     # Labeled images come first. Of the unlabeled ones 4 and 2, the first has confidence 0.987, the second 0.576.
     assert method.memory.labels.tolist() == [2, -1, 0, -1, -1, -1, -1, 1, -1]
@@ -107,8 +108,14 @@ def test_the_memories_are_written_before_and_after_the_loss() -> None:
     expected[[0, 2, 7, 5]] = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 5, 0], [0, 0, 1]])
     torch.testing.assert_close(method.projections.rows, expected)
     assert method.logged["loss_contrast"].item() == 0  # there was no center yet
-    step(method)
+    loss = step(method)
     assert method.logged["loss_contrast"].item() > 0.001
+    parts = [method.logged[f"loss_{name}"] for name in ("labeled", "unlabeled", "balanced")]
+    torch.testing.assert_close(loss, sum(parts) + 0.5 * method.logged["loss_contrast"])
+    unsure = made(60)
+    unsure.contrast_threshold = 0.6
+    step(unsure)
+    assert unsure.projections.rows.any(dim=1).nonzero().tolist() == [[7]]
 
 
 def test_before_its_start_it_is_abc_and_then_weak_views_have_a_gradient() -> None:

@@ -188,6 +188,9 @@ def test_every_parameter_of_the_gate_is_trained_and_the_mixture_is_evaluated(tmp
     loaded = tailmatch.load(tmp_path / "last.ckpt", network=plain_network)
     torch.testing.assert_close(loaded.predict(images).probs, expected.softmax(dim=1), rtol=1e-4, atol=1e-4)
     assert saved(tmp_path)["state_dict"]["confident"].sum() > 0 and head.groups.sum() == 10
+    trainer, model, data = prepare(partial(MetaExpert, cuts=[0.3, 0.6]), tmp_path)
+    trainer.fit(model, data, ckpt_path=tmp_path / "last.ckpt")
+    assert model.network.head.groups.sum(dim=1).tolist() == [3, 3, 4]  # type: ignore[union-attr,operator]
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """How many images SimiS adds, which ones, and that a resumed run has them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tailmatch.datamodules import ListedCounts
 from tailmatch.lightning_modules import SimiS
+from tailmatch.lightning_modules.inference.predict_set import predict_set
+from tailmatch.lightning_modules.methods import simis
 from tailmatch.lightning_modules.methods.simis import missing, most_confident
 from tests.contract import Kill, Killed, assert_same_training, at_epoch_ends, last, prepare, saved
 from tests.lightning_modules.pixel_network import PixelNetwork, image
@@ -49,7 +52,7 @@ def test_the_labeled_loss_is_the_mean_over_the_grown_set() -> None:
     loss = method.training_step(batch, 0)  # each labeled image stands for 8 / 2, and each unlabeled one for 8 / 2
     losses = [torch.tensor(rows[i]).log_softmax(dim=0)[k] for i, k in enumerate([0, 1, 2])]
     assert loss.item() == pytest.approx(-sum(losses).item() / 3, rel=1e-5)  # type: ignore[union-attr]
-    assert logged["added"].item() == 0.5
+    assert logged["added"].item() == 0.5 and method.prior_in_logits().tolist() == [4, 2, 3]
     loss.backward()
     assert method.network.get_parameter("scale").grad is not None
 
@@ -60,16 +63,26 @@ def fit(folder: Path, *callbacks: object, ckpt: Path | None = None) -> None:
     trainer.fit(model, data, ckpt_path=ckpt)
 
 
-def test_a_run_that_is_killed_after_a_filling_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_after_a_filling_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averages: list[bool] = []
+
+    def predicted(trainer: Any, *args: Any) -> Any:
+        averages.append(trainer.lightning_module._averaging._swapped)
+        return predict_set(trainer, *args)
+
+    monkeypatch.setattr(simis, "predict_set", predicted)
     fit(tmp_path, at_epoch_ends(tmp_path / "whole"))
     with pytest.raises(Killed):
         fit(tmp_path, last(tmp_path / "killed", every_n_train_steps=9), Kill(10))
     state = saved(tmp_path / "killed")["state_dict"]
     assert state["filled"] == 2 and (state["added.labels"] >= 0).any()
-    shares = torch.tensor([50, 9, 8, 7, 6, 5, 4, 3, 2, 1]) / 95
-    limit = missing(shares, torch.tensor([95]), 1 / 3)
+    counts = torch.tensor([50, 9, 8, 7, 6, 5, 4, 3, 2, 1])
+    limit = missing(counts / 95, torch.tensor([95]), 1 / 3)
     added = torch.bincount(state["added.labels"][state["added.labels"] >= 0], minlength=10)
-    assert (added <= limit).all()
+    assert (added <= limit).all() and averages and all(averages)
+    torch.testing.assert_close(state["shares"], (counts + added) / (95 + added.sum()))
     fit(tmp_path, at_epoch_ends(tmp_path / "resumed"), ckpt=tmp_path / "killed" / "last.ckpt")
     assert_same_training(saved(tmp_path / "whole"), saved(tmp_path / "resumed"))
 

@@ -27,6 +27,8 @@ def test_the_threshold_is_of_the_prediction_before_sharpening() -> None:
     target, weights = method.pseudo_labels(probs, torch.arange(3))
     torch.testing.assert_close(target[0], torch.tensor([0.8417, 0.1488, 0.0095]), atol=5e-5, rtol=0)
     assert weights.tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match=r"threshold is 1.0; it must be in \[0, 1\)"):
+        UDA(3, network=PixelNetwork, threshold=1.0)
 
 
 def step(annealing: str | None, share: float) -> float:

@@ -1,6 +1,7 @@
 """The length of a training that is known beforehand is the one that Lightning makes of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from tailmatch.datamodules import Digits, ListedCounts
 from tailmatch.lightning_modules import Supervised
 from tailmatch.lightning_modules.networks import Network
-from tailmatch.lightning_modules.training.length import is_last_epoch
+from tailmatch.lightning_modules.training.length import is_last_epoch, total_batches
+from tailmatch.lightning_modules.weightings import CurriculumThresholds, FrequencyWeights, HeadShareThresholds
 
 STEPS_PER_EPOCH = 7
 ENDLESS = {"max_epochs": -1}
@@ -32,7 +34,7 @@ class Counter(Callback):
     """Counts epochs, and notes the length that is expected when the fit begins, and which epoch is to be the last."""
 
     expected: tuple[float, float] | None = None
-    epochs = 0
+    epochs = batches = 0
 
     def __init__(self) -> None:
         self.last: list[bool] = []
@@ -42,6 +44,9 @@ class Counter(Callback):
 
     def on_train_epoch_start(self, *args: Any) -> None:
         self.epochs += 1
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.batches += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.last.append(is_last_epoch(trainer))
@@ -107,7 +112,7 @@ def test_it_is_what_lightning_does(limits: dict[str, Any], steps: int, epochs: i
     assert (trainer.optimizers[0].steps, trainer.global_step, counter.epochs) == (steps, steps, epochs)  # type: ignore[attr-defined]
     assert counter.expected == (steps, epochs)
     assert counter.last == [epoch == epochs for epoch in range(1, epochs + 1)]
-    assert model.lr_schedulers().total_steps == steps
+    assert model.lr_schedulers().total_steps == steps and total_batches(trainer) == counter.batches
 
 
 def test_without_a_limit_lightning_trains_a_thousand_epochs(tmp_path: Path) -> None:
@@ -130,3 +135,17 @@ def test_the_rate_falls_to_its_end_where_the_epochs_end_the_training(tmp_path: P
 def test_a_training_without_a_known_end_has_no_schedule(limits: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trainer.max_steps is -1 and trainer.max_epochs -1; set one of them"):
         fit(tmp_path, Counter(), **limits)
+
+
+def test_an_interval_that_the_training_does_not_complete_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    trainer: Any = SimpleNamespace(
+        datamodule=SimpleNamespace(steps_per_epoch=7), limit_train_batches=1.0, accumulate_grad_batches=2,
+        max_epochs=2, max_steps=-1,
+    )  # fmt: skip
+    for weighting in (HeadShareThresholds(every=7, start=6), FrequencyWeights(13), CurriculumThresholds()):
+        weighting.check_length(trainer)
+    assert not recwarn
+    with pytest.warns(UserWarning, match="the sum of start and every is 14, and the training has 14 steps; lower it"):
+        HeadShareThresholds(every=7, start=7).check_length(trainer)
+    with pytest.warns(UserWarning, match="the weights of pseudo-labels will never change: every is 14"):
+        FrequencyWeights(14).check_length(trainer)

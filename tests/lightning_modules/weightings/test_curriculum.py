@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailmatch.lightning_modules import ACR, FixMatch
-from tailmatch.lightning_modules.weightings import CurriculumThresholds
+from tailmatch.lightning_modules import ACR, DyTrim, FixMatch
+from tailmatch.lightning_modules.weightings import CurriculumThresholds, GaussianWeights
 from tailmatch.lightning_modules.weightings.curriculum import curriculum_thresholds
 from tests.lightning_modules.pixel_network import PixelNetwork, image
 
@@ -55,5 +55,8 @@ def test_fixmatch_has_the_weights_of_its_weighting_and_refuses_one_that_it_would
         selected.append(logged["selected"].item())
     assert selected == [1, 0.5]  # at first the threshold of class 1 is 0, then 0.8
     assert "weighting.memory.labels" in method.state_dict()
+    with pytest.raises(ValueError, match="threshold is 0.0; it must be above 0"):  # or it would select all
+        DyTrim(3, network=PixelNetwork, weighting=CurriculumThresholds())
+    DyTrim(3, network=PixelNetwork, weighting=GaussianWeights())  # has no threshold, as DyTrim
     with pytest.raises(ValueError, match="ACR has weights of its own: leave weighting out"):
         ACR(3, network=PixelNetwork, weighting=CurriculumThresholds())

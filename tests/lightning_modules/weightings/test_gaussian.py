@@ -35,6 +35,8 @@ def test_weights_are_one_above_the_mean() -> None:
     torch.testing.assert_close(weights, torch.tensor([0.99861, 1.0]), atol=1e-5, rtol=0)
     weights = gaussian_weights(torch.tensor([0.7, 0.9]), torch.tensor(0.8), torch.tensor(0.01))
     torch.testing.assert_close(weights, torch.tensor([math.exp(-2), 1.0]))
+    weights = gaussian_weights(torch.tensor([0.7, 0.8]), torch.tensor(0.8), torch.tensor(0.0))
+    assert weights.tolist() == [0, 1]
 
 
 ALIGNED = 0.4 / 0.2 / (0.6 / 0.62 + 0.4 / 0.2)
