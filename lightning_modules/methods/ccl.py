@@ -11,7 +11,7 @@ from tailmatch.lightning_modules.bases.semi_supervised import shifted
 from tailmatch.lightning_modules.losses.continuous_contrast import ContinuousContrast
 from tailmatch.lightning_modules.methods.fixmatch import FixMatch
 from tailmatch.lightning_modules.pseudo_labels.running_prior import IntervalPrior, log_shift, soft_counts
-from tailmatch.lightning_modules.training.length import check_reached
+from tailmatch.lightning_modules.training.length import check_reached, warn_unless_reached
 from tailmatch.lightning_modules.views import SimCLRView, View
 
 FLOOR = 1e-12
@@ -110,7 +110,9 @@ class CCL(FixMatch):
         """Learn which unlabeled images are labeled ones as well; refuse a fit that ends in its warm-up."""
         super().setup(stage)
         if stage == "fit":
-            check_reached(self.trainer, "warmup_steps", self.warmup_steps, "CCL's estimate of the unlabeled classes")
+            estimate, first = "CCL's estimate of the unlabeled classes", self.warmup_steps + self.prior.every
+            check_reached(self.trainer, "warmup_steps", self.warmup_steps, estimate)
+            warn_unless_reached(self.trainer, "warmup_steps + every", first, estimate)
             self.labeled_in_front = self.trainer.datamodule.labeled_in_front  # type: ignore[attr-defined]
 
     def begin_fit(self) -> None:
