@@ -36,6 +36,14 @@ BENCHMARKS: dict[str, list[list[str]]] = {
         ["benchmarks.views", "--view", view, "--size", str(size), "--batch-size", str(batch)]
         for view, size, batch in VIEWS
     ],
+    "loading": [
+        ["benchmarks.data_loading", "--made", "2000", "--size", "96"],
+        ["benchmarks.data_loading", "--made", "300", "--size", "96", "--decoders"],
+    ],
+    "throughput": [["benchmarks.throughput"]],
+    "start": [["benchmarks.start"]],
+    "checkpoints": [["benchmarks.checkpoints"]],
+    "prediction": [["benchmarks.gpu_prediction"]],
     "darp": [["benchmarks.darp_solver", "--sizes", "10000x10", "1000000x10", "100000x100"], ["benchmarks.darp_step"]],
 }
 """The name of each place of the page, and the modules that are run for it, with their arguments."""
@@ -62,16 +70,6 @@ def output(words: list[str]) -> str:
     return "\n\n".join(part for part in (f"```\n{text}\n```" if text else "", table) if part)
 
 
-def imports() -> str:
-    """Time `tailmatch --help` three times, and return the median."""
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "tailmatch.cli", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - begun)
-    return f"`tailmatch --help` takes {sorted(times)[1]:.2f} s."
-
-
 def replaced(page: str, name: str, content: str) -> str:
     """Replace what is in a place of the page.
 
@@ -91,7 +89,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    places = {"machine": machine(), "imports": imports()}
+    places = {"machine": machine()}
     for name in options.only:
         begun = time.perf_counter()
         places[name] = "\n\n".join(map(output, BENCHMARKS[name]))

@@ -1,6 +1,6 @@
 """Time MixMatch's interleaved chunks against one pass of all mixed images.
 
-    python -m benchmarks.chunks [--batch-size 64] [--chunks 3] [--rounds 5] [--threads 2]
+    python -m benchmarks.chunks [--batch-size 64] [--chunks 3] [--rounds 5] [--threads 2] [--device cpu]
 
 WRN-28-2 at 32 pixels, forward and backward pass of `chunks` times `batch-size` images, in three ways:
 
@@ -28,10 +28,10 @@ from tailmatch.lightning_modules.networks.split_norm import split_batch_norm
 Pass = Callable[[Tensor], Tensor]
 
 
-def ways(chunks: int) -> dict[str, Pass]:
+def ways(chunks: int, device: str) -> dict[str, Pass]:
     """Return the three ways to compute the logits `[B, 10]` of images `[B, 3, 32, 32]`, chunk after chunk."""
     torch.manual_seed(0)
-    network = WideResNet(10)
+    network = WideResNet(10).to(device)
     split = deepcopy(network)
     split_batch_norm(split, chunks)
 
@@ -55,16 +55,19 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=3, help="a labeled batch and two views (default: 3)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    passes = ways(options.chunks)
-    images = torch.rand(options.chunks * options.batch_size, 3, 32, 32)
-    logits = {name: way(images).detach() for name, way in passes.items()}
+    passes = ways(options.chunks, options.device)
+    images = torch.rand(options.chunks * options.batch_size, 3, 32, 32, device=options.device)
+    logits = {name: way(images).detach().cpu() for name, way in passes.items()}  # and the device is done
     times: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(options.rounds):
         for name, way in passes.items():
             begun = time.perf_counter()
             way(images).logsumexp(1).mean().backward()
+            if options.device == "cuda":
+                torch.cuda.synchronize()
             times[name].append(time.perf_counter() - begun)
     base, *_ = passes
     print(f"| {options.chunks} x {options.batch_size} mixed images | seconds | of the chunks | largest difference |")

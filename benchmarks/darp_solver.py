@@ -26,7 +26,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import darp_reference
 from tailmatch.callbacks.remedies.darp.solver import Solution, Solver
 
 SOLVER = Solver()
@@ -98,6 +97,8 @@ def with_extra_bytes(function: Callable[[], Solution], device: torch.device) -> 
 
 def measure_reference(probs: Tensor, target: Tensor, repeats: int) -> tuple[float, float]:
     """Return seconds and the largest error of a column total as a share of the rows."""
+    from benchmarks import darp_reference  # needs SciPy
+
     errors = []
 
     def run() -> None:

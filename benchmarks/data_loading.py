@@ -3,15 +3,16 @@
     python -m benchmarks.data_loading path/to/folder --size 32
     python -m benchmarks.data_loading path/to/folder --table images.csv --target articleType --size 128 --workers 2
     python -m benchmarks.data_loading path/to/folder --decoders --size 128
+    python -m benchmarks.data_loading --made 2000 --size 96
     python -m benchmarks.data_loading --rows 1000000
 
-The folder has one sub-folder per class in `train/`, or a table lists its images. An epoch loads every training image
-once, in a new random order, as `uint8` batches, and does nothing else. The first run decodes everything and fills the
-cache. The torchvision run uses `ImageFolder`, resize and center crop to `uint8` tensors, and a shuffling `DataLoader`
-with as many workers; files of a table are read in the same way. Cached images are fetched by the main process, the
-fastest way. `--decoders` times decoders on one core, on the folder's JPEG files and on the same images as photographs
-of three megapixels. `--rows` reads an artificial table of that many rows and prints the seconds and the memory that it
-takes.
+The folder has one sub-folder per class in `train/`, or a table lists its images, or `--made` makes them, of 160 pixels.
+An epoch loads every training image once, in a new random order, as `uint8` batches, and does nothing else. The first
+run decodes everything and fills the cache. The torchvision run uses `ImageFolder`, resize and center crop to `uint8`
+tensors, and a shuffling `DataLoader` with as many workers; files of a table are read in the same way. Cached images are
+fetched by the main process, the fastest way. `--decoders` times decoders on one core, on the folder's JPEG files and on
+the same images as photographs of three megapixels. `--rows` reads an artificial table of that many rows and prints the
+seconds and the memory that it takes.
 """
 
 import argparse
@@ -20,7 +21,9 @@ import resource
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from torchvision.datasets.folder import default_loader
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
+from benchmarks.image_files import write_images
 from tailmatch.datamodules import ImageFolder, ImageTable, LabeledFraction
 from tailmatch.datamodules.files.decoding import decode_image
 
@@ -74,18 +78,24 @@ def opened(options: argparse.Namespace, cache: str, budget: float, workers: int)
     return ImageTable(table, options.folder, target_column=options.target, **arguments)
 
 
+def set_up(options: argparse.Namespace, cache: str, budget: float, workers: int) -> ImageFolder | ImageTable:
+    """Open the data set, and read what it needs before the first batch, without a report of the progress."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there are no validation images
+        data = opened(options, cache, budget, workers)
+        data.setup("fit")
+    return data
+
+
 def loading(options: argparse.Namespace, cache: str) -> None:
     """Print a line for each way of loading."""
     begun = time.perf_counter()
-    data = opened(options, cache, 1e9, 0)
-    data.setup("fit")
+    data = set_up(options, cache, 1e9, 0)
     first = time.perf_counter() - begun
     begun = time.perf_counter()
-    data = opened(options, cache, 1e9, 0)
-    data.setup("fit")
+    data = set_up(options, cache, 1e9, 0)
     again = time.perf_counter() - begun
-    lazy = opened(options, cache, 0, options.workers)
-    lazy.setup("fit")
+    lazy = set_up(options, cache, 0, options.workers)
     images = data.labeled.images
     count = len(data.labeled)
     files = [data.root / key for key in images.keys or ()]
@@ -176,18 +186,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--decoders", action="store_true")
+    parser.add_argument("--made", type=int, help="make this number of training images, in place of a folder")
     parser.add_argument("--rows", type=int, help="only read an artificial table of this many rows")
     options = parser.parse_args()
     if options.rows:
         index(options.rows)
         return
-    if options.folder is None:
-        parser.error("name a folder, or --rows")
-    if options.decoders:
-        decoders(options)
-        return
-    with tempfile.TemporaryDirectory() as cache:
-        loading(options, cache)
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as cache:
+        if options.made:
+            options.folder = str(write_images(Path(made), 2 * options.made))
+        if options.folder is None:
+            parser.error("name a folder, --made or --rows")
+        if options.decoders:
+            decoders(options)
+        else:
+            loading(options, cache)
 
 
 if __name__ == "__main__":

@@ -14,29 +14,25 @@ Each round times some steps of each, in turn. Medians over rounds are printed, a
 
 import argparse
 import logging
-import os
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.command import run_watched
 from benchmarks.views import pillow_strong_view
-from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.lightning_modules.networks import WideResNet
-from tests.typed import tailmatch
 
 CLASSES, SIZE, THRESHOLD = 10, 32, 0.95
 
@@ -54,26 +50,14 @@ class Clock(Callback):
 
 def ours(options: argparse.Namespace) -> float:
     """Return the median seconds of a step of `tailmatch fit`, after the first two."""
-    clock, make = Clock(), TailmatchCLI.instantiate_trainer
-
-    def with_clock(cli: TailmatchCLI, **settings: Any) -> Trainer:
-        trainer = make(cli, **settings)
-        trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-        return trainer
-
+    clock = Clock()
     words = [
         "--data=Digits", f"--data.image_size={SIZE}", f"--data.labeled_batch_size={options.batch_size}",
         f"--data.unlabeled_ratio={options.unlabeled_ratio}", f"--data.steps_per_epoch={options.steps + 2}",
         "--model=FixMatch", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.limit_val_batches=0",
     ]  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open(os.devnull, "w") as nowhere,
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
-        mock.patch.object(TailmatchCLI, "instantiate_trainer", with_clock),
-    ):
-        tailmatch("fit", *words, f"--run_dir={folder}/run")
+    with tempfile.TemporaryDirectory() as folder:
+        run_watched(clock, "fit", *words, f"--run_dir={folder}/run")
     return statistics.median(b - a for a, b in zip(clock.ended[1:-1], clock.ended[2:], strict=True))
 
 

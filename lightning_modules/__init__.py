@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC, ReMixMatchABC
     from tailmatch.lightning_modules.methods.bacon import BaCon
     from tailmatch.lightning_modules.methods.boat import BOAT
+    from tailmatch.lightning_modules.methods.ccl import CCL
     from tailmatch.lightning_modules.methods.classifier_retraining import ClassifierRetraining
     from tailmatch.lightning_modules.methods.cossl import CoSSL
     from tailmatch.lightning_modules.methods.cpe import CPE
@@ -54,6 +55,7 @@ __all__ = [
     "ACR",
     "ADELLO",
     "BOAT",
+    "CCL",
     "CPE",
     "ELR",
     "DASO",
@@ -96,6 +98,7 @@ _HOMES = {
     "ACR": "tailmatch.lightning_modules.methods.acr",
     "ADELLO": "tailmatch.lightning_modules.methods.adello",
     "BOAT": "tailmatch.lightning_modules.methods.boat",
+    "CCL": "tailmatch.lightning_modules.methods.ccl",
     "CPE": "tailmatch.lightning_modules.methods.cpe",
     "ELR": "tailmatch.lightning_modules.methods.elr",
     "DASO": "tailmatch.lightning_modules.methods.daso",

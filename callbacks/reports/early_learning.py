@@ -1,5 +1,6 @@
 """Report which classes are learned first, and when wrong labels begin to be memorized."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,7 +86,8 @@ class EarlyLearningCurves(Callback):
         names = pl_module.class_names
         log_scalars(trainer, early_scalars(counts, names))
         if (done % self.figures_every == 0 or last) and trainer.loggers:
-            figures.log_figure(trainer, "early/curves", early_figure(self.epochs, torch.stack(self.counts), names))
+            draw = partial(early_figure, self.epochs, torch.stack(self.counts), names)
+            figures.log_figure(trainer, "early/curves", draw)
 
     def _count(self, trainer: Trainer, pl_module: ImageClassifier) -> Tensor:
         data = trainer.datamodule  # type: ignore[attr-defined]

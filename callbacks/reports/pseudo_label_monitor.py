@@ -1,6 +1,7 @@
 """Report the class totals and the accuracy of the pseudo-labels, beside their target."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,7 +117,8 @@ class PseudoLabelMonitor(Callback):
         self._kept.keep(trainer, scalars, counts, totals)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or is_last_epoch(trainer):
             labeled = trainer.datamodule.annotated_counts  # type: ignore[attr-defined]
-            figures.log_figure(trainer, "pseudo/labels", pseudo_label_figure(counts, totals, labeled, names))
+            draw = partial(pseudo_label_figure, counts, totals, labeled, names)
+            figures.log_figure(trainer, "pseudo/labels", draw)
 
     def _totals(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
         """Find the target when it is shown, since refiners may register after this callback."""

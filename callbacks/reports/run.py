@@ -1,6 +1,7 @@
 """Report the data and the results of a run: class counts, views, confusion matrix and recall."""
 
 import sys
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -44,8 +45,8 @@ class ClassCountsReport(Callback):
         for warning in data.warnings():
             console.print(Text(printable(f"warning: {warning}"), style="yellow"))
         if trainer.ckpt_path is None:
-            log, names = figures.log_figure, data.class_names
-            log(trainer, "data/class_counts", class_figures.class_counts_figure(table, names))
+            draw = partial(class_figures.class_counts_figure, table, data.class_names)
+            figures.log_figure(trainer, "data/class_counts", draw)
 
 
 class NetworkReport(Callback):
@@ -125,7 +126,7 @@ class ViewGrid(Callback):
                 for stream, parts in batch.items()
                 for name, images in self._views(parts).items()
             }
-            figures.log_figure(trainer, "data/views", figures.views_figure(rows))
+            figures.log_figure(trainer, "data/views", partial(figures.views_figure, rows))
 
     def _views(self, parts: dict[str, Any]) -> dict[str, Tensor]:
         views: dict[str, Tensor] = {}
@@ -144,7 +145,7 @@ class EvaluationFigures(Callback):
 
     Args:
         every_n_epochs: The number of epochs between two validations with figures. There are always figures after the
-            last epoch. Drawing takes a third of a second, and freeing the figures half a second.
+            last epoch. Drawing them takes a third of a second.
     """
 
     def __init__(self, every_n_epochs: int = 10) -> None:
@@ -166,7 +167,8 @@ class EvaluationFigures(Callback):
         result = pl_module.evaluations[stage]
         names = pl_module.class_names
         counts = pl_module.annotated_counts.tolist()
-        log = figures.log_figure  # it frees a figure that has no name
-        log(trainer, f"{stage}/recall", class_figures.recall_figure(result.recall, counts, names))
+        recall = partial(class_figures.recall_figure, result.recall, counts, names)
+        figures.log_figure(trainer, f"{stage}/recall", recall)
         if result.confusion is not None:
-            log(trainer, f"{stage}/confusion", class_figures.confusion_figure(result.confusion, counts, names))
+            confusion = partial(class_figures.confusion_figure, result.confusion, counts, names)
+            figures.log_figure(trainer, f"{stage}/confusion", confusion)

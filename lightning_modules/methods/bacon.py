@@ -1,6 +1,6 @@
 """BaCon (Feng et al., AAAI 2024, arXiv 2403.12986): contrast with class centers, on ABC."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from tailmatch.lightning_modules.losses.center_contrast import (
 from tailmatch.lightning_modules.methods.auxiliary_balanced import FixMatchABC
 from tailmatch.lightning_modules.pseudo_labels.label_memory import LabelMemory
 from tailmatch.lightning_modules.pseudo_labels.row_memory import RowMemory
-from tailmatch.lightning_modules.training.distributed import place
+from tailmatch.lightning_modules.training.distributed import gather_with_gradient
 from tailmatch.lightning_modules.training.length import progress
 
 
@@ -113,18 +113,11 @@ class BaCon(FixMatchABC):
             anchors, negatives = anchors_and_negatives(probs, label, known)
             frequencies = self.memory.running_counts(self.num_classes)[1:]
             temperatures = class_temperatures(frequencies, progress(self.trainer))
-            rows = self._joint(torch.cat([projected, anchors, negatives, selected[:, None].float()], dim=1))
+            own = torch.cat([projected, anchors, negatives, selected[:, None].float()], dim=1)
             widths = [projected.shape[1], self.num_classes, self.num_classes, 1]
-            projections, anchors, negatives, counted = torch.split(rows, widths, dim=1)
+            projections, anchors, negatives, counted = torch.split(gather_with_gradient(own), widths, dim=1)
             loss_contrast = center_contrast(projections, anchors, negatives, counted, centers, temperatures)
         self.projections.write(index, projected, selected)
         loss = loss + self.lambda_contrast * loss_contrast
         self.track(loss=loss, loss_contrast=loss_contrast, anchors=selected.float().mean(), **parts)
         return loss
-
-    def _joint(self, rows: Tensor) -> Tensor:
-        """Concatenate rows `[B, D]` of all processes with gradient, whose mean over the processes is that of one."""
-        if place()[1] == 1:
-            return rows
-        joint: Tensor = cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
-        return joint

@@ -87,15 +87,16 @@ class IntervalPrior(nn.Module):
 
         probs <- m probs + (1 - m) counts / (sum counts + extra)
 
-    It begins uniform, or where `begin` sets it. SimPro (arXiv 2402.13505; LeapLabTHU/SimPro `train.py`) has m = 0.9,
-    n = 500, and an `extra` of 1 for unlabeled images, of which none might be confident; `probs` then sums to less than
-    1, which adds a constant to a logit shift.
+    Counts begin each interval as `start`. The prior begins uniform, or where `begin` sets it. SimPro (arXiv 2402.13505;
+    LeapLabTHU/SimPro `train.py`) has m = 0.9, n = 500, and an `extra` of 1 for unlabeled images, of which none might be
+    confident; `probs` then sums to less than 1, which adds a constant to a logit shift.
 
     Args:
         num_classes: Number of classes K.
         momentum: Weight m of the previous prior, in [0, 1).
         every: Number n of steps, at least 1.
         extra: What is added to the divisor, at least 0.
+        start: Count of each class at the beginning of an interval, at least 0; CCL has 1, so that no class is lost.
 
     Raises:
         SettingsError: An argument lies outside its domain.
@@ -105,17 +106,21 @@ class IntervalPrior(nn.Module):
     counts: Tensor
     steps: Tensor
 
-    def __init__(self, num_classes: int, momentum: float = 0.9, every: int = 500, extra: float = 0.0) -> None:
+    def __init__(
+        self, num_classes: int, momentum: float = 0.9, every: int = 500, extra: float = 0.0, start: float = 0.0
+    ) -> None:
         super().__init__()
         check_count("num_classes", num_classes)
         check_below_one("momentum", momentum)
         check_count("every", every)
         check_at_least("extra", extra, 0)
+        check_at_least("start", start, 0)
         self.momentum = momentum
         self.every = every
         self.extra = extra
+        self.start = start
         self.register_buffer("probs", torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer("counts", torch.zeros(num_classes))
+        self.register_buffer("counts", torch.full((num_classes,), float(start)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -136,7 +141,7 @@ class IntervalPrior(nn.Module):
         total = self.counts.sum() + self.extra
         moved = self.momentum * self.probs + (1 - self.momentum) * self.counts / total
         self.probs.copy_(torch.where(due & (total > 0), moved, self.probs))
-        self.counts.copy_(torch.where(due, 0.0, self.counts))
+        self.counts.copy_(torch.where(due, self.start, self.counts))
 
 
 def soft_counts(rows: Tensor, weights: Tensor) -> Tensor:

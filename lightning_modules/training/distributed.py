@@ -35,6 +35,20 @@ def gather_rows(rows: Tensor) -> Tensor:
     return rows if world_size == 1 else torch.cat(_gathered(rows))
 
 
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """Concatenate rows `[B, D]` of all processes by rank, `[W B, D]`, with gradient; B is the same on all.
+
+    If each process has the same loss of the result, the mean of their gradients, which is that of DDP, is the gradient
+    of one process with all rows.
+    """
+    if place()[1] == 1:
+        return rows
+    from torch.distributed.nn.functional import all_gather
+
+    parts: Sequence[Tensor] = all_gather(rows.contiguous())  # type: ignore[no-untyped-call]
+    return torch.cat(list(parts))
+
+
 def take_from_first(tensors: Sequence[Tensor]) -> None:
     """Replace tensors of one type, in place, by those of the first process; all go in one message."""
     if place()[1] == 1 or not tensors:

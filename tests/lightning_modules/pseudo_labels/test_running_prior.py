@@ -71,6 +71,16 @@ def test_simpros_interval_by_hand() -> None:
     close(joint.probs, 0.6808, 0.1980, 0.1212)
 
 
+def test_an_interval_begins_with_a_count_of_each_class() -> None:
+    prior = IntervalPrior(3, 0.6, every=2, start=1)
+    for _ in range(2):  # (3, 1, 0) in each interval
+        prior.update(torch.tensor([1.0, 1.0, 0.0]))
+        prior.update(torch.tensor([2.0, 0.0, 0.0]))
+        assert prior.counts.tolist() == [1, 1, 1]
+    first = [0.6 / 3 + 0.4 * share / 7 for share in (4, 2, 1)]
+    close(prior.probs, *(0.6 * p + 0.4 * share / 7 for p, share in zip(first, (4, 2, 1), strict=True)))
+
+
 def test_a_shift_of_a_power_and_of_a_class_that_never_occurs() -> None:
     prior = torch.tensor([0.5, 0.5, 0.0])
     close(log_shift(prior, 2.0, 1e-12), -1.38629, -1.38629, -27.63102)
@@ -138,6 +148,7 @@ def test_an_update_does_not_wait_for_the_device(make: Any) -> None:
         (partial(RecentPrior, 3, 0), "batches is 0"),
         (partial(IntervalPrior, 3, every=0), "every is 0"),
         (partial(IntervalPrior, 3, extra=-1.0), "extra is -1"),
+        (partial(IntervalPrior, 3, start=-1.0), "start is -1"),
         (partial(RunningPrior, 0), "num_classes is 0"),
     ],
 )
