@@ -152,9 +152,13 @@ def _digest(cell: Cell, cells: Mapping[str, Cell], done: dict[str, Cell], path: 
 
 
 def digest_of(cell: Cell, needs: Mapping[str, str]) -> str:
-    """Hash the settings of a cell, its seed and commands, and the digests of what it needs, by their names."""
+    """Hash the settings of a cell, its seed and trainings, and the digests of what it needs, by their names.
+
+    Commands that come after a training may change as long as they are not done; see `Record.of`.
+    """
     parts = [[part.contents, part.settings, part.options] for part in cell.parts]
-    content = [_with_text_keys(parts), needs, cell.commands, cell.extra, cell.seed]
+    trainings = [command for place, command in enumerate(cell.commands) if not place or command.split()[0] == "fit"]
+    content = [_with_text_keys(parts), needs, trainings, cell.extra, cell.seed]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -67,8 +67,18 @@ class Record:
                 "it anew"
             )
         if found.done != list(cell.commands[: len(found.done)]):
-            raise SettingsError(f"{_damaged(folder)}: done is {found.done!r:.100}")
-        return replace(found, study=study, levels=dict(cell.levels), shown=cell.shown and not found.pruned)
+            raise SettingsError(
+                f"{folder} has done {'; '.join(map(str, found.done)):.200}, and the commands of {cell} are now "
+                f"{'; '.join(cell.commands)}: only what is not done may change; choose another --out, or remove that "
+                "folder to run it anew"
+            )
+        return replace(
+            found,
+            study=study,
+            levels=dict(cell.levels),
+            shown=cell.shown and not found.pruned,
+            settings=flat_settings(cell),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Record | None":

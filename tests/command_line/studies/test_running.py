@@ -219,7 +219,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     spoiled = [
         {"settings": 1},
         {"done": 1},
-        {"done": ["test"]},
         {"seconds": "1"},
         {"failed": "now"},
         {"failed": {"time": None}},
@@ -229,3 +228,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         (folder / "cell.json").write_text(text)
         with pytest.raises(SettingsError, match="is not as sweep wrote it"):
             Record.of(cell, "study", tmp_path / "out")
+
+
+def test_a_command_may_change_until_it_is_done(tmp_path: Path) -> None:
+    [cell] = cells(tmp_path, {"good": {"commands": ["fit", "test --ckpt_path bst"]}})
+    record = Record.of(cell, "study", tmp_path / "out")
+    record.done = ["fit"]
+    record.write(tmp_path / "out" / cell.name)
+    [mended] = cells(tmp_path, {"good": {"commands": ["fit", "test --ckpt_path best"]}})
+    found = Record.of(mended, "study", tmp_path / "out")
+    assert found.done == ["fit"] and found.settings["commands"] == "fit; test --ckpt_path best"
+    [another] = cells(tmp_path, {"good": {"commands": ["fit --trainer.max_steps 3", "test --ckpt_path best"]}})
+    with pytest.raises(SettingsError, match="commands was fit; test --ckpt_path bst and is fit --trainer.max_steps 3"):
+        Record.of(another, "study", tmp_path / "out")
+    found.done = list(mended.commands)
+    found.write(tmp_path / "out" / cell.name)
+    with pytest.raises(SettingsError, match="has done fit; test --ckpt_path best, and the commands of good, "):
+        Record.of(cell, "study", tmp_path / "out")
