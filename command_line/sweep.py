@@ -1,11 +1,9 @@
 """`tailmatch sweep`: run all trainings and tests that the file of a study describes."""
 
 import argparse
-import difflib
 import shlex
 import sys
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,14 +75,16 @@ def main(args: Sequence[str]) -> None:
     """
     asked, extra = parser().parse_known_args(args)
     with SIGNALS.while_importing():  # only here, so that the help and a wrong argument take no seconds
+        from tailmatch.command_line.studies import checks
         from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
         from tailmatch.command_line.studies.reading import levels_where, read_study, study_file
         from tailmatch.datamodules.arguments import SettingsError
     file = study_file(asked.study)
     study = read_study(file)
-    check_extra(extra)
-    check_compare(study.compare, str(file))
-    check_published(study, file)
+    checks.check_extra(extra)
+    checks.check_classes(extra, study)
+    checks.check_compare(study.compare, str(file))
+    checks.check_published(study, file)
     out = asked.out or Path("runs", f"{file.stem}-study")
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out is {out}, which is a file; it must be a folder, or a path where one can be made")
@@ -112,92 +112,13 @@ def main(args: Sequence[str]) -> None:
         show_plan(study, with_needed(chosen, cells), numbers, out, asked.jobs)
         return
     code = run(study, with_needed(chosen, cells), out, asked.jobs)
-    say_former(out, {cell.name for cell in cells})
+    checks.say_former(out, {cell.name for cell in cells})
     sys.exit(code)
-
-
-def check_extra(extra: Sequence[str]) -> None:
-    """Check the options that follow, before anything is run.
-
-    Raises:
-        SettingsError: One is misspelled, or is one that `sweep` gives.
-    """
-    from tailmatch.command_line.studies.reading import OF_SWEEP
-    from tailmatch.command_line.typed import OPTIONS, Typed
-    from tailmatch.datamodules.arguments import SettingsError
-
-    for word in extra:
-        name = word.split("=")[0].removeprefix("--")
-        if name in OF_SWEEP or (name in ("config", "-c") and word.startswith("-")):
-            advice = "each cell has its own" if name in OF_SWEEP else "put it into the file of the study"
-            raise SettingsError(f"sweep takes no {word.split('=')[0]}: {advice}")
-    if extra and not extra[0].startswith("-"):
-        raise SettingsError(f"sweep takes one study, and there is {extra[0]} besides")
-    known = ("out", "jobs", "where", "cell", "dry-run", *OPTIONS)
-    for option, _ in Typed.read(["fit", *extra]).options:
-        name = option.removeprefix("--").split(".")[0].removesuffix("+")
-        if name not in known:
-            near = "".join(f"\n  Did you mean: --{each}?" for each in difflib.get_close_matches(name, known, n=1))
-            raise SettingsError(f"unrecognized arguments: {option}{near}")
-
-
-def check_compare(words: Sequence[str], name: str) -> None:
-    """Check the options for the table of a study, before anything is run.
-
-    Raises:
-        SettingsError: `compare` does not know one, or it names files.
-    """
-    from tailmatch.command_line import compare
-    from tailmatch.datamodules.arguments import SettingsError
-
-    try:
-        asked = compare.parser().parse_args(["runs", *words])
-    except SystemExit as error:
-        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; see `tailmatch compare --help`") from error
-    if asked.output or len(asked.runs) > 1:
-        raise SettingsError(f"{name}: compare is {shlex.join(words)!r}; it cannot name runs or files")
-
-
-def check_published(study: "Study", file: Path) -> None:
-    """Check the published numbers of a study, before anything is run.
-
-    Raises:
-        SettingsError: They have another form than `compare` reads, or name an axis that the study does not have.
-    """
-    from tailmatch.command_line.comparison.published import published_numbers
-    from tailmatch.command_line.yaml_text import parse_yaml
-    from tailmatch.datamodules.arguments import SettingsError
-
-    for number in published_numbers(file, parse_yaml(study.text, str(file))):
-        unknown = [axis for axis in number.levels if axis not in study.axes]
-        if unknown and study.axes:
-            raise SettingsError(
-                f"a published row of {number.source} in {file} names the axis {unknown[0]}; the study has "
-                f"{', '.join(study.axes)}"
-            )
-
-
-def check_title(study: "Study", out: Path) -> None:
-    """Check that a folder does not hold another study.
-
-    Raises:
-        SettingsError: The copy of the study in the folder has another title.
-    """
-    from tailmatch.command_line.yaml_text import parse_yaml
-    from tailmatch.datamodules.arguments import SettingsError
-
-    copy = out / "study.yaml"
-    content = parse_yaml(copy.read_text(encoding="utf-8"), str(copy)) if copy.is_file() else None
-    title = content.get("title") if isinstance(content, dict) else None
-    if title is not None and title != study.title:
-        raise SettingsError(
-            f"{out} holds the study {title!r}, and this one is {study.title!r}: choose another --out, or remove "
-            f"{copy} if it is the same study under a new title"
-        )
 
 
 def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, extra: Sequence[str] = ()) -> int:
     """Run the cells of a study, or its search; say how it went, and return the exit code."""
+    from tailmatch.command_line.studies import checks
     from tailmatch.command_line.studies.places import environments, usable_cores, visible_gpus
     from tailmatch.command_line.studies.record import Record
     from tailmatch.command_line.studies.running import Runner
@@ -208,7 +129,7 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     for cell in cells:
         Record.of(cell, study.title, out)  # refuses a folder of something else, before anything is run
     check_writable(out / "study.yaml")
-    check_title(study, out)
+    checks.check_title(study, out)
     search = None if study.search is None else Search(study, out, tuple(extra))
     with whole_file(out / "study.yaml") as partial:
         partial.write_text(study.text, encoding="utf-8")
@@ -221,16 +142,6 @@ def run(study: "Study", cells: "Sequence[Cell]", out: Path, jobs: int | None, ex
     if search is None and outcome.done:
         show_table(out, study.compare)
     return 1 if outcome.failed else 0
-
-
-def say_former(out: Path, names: "AbstractSet[str]") -> None:
-    """Name the runs in a folder that are no cells of the study any more, but rows of its table."""
-    from tailmatch.command_line.studies.record import FILE
-
-    former = sorted(path.parent.name for path in out.glob(f"*/{FILE}") if path.parent.name not in names)
-    if former:
-        shown = ", ".join(former[:10]) + (f" and {len(former) - 10} more" if len(former) > 10 else "")
-        print(f"{out} also holds runs that the study no longer has, and shows them: {shown}", flush=True)
 
 
 def show_table(out: Path, words: Sequence[str]) -> None:

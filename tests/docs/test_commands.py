@@ -23,6 +23,7 @@ from tailmatch.command_line import compare, init, label, refine, report, resume,
 from tailmatch.command_line.lightning_cli import TailmatchCLI
 from tailmatch.command_line.plan import Choice, Plan, Source, propose
 from tailmatch.command_line.run_config import RunConfig
+from tailmatch.command_line.studies import checks
 from tailmatch.command_line.studies.cell import Cell
 from tailmatch.command_line.studies.cells import cells_of, chosen_cells, with_needed
 from tailmatch.command_line.studies.reading import levels_where, read_study, study_file
@@ -168,8 +169,9 @@ def build_study(words: tuple[str, ...], page: Path) -> None:
         Path(asked.study).write_text(example)
     study, out = read_study(study_file(asked.study)), Path("runs/study")
     shutil.rmtree(out, ignore_errors=True)  # a page may name a study several times
-    sweep.check_extra(extra)
-    sweep.check_published(study, study_file(asked.study))
+    checks.check_extra(extra)
+    checks.check_classes(extra, study)
+    checks.check_published(study, study_file(asked.study))
     if study.search is not None:
         params = {
             name: each.low if each.values == () else each.values[0] for name, each in study.search.parameters.items()

@@ -1,12 +1,12 @@
-"""`tailmatch sweep`: what is refused before anything is run."""
+"""What is refused before a sweep runs anything."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tailmatch.command_line.studies.checks import check_classes, check_extra, check_published, check_title, say_former
 from tailmatch.command_line.studies.reading import read_study
-from tailmatch.command_line.sweep import check_extra, check_published, check_title, say_former
 from tailmatch.datamodules.arguments import SettingsError
 
 
@@ -40,6 +40,16 @@ def test_an_unknown_option_is_refused_before_the_trainings(words: list[str], mes
     check_extra(["--data.root", "/data", "--trainer.callbacks+=DARP"])
     with pytest.raises(SettingsError, match=message):
         check_extra(words)
+
+
+def test_a_class_for_which_the_study_has_no_settings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("axes: {method: {a: {model: {class_path: FixMatch}}}}")
+    study = read_study(file)
+    check_classes(["--data", "Digits", "--model.threshold", "0.5", "--data.root=/data"], study)
+    for words in (["--model", "MixMatch"], ["--model.class_path=MixMatch"]):
+        with pytest.raises(SettingsError, match="MixMatch would leave out the model settings"):
+            check_classes(words, study)
 
 
 def test_a_folder_with_another_study_is_refused(tmp_path: Path) -> None:
