@@ -21,8 +21,9 @@ def check_trainer(trainer: Trainer) -> None:
     """Refuse settings with which nothing is trained, or that Lightning refuses only in the middle of the start.
 
     Raises:
-        SettingsError: No step would be trained, an interval is below 1, a limit of the gradient is negative, or the
-            first validation lies beyond the end of an epoch; or a callback of Lightning cannot work with the methods.
+        SettingsError: No step would be trained, an interval is below 1, a limit of the gradient is negative, the first
+            validation lies beyond the end of an epoch, or a validation within an accumulated step; or a callback of
+            Lightning cannot work with the methods.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         value = getattr(trainer, name)
@@ -38,6 +39,7 @@ def check_trainer(trainer: Trainer) -> None:
         if reason is not None:
             raise SettingsError(f"{type(callback).__name__} does not work with the methods here: {reason}")
     _check_interval(trainer)
+    _check_validations(trainer)
 
 
 def check_precision(trainer: Trainer) -> None:
@@ -89,4 +91,19 @@ def _check_interval(trainer: Trainer) -> None:
         raise SettingsError(
             f"trainer.val_check_interval is {interval}, and an epoch has {batches} steps; it must be from 1 to "
             f"{batches} (or set trainer.check_val_every_n_epoch to null, so that it counts the steps of all epochs)"
+        )
+
+
+def _check_validations(trainer: Trainer) -> None:
+    """Refuse a validation within an accumulated step: its checkpoint would not have the gradient so far."""
+    each, batches, interval = trainer.accumulate_grad_batches, epoch_batches(trainer), trainer.val_check_interval
+    if each == 1 or batches is None:
+        return
+    every = interval if isinstance(interval, int) else max(1, int(batches * interval))
+    over_epochs = trainer.check_val_every_n_epoch is None
+    if (every % each and every != batches) or (over_epochs and batches % each):
+        steps = f"{every} batches" + (f", over epochs of {batches}" if over_epochs else "")
+        raise SettingsError(
+            f"trainer.val_check_interval is {interval}, which is {steps}, and trainer.accumulate_grad_batches is "
+            f"{each}: a validation would be within a step; make it a multiple"
         )

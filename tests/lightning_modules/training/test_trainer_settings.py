@@ -37,6 +37,18 @@ from tests.lightning_modules.training.test_length import STEPS_PER_EPOCH, Counte
         ({"max_epochs": 1, "val_check_interval": 8}, "trainer.val_check_interval is 8, and an epoch has 7 steps"),
         ({"max_epochs": 1, "val_check_interval": 4, "limit_train_batches": 3}, "and an epoch has 3 steps"),
         ({"max_epochs": 1, "val_check_interval": 0}, "trainer.val_check_interval is 0"),
+        (
+            {"max_epochs": 1, "val_check_interval": 3, "accumulate_grad_batches": 2},
+            "is 3, which is 3 batches, and trainer.accumulate_grad_batches is 2: a validation would be within a step",
+        ),
+        (
+            {"max_epochs": 2, "val_check_interval": 0.5, "accumulate_grad_batches": 2},
+            "is 0.5, which is 3 batches, and",
+        ),
+        (
+            {"max_epochs": 2, "val_check_interval": 4, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2},
+            "is 4, which is 4 batches, over epochs of 7, and",
+        ),
         ({"max_epochs": 1, "precision": "bf16-true"}, "trainer.precision is bf16-true, .* bf16-mixed or 32-true"),
         ({"max_epochs": 1, "precision": "64-true"}, "trainer.precision is 64-true"),
     ],
@@ -90,6 +102,8 @@ def test_bfloat16_without_instructions_is_announced(
         {"max_epochs": 1, "val_check_interval": STEPS_PER_EPOCH, "gradient_clip_val": 0},
         {"max_epochs": 1, "val_check_interval": 50, "check_val_every_n_epoch": None},
         {"max_epochs": 1, "overfit_batches": 0.0},
+        {"max_epochs": 1, "val_check_interval": 4, "accumulate_grad_batches": 2},
+        {"max_epochs": 1, "accumulate_grad_batches": 3},
     ],
 )
 def test_other_trainers_train(limits: dict[str, Any], tmp_path: Path) -> None:
