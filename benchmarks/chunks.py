@@ -41,7 +41,7 @@ def ways(chunks: int, device: str) -> dict[str, Pass]:
         with running_statistics_kept(network):
             return torch.cat([*logits, *map(network, others)])
 
-    def in_one_split(images: Tensor) -> Tensor:  # whose parts are every so-manieth image
+    def in_one_split(images: Tensor) -> Tensor:  # a part is every third image of three chunks
         logits = split(images.unflatten(0, (chunks, -1)).transpose(0, 1).flatten(0, 1))
         return logits.unflatten(0, (-1, chunks)).transpose(0, 1).flatten(0, 1)
 

@@ -116,7 +116,7 @@ class Profiled(Pace):
         self.profiler.start()
 
     def end(self) -> None:
-        """Stop it."""
+        """Stop the profiler."""
         self.profiler.stop()
 
 

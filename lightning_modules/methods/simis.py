@@ -96,7 +96,8 @@ class SimiS(FixMatch):
         confidence, label = gather_interleaved(rows, len(data.unlabeled), torch.device("cpu")).unbind(dim=1)
         chosen = most_confident(confidence, label.long(), numbers.cpu())
         self.added.replace(torch.where(chosen, label.int(), NONE))
-        self.shares.copy_(self.prior_in_logits() / self.prior_in_logits().sum())
+        counts = self.prior_in_logits()
+        self.shares.copy_(counts / counts.sum())
         self.print(f"SimiS: {int(chosen.sum()):,} unlabeled images are added to the labels")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
