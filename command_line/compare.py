@@ -101,7 +101,7 @@ def main(args: Sequence[str]) -> None:
         check_free(file, asked.overwrite == "true")
     if asked.across is not None and asked.per_class:
         raise SettingsError("--across shows one metric, and --per_class the recall of each class: leave out one")
-    table, lines = compare(asked.runs, asked.metrics, asked.by, asked.per_class, asked.force)
+    table, lines = compare(asked.runs, asked.metrics, asked.by, asked.per_class, asked.force, asked.across)
     paper = table if asked.across is None else across(table, asked.across)
     for line in lines:
         print(line)
@@ -115,7 +115,12 @@ def main(args: Sequence[str]) -> None:
 
 
 def compare(
-    places: Sequence[Path], metrics: Sequence[str], source: Source | None, per_class: bool, force: bool
+    places: Sequence[Path],
+    metrics: Sequence[str],
+    source: Source | None,
+    per_class: bool,
+    force: bool,
+    column: str | None = None,
 ) -> tuple[Table, list[str]]:
     """Read runs and make their table.
 
@@ -125,6 +130,7 @@ def compare(
         source: What of the runs is compared; None for the first that any run has.
         per_class: Whether the recall of each class is shown.
         force: Whether runs are compared that cannot be.
+        column: An axis of a study that is a column even if the runs have one level of it.
 
     Returns:
         The table, and a line about each folder or run that is left out.
@@ -142,7 +148,7 @@ def compare(
     lines += without
     studies = list(study_of([result.run for result in results]))
     axes = {axis: levels for _, study in studies for axis, levels in axes_of(study).items()}
-    found = columns(results, axes)
+    found = columns(results, axes, column)
     cells = all(result.run.cell is not None for result in results)
     differing = differences(results, found.values, cells)
     if differing and not force:

@@ -50,6 +50,9 @@ class Pixels(Protocol):
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """Read some rows, `uint8 [n, 3, H, W]`."""
 
+    def to(self, device: torch.device, /) -> Tensor:
+        """Read all rows, and copy them to a device."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -94,6 +97,11 @@ class Images:
                 f"categories are {self.categories.dtype} {tuple(self.categories.shape)}; they must be int64 "
                 f"[{shape[0]}, L]"
             )
+
+    def to(self, device: torch.device) -> "Images":
+        """Copy pixels, classes and categories to a device; the names of the images stay behind."""
+        categories = None if self.categories is None else self.categories.to(device)
+        return Images(self.pixels.to(device), self.targets.to(device), categories=categories)
 
     @property
     def has_files(self) -> bool:
@@ -163,7 +171,10 @@ class ImageRows(Dataset[ImageBatch]):
 
     def __getitems__(self, positions: list[int]) -> ImageBatch:
         """Fetch a whole batch with one `index_select`."""
-        index = torch.tensor(positions, dtype=torch.long)
+        return self.take(torch.tensor(positions, dtype=torch.long))
+
+    def take(self, index: Tensor) -> ImageBatch:
+        """Fetch the images at these positions, `int64 [B]`, on the device that they lie on."""
         rows = self.rows[index]
         batch: ImageBatch = {"image": self.images.pixels.index_select(0, rows), "index": index}
         if self.labeled:
@@ -171,6 +182,11 @@ class ImageRows(Dataset[ImageBatch]):
         if self.images.categories is not None:
             batch["categories"] = self.images.categories[rows]
         return batch
+
+    def to(self, device: torch.device, images: Images) -> "ImageRows":
+        """Copy the rows to a device, whose copy of the pool is `images`."""
+        given = None if self.given is None else self.given.to(device)
+        return ImageRows(images, self.rows.to(device), self.labeled, given, self.noisy)
 
     @property
     def targets(self) -> Tensor:

@@ -22,6 +22,8 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 aten = torch.ops.aten
 GPU = torch.device("cuda:0")
+MEMORY = 2**30
+"""The bytes of the GPU's memory."""
 
 WAITING = {
     *(aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero, aten.masked_select, aten.bincount),
@@ -127,9 +129,10 @@ class PretendedGPU(TorchDispatchMode):
 
     def __enter__(self) -> "PretendedGPU":
         overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-        functions = torch.cuda._lazy_init, torch.cuda.current_device
+        functions = torch.cuda._lazy_init, torch.cuda.current_device, torch.cuda.mem_get_info
         self._before.append((torch._C._only_lift_cpu_tensors(), overwrite, functions))
         torch.cuda._lazy_init, torch.cuda.current_device = lambda: None, lambda: 0
+        torch.cuda.mem_get_info = lambda device=None: (MEMORY, MEMORY)
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         _foreach_supported_types.append(GPUTensor)  # so that optimizers take their default of a GPU
@@ -139,7 +142,8 @@ class PretendedGPU(TorchDispatchMode):
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
         _foreach_supported_types.remove(GPUTensor)
-        lift, overwrite, (torch.cuda._lazy_init, torch.cuda.current_device) = self._before.pop()
+        lift, overwrite, functions = self._before.pop()
+        torch.cuda._lazy_init, torch.cuda.current_device, torch.cuda.mem_get_info = functions
         torch._C._set_only_lift_cpu_tensors(lift)
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
 

@@ -14,7 +14,7 @@ TRAINER = (
 )  # fmt: skip
 """Settings of the trainer that change what is learned or measured; the others say where a run computes and writes."""
 
-PLACES = {"root", "cache_dir", "cache_budget_gb", "num_workers", "eval_batch_size", "predict_set", "seed"}
+PLACES = {"root", "cache_dir", "cache_budget_gb", "num_workers", "on_device", "eval_batch_size", "predict_set", "seed"}
 """Settings of the data that change neither the training nor the evaluation; the seed is no setting."""
 
 SHOWING = re.compile(

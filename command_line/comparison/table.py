@@ -122,12 +122,13 @@ class Table:
         return [*force, *self.caption, *published, *self.notes]
 
 
-def columns(results: Sequence[Result], axes: Mapping[str, Sequence[str]]) -> Columns:
+def columns(results: Sequence[Result], axes: Mapping[str, Sequence[str]], kept: str | None = None) -> Columns:
     """Find the columns: the axes of a sweep if all runs are cells of one, else the settings that differ.
 
     Args:
         results: The runs.
         axes: The axes of the study with their levels in order, as far as they are known.
+        kept: An axis that is a column even if all runs have one level of it, beside another column.
     """
     levels = [result.run.levels for result in results]
     names = list(dict.fromkeys(axis for each in levels for axis in each or ()))
@@ -135,7 +136,9 @@ def columns(results: Sequence[Result], axes: Mapping[str, Sequence[str]]) -> Col
         seeds = [result.run.seed.partition("/")[0] for result in results]
         return columns_of([result.run.settings for result in results], seeds)
     names.sort(key=lambda name: list(axes).index(name) if name in axes else len(axes))
-    differing = [name for name in names if len({(each or {})[name] for each in levels}) > 1] or names[:1]
+    differing = [name for name in names if name == kept or len({(each or {})[name] for each in levels}) > 1]
+    if set(differing) <= {kept}:
+        differing = [name for name in names if name != kept][:1] + differing
     same = [(name, [str((levels[0] or {})[name])]) for name in names if name not in differing]
     return Columns(differing, [tuple((each or {})[name] for name in differing) for each in levels], same)
 

@@ -107,7 +107,7 @@ class ImageDataModule(LightningDataModule, ABC):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def _loader(self, images: Dataset[ImageBatch], **batches: Any) -> Loader:
+    def _loader(self, images: Dataset[Any], **batches: Any) -> Loader:
         return DataLoader(
             images,
             **batches,

@@ -10,17 +10,15 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from tailmatch.datamodules.arguments import SettingsError, check_choice, check_count, check_names
 from tailmatch.datamodules.bases.image_data import ChannelStatistics, ImageDataModule, Loader
-from tailmatch.datamodules.batches import (
-    BalancedBatches,
-    LabeledBatches,
-    PoolBatches,
-    Sampling,
-    UnlabeledBatches,
-    generator,
-    global_seed,
-    sampling_weights,
-    training_step_index,
+from tailmatch.datamodules.bases.streams import (
+    OnDevice,
+    Positions,
+    check_on_device,
+    fetched,
+    rows_on_device,
+    training_streams,
 )
+from tailmatch.datamodules.batches import Sampling, generator, global_seed, training_step_index
 from tailmatch.datamodules.images import ImageRows, Sources, whole
 from tailmatch.datamodules.pseudo_labels.added import AddedLabels
 from tailmatch.datamodules.pseudo_labels.files import read_pseudo_labels
@@ -76,6 +74,8 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         seed: The seed of the split. None: the training seed (`seed_everything`). The order of batches always follows
             the training seed.
         num_workers: The number of loader processes. 0 is the fastest for data in memory.
+        on_device: Whether the training images are copied to the GPU once, in place of a copy of each batch. `auto`: if
+            they take a tenth of its memory at most. Images that are decoded anew for each batch stay on the disk.
         pseudo_labels: The path of a file written by `PseudoLabelWriter`, with labels for the unlabeled images
             (`SelfTraining` trains on them) and, if they are to be relabeled, for the labeled images.
         predict_set: The set that `predict` predicts: `unlabeled`, `labeled`, `pool` (labeled, then unlabeled), `val` or
@@ -113,6 +113,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         validate_on_test: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
+        on_device: OnDevice = "auto",
         pseudo_labels: str | None = None,
         predict_set: PredictSet = "unlabeled",
         label_noise: LabelNoise | None = None,
@@ -127,6 +128,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
             check_count(name, value)
         check_choice("labeled_sampling", labeled_sampling, get_args(Sampling))
         check_count("labeled_holdout", labeled_holdout, 0)
+        check_on_device(on_device)
         for name, holdout in (("val_holdout", val_holdout), ("test_holdout", test_holdout)):
             if holdout is not None:
                 check_holdout(name, holdout)
@@ -154,6 +156,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self.test_holdout = self.default_test_holdout if test_holdout is None else test_holdout
         self.labeled_holdout = labeled_holdout
         self.validate_on_test = validate_on_test
+        self.on_device: OnDevice = on_device
         self.seed = seed
         self.predict_set: PredictSet = predict_set
         self.pseudo_label_file = None if pseudo_labels is None else Path(pseudo_labels)
@@ -167,6 +170,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         self.added_labels = added_labels
         self.unlabeled_from: int | None = None  # see `Sources`
         self._digests = DataDigests()
+        self._there: dict[str, ImageRows] = {}  # those on the GPU
 
     @abstractmethod
     def load(self) -> Sources:
@@ -291,28 +295,24 @@ class LabeledUnlabeledDataModule(ImageDataModule):
 
     def train_dataloader(self) -> dict[str, Loader]:
         """Load the streams that the method trains on."""
-        streams = getattr(getattr(self.trainer, "lightning_module", None), "streams", ("labeled", "unlabeled"))
-        place: dict[str, Any] = {"seed": global_seed(), "step": self._step, **self._place()}
-        loaders = {}
-        drawn: dict[str, tuple[type[LabeledBatches], Sampling]] = {
-            "labeled": (LabeledBatches, self.labeled_sampling),
-            "balanced": (BalancedBatches, "balanced"),
+        names = getattr(getattr(self.trainer, "lightning_module", None), "streams", ("labeled", "unlabeled"))
+        streams = training_streams(self, names, seed=global_seed(), step=self._step, **self._place())
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        self._there = rows_on_device(streams, device, self.on_device)
+        return {
+            name: self._loader(Positions() if self._there else stream.rows, batch_sampler=stream.batches)
+            for name, stream in streams.items()
         }
-        for name, (kind, sampling) in drawn.items():
-            if name in streams:
-                weights = sampling_weights(self.labeled.targets, sampling)
-                batches = kind(
-                    len(self.labeled), self.labeled_batch_size, self.steps_per_epoch, weights=weights, **place
-                )
-                loaders[name] = self._loader(self.labeled, batch_sampler=batches)
-        if "unlabeled" in streams:
-            size = self.labeled_batch_size * self.unlabeled_ratio
-            unlabeled = UnlabeledBatches(len(self.unlabeled), size, self.steps_per_epoch, **place)
-            loaders["unlabeled"] = self._loader(self.unlabeled, batch_sampler=unlabeled)
-        if "pool" in streams:
-            pool = PoolBatches(len(self.pool), self.labeled_batch_size, self.steps_per_epoch, **place)
-            loaders["pool"] = self._loader(self.pool, batch_sampler=pool)
-        return loaders
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to the device, or fetch it there if the images of the training lie on it."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        training = self.trainer is not None and self.trainer.training
+        return fetched(self._there, moved) if training and self._there else moved
+
+    def teardown(self, stage: str) -> None:
+        """Free the images on the device."""
+        self._there = {}
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Load the validation set; an empty list if there is none."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailmatch.datamodules.arguments import SettingsError
 from tailmatch.datamodules.files.decoding import decode_image, naming, read_image_file
 
 
@@ -45,6 +46,10 @@ class MappedPixels:
         """Read some rows, `uint8 [n, 3, size, size]`."""
         return self._pixels.index_select(dim, index)
 
+    def to(self, device: torch.device) -> Tensor:
+        """Copy all rows to a device."""
+        return self._pixels.to(device)
+
 
 class FilePixels:
     """Pixels that are decoded from the files each time they are read; they equal those of a cache.
@@ -77,3 +82,9 @@ class FilePixels:
             with naming(path):  # a file that has changed since it was listed
                 pixels[place] = decode_image(read_image_file(path), size)
         return pixels
+
+    def to(self, device: torch.device) -> Tensor:
+        """Refuse: all of them may not fit into memory."""
+        raise SettingsError(
+            "images that are decoded for each batch cannot lie on a GPU: raise cache_budget_gb, or set on_device: false"
+        )

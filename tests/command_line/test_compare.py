@@ -12,6 +12,7 @@ import yaml
 
 from tailmatch.command_line.compare import compare, main
 from tailmatch.command_line.compare import write as write_table
+from tailmatch.command_line.comparison.across import across
 from tailmatch.command_line.comparison.table import SHARES, Table
 from tailmatch.datamodules.arguments import MissingFileError, SettingsError
 from tailmatch.lightning_modules.metrics import METRICS
@@ -126,6 +127,14 @@ def test_cells_that_are_not_shown_or_have_failed_are_no_rows(study: Path) -> Non
         f"left out: {study / 'failed'} has failed: no such option",
     ]
     assert "All rows: unlabeled reversed." in table_of(*study.glob("*-reversed-*")).caption
+
+
+def test_a_part_of_a_study_is_laid_out_by_an_axis_of_which_it_has_one_level(study: Path) -> None:
+    for name, rows in (("*-reversed-*", ["B", "A"]), ("A-reversed-*", ["A"])):
+        part = sorted(study.glob(name))
+        table = across(compare(part, (), None, False, False, "unlabeled")[0], "unlabeled")
+        assert (table.titles, table.metrics[:1]) == (["method"], ["reversed"])
+        assert [row.values for row in table.rows if row.results] == [(row,) for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def trainer_of(*streams: str) -> Any:
     return SimpleNamespace(
         lightning_module=SimpleNamespace(streams=streams), global_rank=0, world_size=1,
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=0)))),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # fmt: skip
 
 
