@@ -12,7 +12,7 @@ from tailmatch.command_line.signals import SIGNALS
 from tailmatch.datamodules.locks import sole_output
 
 if TYPE_CHECKING:
-    from tailmatch.command_line.plan import Plan, Source
+    from tailmatch.command_line.plan import Choice, Plan, Source
     from tailmatch.command_line.step_times import StepTimes
     from tailmatch.datamodules.files.image_files import ImageFiles
 
@@ -88,13 +88,15 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
     """
     import torch
 
-    from tailmatch.command_line.plan import image_size_for, propose
+    from tailmatch.command_line.plan import image_size_for, networks_for, propose
     from tailmatch.datamodules.arguments import SettingsError
     from tailmatch.datamodules.class_names import printable
     from tailmatch.datamodules.files.survey import shorter_sides, survey
 
     device = "gpu" if torch.cuda.is_available() else "cpu"
     source = _source(asked)
+    if asked.weights is not None:
+        _check_weights(networks_for(device, 0, asked.network, asked.weights)[0], asked)
     data = _data(source, 32 if asked.image_size is None else asked.image_size)
     lists = data.list_files()
     sides = shorter_sides(data, lists).tolist()
@@ -117,6 +119,26 @@ def plan_for(asked: argparse.Namespace) -> "Plan":
         print(f"  {printable(plan.least[1])}")
     print(f"  {plan.duration}", flush=True)
     return plan
+
+
+def _check_weights(network: "Choice", asked: argparse.Namespace) -> None:
+    """Read the file of weights, before all images are decoded.
+
+    Raises:
+        SettingsError: The weights do not fit the network.
+    """
+    from tailmatch.datamodules.arguments import SettingsError
+    from tailmatch.lightning_modules import networks
+
+    try:
+        getattr(networks, network.class_path)(2, **network.arguments)
+    except SettingsError as error:
+        if asked.network is not None:
+            raise
+        name = f"{network.class_path} {network.arguments['name']}"
+        raise SettingsError(
+            f"{error}\n  the network is {name}; weights of another one need its name in timm (--network NAME)"
+        ) from error
 
 
 def _why_none(root: Path, keys: Sequence[str]) -> str:
