@@ -120,11 +120,15 @@ class MoCoPretraining(Pretraining):
             keys = functional.normalize(self.key_network(shuffled).float(), dim=1)
             keys = unshuffle_rows(keys, pool["order"])
         rank, world_size = place()
-        logits = contrast_logits(query, keys.chunk(world_size)[rank], self.queue.clone(), self.temperature)
+        logits = contrast_logits(query, keys.chunk(world_size)[rank], self.queue, self.temperature)
         loss = functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-        enqueue(self.queue, self.pointer, keys)
+        self._keys = keys
         self.track(loss=loss, contrast_accuracy=(logits.argmax(dim=1) == 0).float().mean())
         return loss
+
+    def on_after_backward(self) -> None:
+        """Put the new keys into the queue, which the backward pass needs as it was."""
+        enqueue(self.queue, self.pointer, self._keys)
 
 
 def contrast_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:

@@ -39,7 +39,7 @@ class Kernels(TorchDispatchMode):
         if "convolution" in name or ("batch_norm" in name and args[0].ndim == 4):
             shapes = [tuple(each.shape) for each in args if isinstance(each, torch.Tensor)]
             modes = [each for each in args if isinstance(each, bool)]
-            self.found[name, *shapes, *modes] += 1
+            self.found[(name, *shapes, *modes)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -93,9 +93,7 @@ def test_replay_that_misses_a_pass_is_refused(tmp_path: Path) -> None:
 def test_all_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "trained", partial(methods.trained, network=SMALL["network"]))
     options = Namespace(steps=STEPS, batch_size=4, unlabeled_ratio=2, accelerator="cpu", workers=1)
-    found = {
-        name: [methods.measure(row, tmp_path, options)] for name, row in methods.rows(["CCL", "FixMatch"]).items()
-    }
+    found = {name: [methods.measure(row, tmp_path, options)] for name, row in methods.rows(["CCL", "FixMatch"]).items()}
     first, ccl = found["FixMatch"][0], found["CCL"][0]
     assert first.images == [12, 8]
     assert ccl.images == [28, 8]
