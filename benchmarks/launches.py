@@ -21,7 +21,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from benchmarks.methods import SIZE, Row, rows, trained
+from benchmarks.methods import Row, rows, trained
+from benchmarks.replay import SIZE
 from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.views import RandomResizedCrop, SimCLRView, StrongView, View, WeakView
 from tests.pretended_gpu import GPU, GPUTensor, PretendedGPU

@@ -40,14 +40,14 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import nn
 
-from benchmarks.replay import Recorder, Replay
+from benchmarks.replay import SIZE, Recorder, Replay
 from tailmatch.datamodules import InMemory, ListedCounts
 from tailmatch.lightning_modules import FixMatch, ImageClassifier
 from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet
 from tailmatch.lightning_modules.training.finite import tensors_in
 from tests.contract import METHODS, NO_REMEDY, REMEDIES, entry, source_checkpoint
 
-CLASSES, SIZE = 10, 32
+CLASSES = 10
 LABELED, UNLABELED = [50, 30, 18, 11, 6, 4, 2, 1, 1, 1], [400, 240, 144, 86, 52, 31, 19, 11, 7, 4]
 KEPT = ("warmup", "start", "epochs", "threshold")
 """What the names of the contract's arguments contain that are kept, beside `every`: they make a method act early."""
@@ -193,8 +193,8 @@ def table(found: Mapping[str, list[Measured]]) -> str:
         first = rounds[0]
         with_gradient, without = first.images
         lines.append(
-            f"| {name} | {ours:.3f} | {of_bare:.2f} | {usual:.2f} | {of_fixmatch:.2f} | {with_gradient:.3g} | "
-            f"{without:.3g} | {first.parameters:,} | {first.state / 1e3:.1f} |"
+            f"| {name} | {ours:.3f} | {of_bare:.2f} | {usual:.2f} | {of_fixmatch:.2f} | {with_gradient:g} | "
+            f"{without:g} | {first.parameters:,} | {first.state / 1e3:.1f} |"
         )
     return "\n".join(lines)
 

@@ -34,6 +34,14 @@ from tailmatch.lightning_modules.networks import Network
 from tailmatch.lightning_modules.training.weight_averaging import averaged_tensors
 from tailmatch.lightning_modules.views import SimCLRView, StrongView, View, WeakView
 
+SIZE = 32
+PILLOW_VIEWS: dict[type[View], Maker] = {
+    WeakView: pillow_weak_view,
+    StrongView: pillow_strong_view,
+    SimCLRView: torchvision_simclr_view(SIZE, scale=(0.2, 1.0), jitter=0.5),  # MoCo's, which the methods have
+}
+"""What makes a view of one Pillow image, in the usual way."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -215,12 +223,3 @@ class Replay:
             synchronize(self.device)
             ended.append(time.perf_counter())
         return [after - before for before, after in zip(ended, ended[1:], strict=False)]
-
-
-SIZE = 32
-PILLOW_VIEWS: dict[type[View], Maker] = {
-    WeakView: pillow_weak_view,
-    StrongView: pillow_strong_view,
-    SimCLRView: torchvision_simclr_view(SIZE, scale=(0.2, 1.0), jitter=0.5),  # MoCo's, which the methods have
-}
-"""What makes a view of one Pillow image, in the usual way."""
