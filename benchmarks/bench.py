@@ -44,7 +44,10 @@ BENCHMARKS: dict[str, list[list[str]]] = {
     "start": [["benchmarks.start"]],
     "checkpoints": [["benchmarks.checkpoints"]],
     "prediction": [["benchmarks.gpu_prediction"]],
-    "darp": [["benchmarks.darp_solver", "--sizes", "10000x10", "1000000x10", "100000x100"], ["benchmarks.darp_step"]],
+    "darp": [
+        ["benchmarks.darp_solver", "--sizes", "10000x10", "1000000x10", "100000x100", "1000000x1000"],
+        ["benchmarks.darp_step"],
+    ],
 }
 """The name of each place of the page, and the modules that are run for it, with their arguments."""
 

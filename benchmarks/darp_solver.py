@@ -8,7 +8,7 @@ from nearly one-hot to nearly uniform; the target is the true tail. Each time is
 only one for matrices with 10^8 entries or more), after a cold and a warm run on at most 20,000 of the rows.
 
 reference   ten rounds of the published iteration and the sort before it, float64, SciPy's scalar Newton search;
-            left out where it would take minutes
+            left out where it would take minutes, and several copies of the matrix in float64 might not fit
 cold        `solve` without the prices of an earlier result
 warm        `solve` with them, after one row in twenty has changed
 off         largest |column total - target| as a share of all rows; that of the reference in brackets

@@ -4,15 +4,16 @@
 
 A training runs on the pretended GPU of `tests/pretended_gpu.py`, and each operation that PyTorch dispatches to it
 counts as one kernel, but for views of tensors and memory that is only allocated. On a GPU, a step cannot take less
-than its launches do (a few microseconds each). The rows are those of `benchmarks.methods`, with the same network and
-batches; and, before them, the views, of 256 images. The counts are means over three steps without a log. They depend on
-the number of images only through groups of images that happen to be empty.
+than its launches do (a few microseconds each). The rows are those of `benchmarks.methods`, with the same batches and
+CifarResNet-20; and, before them, the views, of 256 images. The counts are means over three steps without a log. They
+depend on the number of images only through groups of images that happen to be empty.
 """
 
 import argparse
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from benchmarks.methods import SIZE, Row, rows, trained
+from benchmarks.methods import Row, rows, trained
+from benchmarks.replay import SIZE
+from tailmatch.lightning_modules.networks import CifarResNet
 from tailmatch.lightning_modules.views import RandomResizedCrop, SimCLRView, StrongView, View, WeakView
 from tests.pretended_gpu import GPU, GPUTensor, PretendedGPU
 
@@ -100,7 +103,16 @@ def of_step(row: Row, folder: Path) -> list[float]:
     """Count what a training step of a method asks for."""
     with CountingGPU() as gpu:
         counter = Counter(gpu)
-        trained(row, folder, counter, steps=STEPS, accelerator="auto", strategy=gpu.strategy(), log_every_n_steps=1000)
+        trained(
+            row,
+            folder,
+            counter,
+            steps=STEPS,
+            network=partial(CifarResNet, depth=20),
+            accelerator="auto",
+            strategy=gpu.strategy(),
+            log_every_n_steps=1000,
+        )
     return counter.step()
 
 

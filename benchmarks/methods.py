@@ -1,24 +1,26 @@
-"""Measure what a training step of every method and remedy costs, against one of FixMatch.
+"""Measure a training step of every method and remedy against its own bare arithmetic and the usual way in PyTorch.
 
-    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 3]
+    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 2] [--steps 3]
 
 The rows are `METHODS` and `REMEDIES` of `tests/contract.py`, so that a new method joins by itself; a remedy is measured
-with FixMatch, or with the first method that it works with. All have the same network (CifarResNet-20), images of 32
-pixels and batches. Arguments are the defaults, but for those of the contract that say when a method begins to act and
-from which confidence on: all act in the second epoch. Each round trains each row for two epochs, in turn, and times ten
-steps of the second, with one refinement of DARP. A step is all of it: loading, views, forward and backward passes,
-optimizer and averages. What happens between epochs, such as a labeling of all images, is left out.
+with FixMatch, or with the first method that it works with. All have the same network (WRN-28-2), images of 32 pixels
+and batches. Arguments are the defaults, but for those of the contract that say when a method begins to act and from
+which confidence on: all act in the second epoch. Each round times, for each row in turn,
 
-The table, in Markdown, has medians over rounds:
+* ours: the steps of the second epoch of a training but the first, in which a companion labels images. A step is all of
+  it: loading, views, forward and backward passes, optimizer and averages;
+* bare: the same passes, backward pass, optimizer and average on tensors that lie there (`benchmarks/replay.py`);
+* usual: the same, with images from loaders with two workers each, which make the same views with Pillow or torchvision,
+  and an average that is updated parameter by parameter.
 
-* time of the processor (that of all threads) and of the clock, divided by FixMatch's in the same round;
-* images that pass through a network in a step with gradient, and without;
-* what these explain: a pass with gradient costs about three without (forward, and twice as much backward), so that a
-  row has (3 with + without), divided by FixMatch's;
+That bare and ours pass the same images is checked each time. The table, in Markdown, has medians over rounds of the
+medians over steps:
+
+* seconds of our step, and its ratio to the bare arithmetic; the ratio of the usual way to the bare arithmetic; and the
+  ratio of our step to FixMatch's;
+* images that pass through a network in a step with gradient, and without, as means over the steps;
 * trained parameters, and the kilobytes of tensors in a checkpoint beside weights, their averages, the statistics of
   BatchNorm and the optimizer. State that is kept for each image is that of the printed numbers of images.
-
-Times under load are too long, and their ratios are not: rounds alternate.
 """
 
 import argparse
@@ -26,71 +28,52 @@ import io
 import logging
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor, nn
+from pytorch_lightning import Callback, Trainer, seed_everything
+from torch import nn
 
+from benchmarks.replay import SIZE, Recorder, Replay
 from tailmatch.datamodules import InMemory, ListedCounts
 from tailmatch.lightning_modules import FixMatch, ImageClassifier
-from tailmatch.lightning_modules.networks import CifarResNet
+from tailmatch.lightning_modules.networks import NetworkFactory, WideResNet
 from tailmatch.lightning_modules.training.finite import tensors_in
 from tests.contract import METHODS, NO_REMEDY, REMEDIES, entry, source_checkpoint
 
-CLASSES, SIZE = 10, 32
-STEPS = 10
-"""Number of steps that are timed; an epoch has one more."""
-BEGIN = STEPS + 2
-"""The step after whose end they begin: the first of the second epoch."""
+CLASSES = 10
 LABELED, UNLABELED = [50, 30, 18, 11, 6, 4, 2, 1, 1, 1], [400, 240, 144, 86, 52, 31, 19, 11, 7, 4]
 KEPT = ("warmup", "start", "epochs", "threshold")
 """What the names of the contract's arguments contain that are kept, beside `every`: they make a method act early."""
 
 Row = tuple[type[ImageClassifier], str]
-network = partial(CifarResNet, depth=20)
 
 
-class Meter(Callback):
-    """Measures the last ten steps of a training.
+@dataclass(frozen=True)
+class Measured:
+    """What one round measured of a row.
 
     Attributes:
-        images: Images that passed through a network in these steps, with gradient and without.
+        ours: Seconds of a step of the training.
+        bare: Seconds of its bare arithmetic.
+        usual: Seconds of the usual way.
+        images: Images that pass in a step, with gradient and without.
+        parameters: Number of trained parameters.
+        state: Bytes of the state.
     """
 
-    def __init__(self) -> None:
-        self.images = [0, 0]
-        self._times = [(0.0, 0.0)]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count images where they enter a network, also a copy of it: at each convolution of three channels."""
-        for module in pl_module.modules():
-            if isinstance(module, nn.Conv2d) and module.in_channels == 3:
-                module.register_forward_pre_hook(self._count)
-
-    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.images[not torch.is_grad_enabled()] += len(inputs[0])
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Note the time at both ends. The first step of an epoch is left out, in which a companion labels images."""
-        if trainer.global_step not in (BEGIN, BEGIN + STEPS):
-            return
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
-        self._times.append((time.process_time(), time.perf_counter()))
-        if trainer.global_step == BEGIN:
-            self.images = [0, 0]
-
-    def step(self) -> tuple[float, float]:
-        """Return the seconds of a step, of the processor and of the clock."""
-        before, after = self._times[-2:]
-        return (after[0] - before[0]) / STEPS, (after[1] - before[1]) / STEPS
+    ours: float
+    bare: float
+    usual: float
+    images: list[float]
+    parameters: int
+    state: int
 
 
 def acting(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +93,8 @@ def trained(
     row: Row,
     folder: Path,
     *callbacks: Callback,
-    steps: int = STEPS + 1,
+    steps: int,
+    network: NetworkFactory = WideResNet,
     batch_size: int = 16,
     unlabeled_ratio: int = 2,
     **trainer: Any,
@@ -147,14 +131,22 @@ def trained(
     return made
 
 
-def train(row: Row, folder: Path, options: argparse.Namespace) -> tuple[Meter, dict[str, float]]:
-    """Train a row, and return its meter, its trained parameters, and the bytes of its state."""
-    meter, place = Meter(), {"accelerator": options.accelerator, "devices": 1}
-    sizes = {"batch_size": options.batch_size, "unlabeled_ratio": options.unlabeled_ratio}
-    trainer = trained(row, folder, meter, **sizes, **place)
-    trainer.save_checkpoint(folder / "end.ckpt")
+def measure(row: Row, folder: Path, options: argparse.Namespace) -> Measured:
+    """Train a row, then replay the last step of the training in both ways."""
+    recorder, sizes = Recorder(), {"batch_size": options.batch_size, "unlabeled_ratio": options.unlabeled_ratio}
+    place = {"accelerator": options.accelerator, "devices": 1}
+    trainer = trained(row, folder, recorder, steps=options.steps + 1, **sizes, **place)
     model = trainer.lightning_module
-    return meter, {"parameters": count_trained(model), "state": state_bytes(model, folder / "end.ckpt")}
+    trainer.save_checkpoint(folder / "end.ckpt")
+    parameters, state = count_trained(model), state_bytes(model, folder / "end.ckpt")
+    before, *steps = recorder.steps[-options.steps - 1 :]
+    replay = Replay(trainer, steps[-1])
+    replay.check(recorder)
+    recorder.remove()
+    ours = [step.ended - last.ended for last, step in zip([before, *steps], steps, strict=False)]
+    ways = ours, replay.bare(options.steps), replay.usual(options.steps, options.workers)
+    images = [statistics.mean(column) for column in zip(*(step.images for step in steps), strict=True)]
+    return Measured(*map(statistics.median, ways), images, parameters, state)
 
 
 def count_trained(model: nn.Module) -> int:
@@ -185,23 +177,24 @@ def rows(names: list[str] | None) -> dict[str, Row]:
     return {name: found[name] for name in dict.fromkeys(["FixMatch", *chosen])}
 
 
-def table(meters: Mapping[str, list[Meter]], sizes: Mapping[str, Mapping[str, float]]) -> str:
+def table(found: Mapping[str, list[Measured]]) -> str:
     """Lay out the table."""
     lines = [
-        "| method | processor | clock | images with gradient | without | explained | parameters | state (kB) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | seconds | of its bare arithmetic | the usual way | of FixMatch | images with gradient | without | "
+        "parameters | state (kB) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    own = meters["FixMatch"]
-    for name, measured in meters.items():
-        pairs = [zip(meter.step(), base.step(), strict=True) for meter, base in zip(measured, own, strict=True)]
-        ratios = [[value / of_base for value, of_base in pair] for pair in pairs]
-        processor, clock = (statistics.median(column) for column in zip(*ratios, strict=True))
-        with_gradient, without = (count / STEPS for count in measured[0].images)
-        explained = (3 * with_gradient + without) / ((3 * own[0].images[0] + own[0].images[1]) / STEPS)
-        size = sizes[name]
+    for name, rounds in found.items():
+        ours = statistics.median(each.ours for each in rounds)
+        of_bare = statistics.median(each.ours / each.bare for each in rounds)
+        usual = statistics.median(each.usual / each.bare for each in rounds)
+        pairs = zip(rounds, found["FixMatch"], strict=True)
+        of_fixmatch = statistics.median(each.ours / own.ours for each, own in pairs)
+        first = rounds[0]
+        with_gradient, without = first.images
         lines.append(
-            f"| {name} | {processor:.2f} | {clock:.2f} | {with_gradient:g} | {without:g} | {explained:.2f} | "
-            f"{size['parameters']:,.0f} | {size['state'] / 1e3:.1f} |"
+            f"| {name} | {ours:.3f} | {of_bare:.2f} | {usual:.2f} | {of_fixmatch:.2f} | {with_gradient:g} | "
+            f"{without:g} | {first.parameters:,} | {first.state / 1e3:.1f} |"
         )
     return "\n".join(lines)
 
@@ -210,31 +203,30 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", help="names of methods and remedies; default: all")
-    parser.add_argument("--rounds", type=int, default=3, help="trainings of each row (default: 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="trainings of each row (default: 2)")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of each way in a round (default: 3)")
     parser.add_argument("--batch-size", type=int, default=16, help="labeled images of a batch (default: 16)")
     parser.add_argument("--unlabeled-ratio", type=int, default=2, help="unlabeled images for each (default: 2)")
     parser.add_argument("--accelerator", default="cpu", help="cpu or gpu (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of a loader of the usual way (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")  # of Lightning, on logging and loaders
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
     chosen = rows(options.methods)
-    meters: dict[str, list[Meter]] = {name: [] for name in chosen}
-    sizes: dict[str, dict[str, float]] = {}
+    found: dict[str, list[Measured]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
             for name, row in chosen.items():
-                meter, sizes[name] = train(row, Path(folder), options)
-                meters[name].append(meter)
-    step = 1e3 * statistics.median(meter.step()[1] for meter in meters["FixMatch"])
+                found[name].append(measure(row, Path(folder), options))
     print(
         f"{options.accelerator}, {options.threads} threads; {options.batch_size} labeled and "
         f"{options.batch_size * options.unlabeled_ratio} unlabeled images a step, {sum(LABELED)} and {sum(UNLABELED)} "
-        f"in all; a step of FixMatch takes {step:.1f} ms; {options.rounds} rounds"
+        f"in all; {options.rounds} rounds of {options.steps} steps"
     )
-    print(table(meters, sizes))
+    print(table(found))
 
 
 if __name__ == "__main__":

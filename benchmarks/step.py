@@ -1,6 +1,7 @@
 """Time FixMatch's step as users run it, against its bare arithmetic and against the usual way in PyTorch.
 
     python -m benchmarks.step [--rounds 3] [--steps 4] [--batch-size 16] [--unlabeled-ratio 7] [--threads 2]
+    python -m benchmarks.step --compiled
 
 All train WRN-28-2 on images of 32 pixels:
 
@@ -9,11 +10,14 @@ All train WRN-28-2 on images of 32 pixels:
 * usual: a loop over a `DataLoader` whose workers make each view of each image with Pillow, then one joint pass of
   labeled, weak and strong images, and an average of the weights that is updated parameter by parameter.
 
+With `--compiled`, also ours with `CompiledBackbone`, and how long the first step takes, in which the compiler works.
+
 Each round times some steps of each, in turn. Medians over rounds are printed, and their ratios to the bare arithmetic.
 """
 
 import argparse
 import logging
+import os
 import statistics
 import tempfile
 import time
@@ -21,27 +25,31 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
+from unittest import mock
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from pytorch_lightning import Callback
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from benchmarks.command import run_watched
-from benchmarks.views import pillow_strong_view
+from benchmarks.views import Maker, PillowViews, pillow_strong_view, pillow_weak_view
 from tailmatch.lightning_modules.networks import WideResNet
 
 CLASSES, SIZE, THRESHOLD = 10, 32, 0.95
 
 
 class Clock(Callback):
-    """Notes when each step ended."""
+    """Notes when the training began and when each step ended."""
 
     def __init__(self) -> None:
+        self.begun = 0.0
         self.ended: list[float] = []
+
+    def on_train_start(self, *args: Any) -> None:
+        """Note the time."""
+        self.begun = time.perf_counter()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Note the time."""
@@ -50,6 +58,11 @@ class Clock(Callback):
 
 def ours(options: argparse.Namespace) -> float:
     """Return the median seconds of a step of `tailmatch fit`, after the first two."""
+    return fitted(options)[1]
+
+
+def fitted(options: argparse.Namespace, *more: str) -> tuple[float, float]:
+    """Return the seconds of the first step of `tailmatch fit`, and the median of those after the first two."""
     clock = Clock()
     words = [
         "--data=Digits", f"--data.image_size={SIZE}", f"--data.labeled_batch_size={options.batch_size}",
@@ -57,8 +70,18 @@ def ours(options: argparse.Namespace) -> float:
         "--model=FixMatch", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.limit_val_batches=0",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        run_watched(clock, "fit", *words, f"--run_dir={folder}/run")
-    return statistics.median(b - a for a, b in zip(clock.ended[1:-1], clock.ended[2:], strict=True))
+        run_watched(clock, "fit", *words, *more, f"--run_dir={folder}/run")
+    later = statistics.median(b - a for a, b in zip(clock.ended[1:-1], clock.ended[2:], strict=True))
+    return clock.ended[0] - clock.begun, later
+
+
+def compiled(options: argparse.Namespace) -> float:
+    """Return the median seconds of a step of `tailmatch fit` with a compiled backbone, and print those of the first."""
+    torch.compiler.reset()
+    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache):
+        first, later = fitted(options, "--trainer.callbacks+=CompiledBackbone")
+    print(f"the first step with CompiledBackbone took {first:.0f} s", flush=True)
+    return later
 
 
 def bare(options: argparse.Namespace) -> float:
@@ -89,42 +112,17 @@ def fixmatch_loss(logits: Tensor, target: Tensor, confidence: Tensor, pseudo_lab
     return functional.cross_entropy(of_labeled, target) + (losses * (confidence >= THRESHOLD)).mean()
 
 
-class Views(Dataset[tuple[Tensor, ...]]):
-    """A weak view of each labeled image, or a weak and a strong one of each unlabeled image, made with Pillow."""
-
-    def __init__(self, count: int, strong: bool) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
-        self.images = [Image.fromarray(pixels) for pixels in noise]
-        self.count, self.strong = count, strong
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        image = self.images[index % len(self.images)]
-        views = (pillow_weak_view(image), *([pillow_strong_view(image)] if self.strong else []))
-        return (*views, torch.tensor(index % CLASSES))
-
-
-def pillow_weak_view(image: Image.Image) -> Tensor:
-    """Make a weak view of one image: `float32 [3, H, W]` in [0, 1]."""
-    if np.random.rand() < 0.5:
-        image = ImageOps.mirror(image)
-    padded = np.pad(np.asarray(image), ((4, 4), (4, 4), (0, 0)), mode="reflect")
-    top, left = np.random.randint(0, 9, 2)
-    pixels = np.ascontiguousarray(padded[top : top + SIZE, left : left + SIZE])
-    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
-
-
 def usual(options: argparse.Namespace) -> float:
     """Return the median seconds of a step of a plain loop."""
     network = WideResNet(CLASSES)
     average = deepcopy(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.03, momentum=0.9, nesterov=True, weight_decay=5e-4)
     sizes = options.batch_size, options.batch_size * options.unlabeled_ratio
+    makers: list[list[Maker]] = [[pillow_weak_view], [pillow_weak_view, pillow_strong_view]]
+    batches = options.steps + 1 + 2 * options.workers  # one for warming up, and those that workers go on with
     loaders: list[Iterator[Any]] = [
-        iter(DataLoader(Views(size * (options.steps + 4), strong), size, shuffle=True, num_workers=options.workers))
-        for size, strong in zip(sizes, (False, True), strict=True)
+        iter(DataLoader(PillowViews(size * batches, each), size, shuffle=True, num_workers=options.workers))
+        for size, each in zip(sizes, makers, strict=True)
     ]
 
     def step() -> None:
@@ -163,11 +161,14 @@ def main() -> None:
     parser.add_argument("--unlabeled-ratio", type=int, default=7, help="unlabeled images for each (default: 7)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the usual way (default: 2)")
+    parser.add_argument("--compiled", action="store_true", help="also measure CompiledBackbone (some minutes more)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     ways = {"ours, `tailmatch fit`": ours, "the bare arithmetic": bare, "the usual way": usual}
+    if options.compiled:
+        ways["ours, with `CompiledBackbone`"] = compiled
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():

@@ -15,13 +15,14 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from tailmatch.lightning_modules.views import SimCLRView, StrongView, View
@@ -67,19 +68,58 @@ def pillow_strong_view(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
 
 
-def torchvision_simclr_view(size: int) -> v2.Transform:
+def pillow_weak_view(image: Image.Image) -> Tensor:
+    """Make the weak view of one image: `float32 [3, H, W]` in [0, 1]."""
+    width, height = image.size
+    if np.random.rand() < 0.5:
+        image = ImageOps.mirror(image)
+    y, x = height // 8, width // 8
+    padded = np.pad(np.asarray(image), ((y, y), (x, x), (0, 0)), mode="reflect")
+    top, left = np.random.randint(0, 2 * y + 1), np.random.randint(0, 2 * x + 1)
+    pixels = np.ascontiguousarray(padded[top : top + height, left : left + width])
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
+
+
+def torchvision_simclr_view(size: int, scale: tuple[float, float] = (0.08, 1.0), jitter: float = 1.0) -> v2.Transform:
     """Return SimCLR's view of one image, Pillow or `uint8` tensor: `float32 [3, H, W]` in [0, 1]."""
+    colors = 0.8 * jitter
     return v2.Compose(
         [
-            v2.RandomResizedCrop(size),
+            v2.RandomResizedCrop(size, scale),
             v2.RandomHorizontalFlip(),
-            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
+            v2.RandomApply([v2.ColorJitter(colors, colors, colors, 0.2 * jitter)], p=0.8),
             v2.RandomGrayscale(0.2),
             v2.RandomApply([v2.GaussianBlur(2 * max(1, size // 20) + 1, (0.1, 2.0))], p=0.5),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
         ]
     )
+
+
+Maker = Callable[[Image.Image], Tensor]
+"""Makes a view of one image."""
+
+
+class PillowViews(Dataset[tuple[Tensor, ...]]):
+    """Views of single images of noise, and a label.
+
+    Args:
+        count: Number of images.
+        makers: Makers of the views of each image.
+        size: Side of the images in pixels.
+    """
+
+    def __init__(self, count: int, makers: Sequence[Maker], size: int = 32) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), dtype=np.uint8)
+        self.images = [Image.fromarray(pixels) for pixels in noise]
+        self.count, self.makers = count, makers
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        image = self.images[index % len(self.images)]
+        return (*(make(image) for make in self.makers), torch.tensor(index % 10))
 
 
 def load(folder: Path | None, batch_size: int, size: int) -> list[Image.Image]:

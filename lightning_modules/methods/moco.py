@@ -120,18 +120,23 @@ class MoCoPretraining(Pretraining):
             keys = functional.normalize(self.key_network(shuffled).float(), dim=1)
             keys = unshuffle_rows(keys, pool["order"])
         rank, world_size = place()
-        logits = contrast_logits(query, keys.chunk(world_size)[rank], self.queue.clone(), self.temperature)
+        logits = contrast_logits(query, keys.chunk(world_size)[rank], self.queue, self.temperature)
         loss = functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-        enqueue(self.queue, self.pointer, keys)
-        self.track(loss=loss, contrast_accuracy=(logits.argmax(dim=1) == 0).float().mean())
+        self._keys = keys
+        nearest = logits[:, 0] >= logits[:, 1:].amax(dim=1)
+        self.track(loss=loss, contrast_accuracy=nearest.float().mean())
         return loss
+
+    def on_after_backward(self) -> None:
+        """Put the new keys into the queue, which the backward pass needs as it was."""
+        enqueue(self.queue, self.pointer, self._keys)
 
 
 def contrast_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """Compute similarities of `query [B, D]` to its row of `key [B, D]` and to `queue [Q, D]`, by T: `[B, 1 + Q]`."""
     with torch.autocast(query.device.type, enabled=False):
         positive = (query * key).sum(dim=1, keepdim=True)
-        return torch.cat([positive, query @ queue.T], dim=1) / temperature
+        return torch.cat([positive, query @ queue.T], dim=1).div_(temperature)
 
 
 def update_by_momentum(key_network: nn.Module, query_network: nn.Module, momentum: float) -> None:

@@ -71,7 +71,9 @@ def test_a_step_is_the_algorithm_written_out() -> None:
             parameter.add_(0.05 * torch.randn(parameter.shape))
     start = copy.deepcopy(moco)
     loss = moco.training_step(views, 0)
+    assert torch.equal(moco.queue, start.queue) and moco.pointer.item() == 0
     loss.backward()
+    moco.on_after_backward()
 
     key_network = start.key_network
     with torch.no_grad():
