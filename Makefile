@@ -36,7 +36,7 @@ $(VENV)/installed-spark: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[spark]'
 	touch $@
 
-bench: $(INSTALLED)  ## measure the speed, and write the tables of docs/performance.md (at most 20 minutes)
+bench: $(INSTALLED)  ## measure the speed, and write the tables of docs/performance.md (15 to 30 minutes)
 	$(BIN)/python -m benchmarks.bench
 
 check: $(INSTALLED)  ## lint, format and types

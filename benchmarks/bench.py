@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench [--only step scale] [--page docs/performance.md]
 
-The page has a place for each: a line `<!-- NAME -->` and, below, `<!-- end -->`. What is between them is replaced.
-Nothing else should run meanwhile. Every ratio is measured in one run of one benchmark, whose sides alternate.
+The page has a place for each: a line `<!-- NAME -->` and, below, `<!-- end -->`. What is between them is replaced, and
+begins with the machine. Nothing else should run meanwhile. Every ratio is measured in one run of one benchmark.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def machine() -> str:
     name = device_name(torch.device("cpu")).partition(", ")[0]
     system = f"{torch.backends.cpu.get_cpu_capability()}), {cores} cores, {platform.system()}"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, tailmatch {tailmatch.__version__}"
-    return f"{date.today()}: {name} ({system}, {versions}"
+    return f"*{date.today()}: {name} ({system}, {versions}*"
 
 
 def output(words: list[str]) -> str:
@@ -92,14 +92,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    places = {"machine": machine()}
     for name in options.only:
         begun = time.perf_counter()
-        places[name] = "\n\n".join(map(output, BENCHMARKS[name]))
+        content = "\n\n".join([machine(), *map(output, BENCHMARKS[name])])
         print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
-        page = options.page.read_text(encoding="utf-8")
-        for place, content in places.items():
-            page = replaced(page, place, content)
+        page = replaced(options.page.read_text(encoding="utf-8"), name, content)
         with whole_file(options.page) as file:
             file.write_text(page, encoding="utf-8")
 

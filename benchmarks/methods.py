@@ -1,6 +1,6 @@
 """Measure a training step of every method and remedy against its own bare arithmetic and the usual way in PyTorch.
 
-    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 2] [--steps 3]
+    python -m benchmarks.methods [--methods FlexMatch DARP] [--rounds 1] [--steps 3]
 
 The rows are `METHODS` and `REMEDIES` of `tests/contract.py`, so that a new method joins by itself; a remedy is measured
 with FixMatch, or with the first method that it works with. All have the same network (WRN-28-2), images of 32 pixels
@@ -203,7 +203,7 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", help="names of methods and remedies; default: all")
-    parser.add_argument("--rounds", type=int, default=2, help="trainings of each row (default: 2)")
+    parser.add_argument("--rounds", type=int, default=1, help="trainings of each row (default: 1)")
     parser.add_argument("--steps", type=int, default=3, help="timed steps of each way in a round (default: 3)")
     parser.add_argument("--batch-size", type=int, default=16, help="labeled images of a batch (default: 16)")
     parser.add_argument("--unlabeled-ratio", type=int, default=2, help="unlabeled images for each (default: 2)")

@@ -168,7 +168,7 @@ def test_wrong_arguments_have_one_message(words: list[str], message: str, photos
 
 def test_weights_of_another_network_are_refused_before_the_images_are_decoded(photos: Path) -> None:
     torch.save({"stem": torch.zeros(3)}, "weights.pth")
-    said = "do not fit the network.*\n  the network is TorchvisionNetwork shufflenet_v2_x0_5; weights of another one need"
+    said = "do not fit the network.*\n  the network is TorchvisionNetwork shufflenet_v2_x0_5; weights of another"
     with pytest.raises(SystemExit, match=said):
         main(["init", "photos", "--weights", "weights.pth", "--cache_dir", "cache"])
     assert not Path("cache").exists()
