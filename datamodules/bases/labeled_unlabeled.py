@@ -300,7 +300,7 @@ class LabeledUnlabeledDataModule(ImageDataModule):
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         self._there = rows_on_device(streams, device, self.on_device)
         return {
-            name: self._loader(Positions() if self._there else stream.rows, batch_sampler=stream.batches)
+            name: self._loader(Positions(stream.rows) if self._there else stream.rows, batch_sampler=stream.batches)
             for name, stream in streams.items()
         }
 

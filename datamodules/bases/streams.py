@@ -108,8 +108,18 @@ def _memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[1]
 
 
+@dataclass(frozen=True)
 class Positions(Dataset[dict[str, Tensor]]):
-    """The positions of a batch in place of its images, for images that lie on the device."""
+    """The positions of a batch in place of its images, for images that lie on the device.
+
+    Attributes:
+        rows: The images.
+    """
+
+    rows: ImageRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def __getitems__(self, positions: list[int]) -> dict[str, Tensor]:
         return {"index": torch.tensor(positions, dtype=torch.long)}
