@@ -51,7 +51,8 @@ class Pass:
         network: The network.
         shape: Shape `[B, 3, H, W]` of the images.
         gradient: Whether gradients are computed.
-        modes: Of each layer, whether it is in training mode, and whether it tracks statistics (None: it has none).
+        modes: The layers; for each, whether it is in training mode, and whether it tracks statistics (None: it has
+            none).
     """
 
     network: Network

@@ -32,7 +32,7 @@ class StepTimes:
         step: Seconds of a training step.
         validation: Seconds of a validation of all images; 0 without validation images.
         steps: The steps of the whole training; infinite if nothing but time limits it.
-        epochs: Its epochs, each with a validation; infinite likewise.
+        epochs: The epochs of the whole training, each with a validation; infinite in the same case.
     """
 
     step: float

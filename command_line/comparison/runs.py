@@ -38,7 +38,7 @@ class Run:
     """What is read of a run.
 
     Attributes:
-        folder: Its folder, as it was named.
+        folder: The folder of the run, as it was named.
         config: The configuration of the run; empty if there is none, as of a trainer in Python.
         facts: `run.json`; empty if there is none.
         test: `test_metrics.json`; None if there is none.

@@ -31,8 +31,8 @@ class Cell:
 
     Attributes:
         name: The name of its folder.
-        levels: Its level on each axis.
-        seed: Its seed.
+        levels: The level of the cell on each axis.
+        seed: The seed.
         parts: What the study, the levels and the combinations add, in the order of the command line.
         needs: Names of placeholders, and the names of the cells that must be done first, whose folders they stand for.
         commands: The commands that are run, one after the other.

@@ -26,8 +26,8 @@ class Record:
         levels: The level of the cell on each axis.
         seed: The seed.
         shown: Whether the results are a row of the table.
-        digest: That of the cell for which the commands were run.
-        settings: Its settings by name, as text, to say what has changed.
+        digest: The digest of the cell for which the commands were run.
+        settings: The settings of the cell by name, as text, to say what has changed.
         done: The commands that are done.
         seconds: How long the commands took that are done, in all attempts.
         failed: The command that failed last, its exit code, its message and the time; None if none has.

@@ -45,7 +45,7 @@ class Stream:
     """A training stream.
 
     Attributes:
-        rows: Its images.
+        rows: The images of the stream.
         batches: Which of them each step has.
     """
 

@@ -57,7 +57,7 @@ def shorter_sides(data: ImageFiles, lists: Mapping[str, FileList], sampled: int 
 
     Args:
         data: The data set.
-        lists: Its files.
+        lists: The files of the data set.
         sampled: The number of files to open, which lie evenly over the training files.
 
     Returns:
@@ -84,7 +84,7 @@ def survey(data: ImageFiles, lists: Mapping[str, FileList]) -> Survey:
 
     Args:
         data: The data set, which skips unreadable images.
-        lists: Its files.
+        lists: The files of the data set.
 
     Raises:
         SettingsError: No image can be read, or the cache cannot be written.

@@ -45,11 +45,11 @@ class DataDigests:
     """Digests of the data of a run, which its checkpoints have, to notice a resume or test with other data.
 
     Attributes:
-        pool: That of the classes of the training pool.
-        split: That of which images are labeled, unlabeled or held out; empty before the split is drawn.
-        pseudo_labels: That of the pseudo-labels; empty without any.
-        label_noise: That of the noisy labels; empty without noise.
-        added_labels: That of the grown labeled set; empty without added labels.
+        pool: The digest of the classes of the training pool.
+        split: The digest of which images are labeled, unlabeled or held out; empty before the split is drawn.
+        pseudo_labels: The digest of the pseudo-labels; empty without any.
+        label_noise: The digest of the noisy labels; empty without noise.
+        added_labels: The digest of the grown labeled set; empty without added labels.
     """
 
     pool: str = ""

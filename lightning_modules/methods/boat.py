@@ -44,10 +44,10 @@ class BOAT(FixMatch):
     Args:
         num_classes: Number of classes K; the command line takes it from the data module.
         tau: Strength of the adjustment of the balanced head's pseudo-labels, at least 0.
-        tau_balanced: That in the balanced head's labeled loss.
-        tau_labeled: That in the standard head's labeled loss.
-        tau_agreement: That in the weights of the balanced head's pseudo-labels.
-        tau_evaluation: That of the evaluated logits.
+        tau_balanced: The strength in the balanced head's labeled loss.
+        tau_labeled: The strength in the standard head's labeled loss.
+        tau_agreement: The strength in the weights of the balanced head's pseudo-labels.
+        tau_evaluation: The strength in the evaluated logits.
         momentum: Weight of the previous p and q, in [0, 1).
         strong_views: Number of strong views of each unlabeled image, at least 1.
         **kwargs: Other arguments of `FixMatch`.
