@@ -29,6 +29,7 @@ VIEWS = [("strong", 32, 448), ("strong", 96, 64), ("strong", 224, 32), ("simclr"
 BENCHMARKS: dict[str, list[list[str]]] = {
     "step": [["benchmarks.step"]],
     "methods": [["benchmarks.methods"]],
+    "heap": [["benchmarks.heap"]],
     "launches": [["benchmarks.launches"]],
     "scale": [["benchmarks.scale"]],
     "chunks": [["benchmarks.chunks"]],

@@ -52,6 +52,7 @@ from tailmatch.datamodules.output_files import check_writable, naming
 from tailmatch.lightning_modules import ImageClassifier
 from tailmatch.lightning_modules.inference.class_paths import import_public_classes
 from tailmatch.lightning_modules.inference.trust import Stranger, names_in, settings_from, trust_checkpoints
+from tailmatch.lightning_modules.training.heap import keep_freed_memory
 from tailmatch.lightning_modules.training.run_folder import choose_run_folder
 
 import_public_classes()  # now, and not while a command runs: see `SIGNALS.importing`
@@ -66,6 +67,7 @@ class TailmatchCLI(LightningCLI):
             self._run_command(args)
 
     def _run_command(self, args: list[str] | None) -> None:
+        keep_freed_memory()
         super().__init__(
             ImageClassifier,
             ImageDataModule,

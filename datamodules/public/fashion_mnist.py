@@ -43,7 +43,7 @@ class FashionMNIST(LabeledUnlabeledDataModule):
         reader = datasets.FashionMNIST
         files = ", ".join(name for name, _ in reader.resources)
         folder = Path(self.root) / reader.__name__ / "raw"
-        files = f"{files} (or the same unpacked)"
+        files = f"{files} (or the same unpacked, if they were packed anew: then their checksums differ)"
         with files_named_if_missing(self, "Fashion-MNIST", files, reader.mirrors[0], folder):
             reader(self.root, download=self.may_download)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tailmatch.lazy import lazily
 
 if TYPE_CHECKING:
+    from tailmatch.lightning_modules.training.heap import keep_freed_memory
     from tailmatch.lightning_modules.training.optimization import FixMatchSGD, MixMatchAdam, RetrainingSGD
     from tailmatch.lightning_modules.training.schedules import CosineAnnealing, CosineDecay, StepDecay, StepSchedule
     from tailmatch.lightning_modules.training.tuning import Tuning
@@ -18,6 +19,7 @@ __all__ = [
     "StepDecay",
     "StepSchedule",
     "Tuning",
+    "keep_freed_memory",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "StepDecay": "tailmatch.lightning_modules.training.schedules",
     "StepSchedule": "tailmatch.lightning_modules.training.schedules",
     "Tuning": "tailmatch.lightning_modules.training.tuning",
+    "keep_freed_memory": "tailmatch.lightning_modules.training.heap",
 }
 
 if not TYPE_CHECKING:  # for a type checker, the names above are all there are
